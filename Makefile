@@ -1,0 +1,55 @@
+# The one definition of each check: people, hooks and CI call these targets.
+.PHONY: help setup run race test test-all lint format wheel clean
+
+VENV := .venv
+MAILMAN := .venv-mailman
+PYTEST := $(VENV)/bin/python -m pytest -q -n 2 --dist loadfile
+
+help:
+	@echo "make setup     a virtual environment in $(VENV) (PYTHON=... to choose the interpreter)"
+	@echo "make run       watch a small queue at work (ctrl-C ends it; RUN_SECONDS=20 ends by itself)"
+	@echo "make race      the race of 2002: the old rule loses messages, this program none"
+	@echo "make test      the tests            make test-all  with the slow ones"
+	@echo "make lint      ruff, mypy, imports  make format    let ruff put the layout right"
+	@echo "make wheel     dist/*.whl           make clean     remove what make made"
+
+setup: $(VENV)/.stamp
+
+$(VENV)/.stamp: setup.cfg pyproject.toml scripts/make_venv
+	@scripts/make_venv $(VENV) -e '.[test,lint]'
+
+# Mailman 3 as a live writer, in an environment of its own: only the tests use it.
+$(MAILMAN)/.stamp: tests/live/mailman3.txt scripts/make_venv
+	@scripts/make_venv $(MAILMAN) --no-deps -r tests/live/mailman3.txt
+
+run: setup
+	@$(VENV)/bin/python scripts/demo.py
+
+race: setup
+	@$(VENV)/bin/python scripts/replay_seed_race.py
+
+test: setup $(MAILMAN)/.stamp
+	$(PYTEST) -m "not slow"
+
+test-all: setup $(MAILMAN)/.stamp
+	$(PYTEST)
+
+lint: setup
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+format: setup
+	$(VENV)/bin/ruff format
+	$(VENV)/bin/ruff check --fix
+
+wheel: setup
+	@rm -rf build
+	@$(VENV)/bin/python -m pip wheel -qq --disable-pip-version-check --no-deps --wheel-dir dist .
+	@ls dist/*.whl
+
+clean:
+	rm -rf $(VENV) $(MAILMAN) .demo build dist *.egg-info \
+		.pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find watcher scripts tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,101 @@
+"""The entries that wait for a worker of this process: first come, first served, each once.
+
+Guarantees: bounded (`push` says no when it is full, and the queue is then *behind*); a name is in
+here once, whoever sees it and however often; a name that is pushed while a worker has it is given
+out once more afterwards, because a new file may have been renamed over the one in hand.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+
+from watcher.evidence import How
+
+MAX_READY = 65_536
+
+
+class Ready:
+    """A queue of names between the watcher's thread and the workers'."""
+
+    def __init__(self, limit: int = MAX_READY) -> None:
+        self.limit = limit
+        self._waiting: dict[bytes, How] = {}
+        self._order: deque[bytes] = deque()
+        self._working: dict[bytes, How | None] = {}
+        self._changed = threading.Condition(threading.Lock())
+        self._closed = False
+        self._permits: int | None = None  # None: no limit
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def __contains__(self, name: bytes) -> bool:
+        return name in self._waiting or name in self._working
+
+    def working(self) -> list[bytes]:
+        """Return the names that workers have in hand."""
+        return list(self._working)
+
+    def push(self, name: bytes, how: How) -> bool:
+        """Add an entry; False when there is no room. Of two hows the stronger proof counts."""
+        with self._changed:
+            if name in self._working:
+                before = self._working[name]
+                self._working[name] = how if before is None else max(before, how)
+                return True
+            known = self._waiting.get(name)
+            if known is not None:
+                if how > known:
+                    self._waiting[name] = how
+                return True
+            if len(self._order) >= self.limit:
+                return False
+            self._waiting[name] = how
+            self._order.append(name)
+            self._changed.notify()
+            return True
+
+    def pop(self) -> tuple[bytes, How] | None:
+        """Wait for an entry and take it in hand; None once closed."""
+        with self._changed:
+            while not self._closed:
+                if self._order and self._permits != 0:
+                    if self._permits is not None:
+                        self._permits -= 1
+                    name = self._order.popleft()
+                    how = self._waiting.pop(name)
+                    self._working[name] = None
+                    return name, how
+                self._changed.wait()
+            return None
+
+    def finish(self, name: bytes) -> int:
+        """Let go of an entry that `pop` gave; return how many still wait."""
+        with self._changed:
+            again = self._working.pop(name, None)
+            if again is not None:
+                self._waiting[name] = again
+                self._order.append(name)
+                self._changed.notify()
+            return len(self._order)
+
+    def put_back(self, name: bytes, how: How) -> None:
+        """Let go of an entry and give it out again before all others."""
+        with self._changed:
+            self._working.pop(name, None)
+            self._waiting[name] = how
+            self._order.appendleft(name)
+            self._changed.notify()
+
+    def allow(self, permits: int | None) -> None:
+        """Give out so many more entries (0: hold everything), or with None as many as asked for."""
+        with self._changed:
+            self._permits = permits
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Give out no more: `pop` returns None to every worker."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()

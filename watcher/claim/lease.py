@@ -1,0 +1,31 @@
+"""Is anybody writing to this file? Asked of the kernel by taking a read lease for an instant.
+
+fcntl(2): F_SETLEASE with F_RDLCK fails with EAGAIN while any process has the file open for
+writing, by a shared writable mapping kept after close too. We only ask: the lease is given back
+at once. A writer that opens the file in between breaks the lease, which sends SIGIO, whose default
+action is death: a process that asks must call `ignore_sigio` first.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import signal
+
+from watcher.evidence import Writer
+
+
+def writer(fd: int) -> Writer:
+    """Ask about an open O_RDONLY descriptor; a refusal that does not mean a writer is UNKNOWN."""
+    try:
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+    except BlockingIOError:
+        return Writer.SOME
+    except OSError:  # EACCES: another's file, no CAP_LEASE; EINVAL, ENOLCK: none to be had here
+        return Writer.UNKNOWN
+    fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    return Writer.NONE
+
+
+def ignore_sigio() -> None:
+    """Survive a broken lease. A handler, not SIG_IGN, which our children would inherit."""
+    signal.signal(signal.SIGIO, lambda _number, _frame: None)

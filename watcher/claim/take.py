@@ -1,0 +1,211 @@
+"""Claim an entry: open, lock, check that it is what it was, and let the evidence rule.
+
+Guarantees: while a `Claim` lives, no other process or thread that goes through here has the entry
+(flock(2), held by the open file description, so an exec handler that inherits the descriptor keeps
+the claim if we die, and the kernel frees it with the last holder). What is claimed is a regular
+file with one name, linked under that name at the time of the claim. Nothing is written.
+Fails: never raises for what a file or its neighbours may be; every way of not getting an entry is
+a `Refused` that says why and when to look again.
+"""
+
+from __future__ import annotations
+
+import enum
+import errno
+import os
+import stat
+from typing import NamedTuple
+
+from watcher import contents
+from watcher.age import Ages
+from watcher.claim import lease
+from watcher.entry import Part, read_part
+from watcher.errors import Undecodable
+from watcher.evidence import Action, How, Shape, Writer, rule
+from watcher.spool.layout import Kind, display
+from watcher.spool.spool import Spool
+
+
+class Refusal(enum.Enum):
+    """Why an entry was not claimed."""
+
+    GONE = "gone"
+    BUSY = "claimed by another"
+    YOUNG = "too young"
+    WRITER = "being written"
+    FOREIGN = "not an entry"
+    ERROR = "cannot be read"
+
+
+class Refused(NamedTuple):
+    """Not claimed: why, for people, and in how many seconds it is worth another look."""
+
+    refusal: Refusal
+    why: str
+    wait: float = 0.0
+    shape: Shape = Shape.WHOLE
+
+
+class Terms(NamedTuple):
+    """On what terms a queue's entries are claimed."""
+
+    grace: float  # seconds
+    ages: Ages
+    max_size: int = contents.MAX_SIZE  # bytes
+    lock: bool = True  # False only to look (a dry run)
+
+
+class Claim:
+    """One claimed entry. `parts[0]` is its message's file; close with `release`."""
+
+    __slots__ = ("action", "kind", "name", "parts", "spool", "terms", "why")
+
+    def __init__(self, spool: Spool, name: bytes, terms: Terms) -> None:
+        self.spool = spool
+        self.name = name
+        self.terms = terms
+        self.parts: tuple[Part, ...] = ()
+        self.kind = "raw" if spool.layout.raw else "pck"
+        self.action = Action.TAKE
+        self.why = ""
+
+    def add(self, name: bytes) -> Refused | None:
+        """Open and lock one more file of the entry."""
+        opened = _open_and_lock(self.spool, name, self.terms.lock)
+        if isinstance(opened, Refused):
+            return opened
+        self.parts += (opened,)
+        return None
+
+    def age(self) -> float:
+        """Seconds since the youngest of the entry's files last changed."""
+        return min(self.terms.ages.age(part.name, part.ctime_ns) for part in self.parts)
+
+    def writer(self) -> Writer:
+        """Whether a process has any of the entry's files open for writing."""
+        if not self.spool.leases:
+            return Writer.UNKNOWN
+        found = [lease.writer(part.fd) for part in self.parts]
+        for worse in (Writer.SOME, Writer.UNKNOWN):
+            if worse in found:
+                return worse
+        return Writer.NONE
+
+    def release(self) -> None:
+        """Give the entry back: the locks go with the descriptors."""
+        for part in self.parts:
+            os.close(part.fd)
+        self.parts = ()
+
+
+def take(spool: Spool, name: bytes, how: How, terms: Terms) -> Claim | Refused:
+    """Claim the entry whose message's file is `name` (or the lone `.db` of that name)."""
+    claim = Claim(spool, name, terms)
+    try:
+        refused = claim.add(name)
+        if refused is None:
+            if how is How.RENAMED and not spool.layout.legacy:
+                return claim  # the hot path: its rename is all the evidence there need be
+            refused = _weigh(claim, how)
+    except BaseException:
+        claim.release()
+        raise
+    if refused is not None:
+        claim.release()
+        return refused
+    return claim
+
+
+def _weigh(claim: Claim, how: How) -> Refused | None:
+    """Gather what is left of the evidence and rule on it; None when the claim stands."""
+    shape = Shape.WHOLE
+    if claim.spool.layout.legacy:
+        found = _shape(claim)
+        if isinstance(found, Refused):
+            return found
+        shape = found
+    if shape is Shape.PAIR and how is How.RENAMED:
+        how = How.SWEEP  # one rename says nothing of the other half; CLOSED comes from both
+    ruling = rule(shape, how, claim.writer(), claim.age(), claim.terms.grace)
+    claim.action, claim.why = ruling.action, ruling.why
+    if ruling.action is Action.WAIT:
+        return Refused(Refusal.YOUNG, ruling.why, ruling.wait, shape)
+    if ruling.action is Action.LEAVE:
+        return Refused(Refusal.WRITER, ruling.why, 0.0, shape)
+    return None
+
+
+def _shape(claim: Claim) -> Shape | Refused:
+    """Find out what there is of a legacy entry, and claim its `.db` too where one belongs."""
+    layout = claim.spool.layout
+    kind = layout.kind(claim.name)
+    if kind is Kind.METADATA_HALF:
+        if any(claim.spool.stat(name) for name in layout.message_halves(claim.name)):
+            return Refused(Refusal.GONE, "its message is there and stands for both")
+        claim.kind = "half"
+        return Shape.HALF
+    if kind is Kind.ENTRY and not _wants_metadata(claim):
+        return Shape.WHOLE
+    refused = claim.add(layout.metadata_half(claim.name))
+    if refused is None:
+        claim.kind = "pair" if kind is Kind.MESSAGE_HALF else "pck+db"
+        return Shape.PAIR
+    if refused.refusal is Refusal.GONE:
+        claim.kind = "half"
+        return Shape.HALF
+    return refused
+
+
+def _wants_metadata(claim: Claim) -> bool:
+    """Whether a `.pck` holds one pickle only, so that its metadata is in a `.db`.
+
+    A damaged one does not: decoding it will say what is wrong with it.
+    """
+    try:
+        return contents.pickles(read_part(claim.parts[0], claim.terms.max_size)) == 1
+    except Undecodable:
+        return False
+
+
+def _open_and_lock(spool: Spool, name: bytes, lock: bool) -> Part | Refused:
+    try:
+        fd = spool.disk.open(name, spool.fd)
+    except FileNotFoundError:
+        return Refused(Refusal.GONE, "no longer there")
+    except OSError as error:
+        return _cannot_open(name, error)
+    refused: Refused | None
+    try:
+        if lock:
+            spool.disk.lock(fd)
+        status = os.fstat(fd)
+        refused = _check(spool, name, status)
+        if refused is None:
+            return Part(name, fd, status.st_ino, status.st_size, status.st_ctime_ns)
+    except BlockingIOError:
+        refused = Refused(Refusal.BUSY, "claimed by another process or thread")
+    except OSError as error:
+        refused = Refused(Refusal.ERROR, f"{display(name)}: cannot be claimed: {error.strerror}")
+    os.close(fd)
+    return refused
+
+
+def _check(spool: Spool, name: bytes, status: os.stat_result) -> Refused | None:
+    """Refuse what cannot be an entry, and what is no longer linked under its name."""
+    if not stat.S_ISREG(status.st_mode):
+        return Refused(Refusal.FOREIGN, "not a regular file")
+    if status.st_nlink != 1:
+        if status.st_nlink == 0:
+            return Refused(Refusal.GONE, "no longer there")
+        return Refused(Refusal.FOREIGN, f"has {status.st_nlink} hard links, an entry has one name")
+    now = spool.stat(name)
+    if now is None or now.st_ino != status.st_ino or now.st_dev != status.st_dev:
+        return Refused(Refusal.GONE, "no longer under this name")
+    return None
+
+
+def _cannot_open(name: bytes, error: OSError) -> Refused:
+    if error.errno in (errno.ELOOP, errno.ENXIO, errno.ENODEV):
+        return Refused(Refusal.FOREIGN, "a symbolic link, a socket or a device")
+    hint = "; check its owner and mode" if error.errno in (errno.EACCES, errno.EPERM) else ""
+    return Refused(Refusal.ERROR, f"{display(name)}: cannot be opened: {error.strerror}{hint}")

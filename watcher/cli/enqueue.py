@@ -1,0 +1,55 @@
+"""`watcher enqueue`: commit messages to a queue, durably."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from watcher.errors import NoSuch, Usage
+
+
+@click.command("enqueue")
+@click.argument("queue_dir")
+@click.argument("files", nargs=-1, type=click.Path(), metavar="[FILE...|-]")
+@click.option("--meta", "pairs", multiple=True, metavar="KEY=VALUE", help="Metadata; repeatable.")
+@click.option("--format", "style", type=click.Choice(["mailman", "raw"]), default="mailman")
+@click.option("--suffix", default=None, help="With --format raw: the files' ending, e.g. .csv.")
+def command(
+    queue_dir: str, files: tuple[str, ...], pairs: tuple[str, ...], style: str, suffix: str | None
+) -> None:
+    """Commit each FILE (or standard input) as an entry; print the names.
+
+    When a name is printed the entry is on disk, whatever happens next.
+    """
+    from watcher.producer import enqueue
+
+    if suffix is not None and style != "raw":
+        raise Usage("--suffix goes with --format raw; Mailman's entries end in .pck")
+    if pairs and style == "raw":
+        raise Usage("--meta: a raw entry has no metadata")
+    metadata = dict(_pair(text) for text in pairs)
+    for file in files or ("-",):
+        message = _read(file)
+        if style == "raw":
+            name = enqueue(queue_dir, message, raw=True, suffix=suffix or "")
+        else:
+            name = enqueue(queue_dir, message, metadata)
+        click.echo(name)
+
+
+def _read(file: str) -> bytes:
+    if file == "-":
+        return sys.stdin.buffer.read()
+    try:
+        with open(file, "rb") as opened:
+            return opened.read()
+    except OSError as error:
+        raise NoSuch(f"{file}: cannot be read: {error.strerror}") from None
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        raise Usage(f"--meta {text!r}: expected KEY=VALUE")
+    return key, value

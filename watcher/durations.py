@@ -1,0 +1,38 @@
+"""Durations as people write them: 30s, 5m, 2h, 5d, 1h30m, 250ms, or plain seconds. PURE."""
+
+from __future__ import annotations
+
+import re
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+EXPECTED = "a duration like 30s, 5m, 2h or 1h30m"
+
+
+def parse(text: str) -> float:
+    """Return the seconds that `text` means; raise ValueError saying what was expected."""
+    text = text.strip()
+    if re.fullmatch(r"\d+(\.\d+)?", text):
+        return float(text)
+    position, seconds = 0, 0.0
+    for part in _PART.finditer(text):
+        if part.start() != position:
+            break
+        seconds += float(part[1]) * _UNITS[part[2]]
+        position = part.end()
+    if position == 0 or position != len(text):
+        raise ValueError(f"expected {EXPECTED}; got {text!r}")
+    return seconds
+
+
+def show(seconds: float) -> str:
+    """Write a duration the way `parse` reads it, in its two largest units."""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f}ms"
+    words = []
+    rest = round(seconds)
+    for unit in ("d", "h", "m", "s"):
+        count, rest = divmod(rest, int(_UNITS[unit]))
+        if count:
+            words.append(f"{count}{unit}")
+    return "".join(words[:2]) or "0s"

@@ -1,0 +1,87 @@
+"""Is this entry complete? Given what was seen, what now? PURE: the table of design section 5.
+
+| shape | what drew our eye    | writer  | age        | ruling                                  |
+|-------|----------------------|---------|------------|-----------------------------------------|
+| whole | its rename           | any     | any        | take: the writer renamed it             |
+| whole | catch-up scan        | none    | any        | take: nobody has it open for writing    |
+| whole | catch-up scan        | unknown | >= grace   | take                                    |
+| whole | sweep, a hint        | not some| >= grace   | take                                    |
+| pair  | both halves' closing | none    | any        | take                                    |
+| pair  | anything else        | not some| >= grace   | take (the younger half's age)           |
+| half  | anything             | not some| >= grace   | orphan: to orphans/, never deleted      |
+| any   | anything             | some    | any        | leave: a slow writer is not a dead one  |
+| any   | anything else        |         | < grace    | wait until it is of age                 |
+
+A lease that cannot be had (another's file without CAP_LEASE, a file system without leases) makes
+the writer unknown, and then the grace age decides.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import NamedTuple
+
+
+class How(enum.IntEnum):
+    """What drew our eye to an entry, the stronger proof the higher."""
+
+    SWEEP = 0  # a sweep, a timer, or a hint that proves nothing
+    CATCH_UP = 1  # the scan after start, overflow, or a re-armed watch
+    CLOSED = 2  # both halves of a pair were seen closed or renamed in
+    RENAMED = 3  # IN_MOVED_TO
+
+
+class Writer(enum.Enum):
+    """Whether a process has the file open for writing, by read lease (fcntl(2), F_SETLEASE)."""
+
+    NONE = "none"
+    SOME = "open for writing"
+    UNKNOWN = "unknown"
+
+
+class Shape(enum.Enum):
+    """What is there of the entry."""
+
+    WHOLE = "whole"
+    PAIR = "pair"
+    HALF = "half"
+
+
+class Action(enum.Enum):
+    """What to do with an entry now."""
+
+    TAKE = "take"
+    WAIT = "wait"
+    LEAVE = "leave"
+    ORPHAN = "orphan"
+
+
+class Ruling(NamedTuple):
+    """What to do, how many seconds to wait where it is WAIT, and why, for people."""
+
+    action: Action
+    wait: float
+    why: str
+
+
+TAKE_RENAMED = Ruling(Action.TAKE, 0.0, "its writer renamed it into place")
+
+
+def rule(shape: Shape, how: How, writer: Writer, age: float, grace: float) -> Ruling:
+    """Rule on one entry. `age` and `grace` in seconds; a pair's age is its younger half's."""
+    if shape is Shape.WHOLE and how is How.RENAMED:
+        return TAKE_RENAMED
+    if writer is Writer.SOME:
+        return Ruling(Action.LEAVE, 0.0, "a process has it open for writing")
+    if writer is Writer.NONE:
+        if shape is Shape.WHOLE and how is How.CATCH_UP:
+            return Ruling(Action.TAKE, 0.0, "nobody has it open for writing")
+        if shape is Shape.PAIR and how is How.CLOSED:
+            return Ruling(Action.TAKE, 0.0, "both halves are closed, and nobody writes to them")
+    if age >= grace:
+        known = "nobody has it open for writing" if writer is Writer.NONE else "no lease to be had"
+        if shape is Shape.HALF:
+            return Ruling(Action.ORPHAN, 0.0, f"half of a pair, past the grace age, {known}")
+        return Ruling(Action.TAKE, 0.0, f"past the grace age, {known}")
+    what = "half of a pair, " if shape is Shape.HALF else ""
+    return Ruling(Action.WAIT, grace - age, f"{what}younger than the grace age")

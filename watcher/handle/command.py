@@ -1,0 +1,148 @@
+"""An exec handler: a command, its arguments as they are, no shell.
+
+Guarantees: the whole message is on the command's standard input, as a file (the claimed one, or a
+sealed memory file), never through a pipe: should we die, the command still reads all of it. The
+command inherits the claim, so the entry stays claimed for as long as it lives. It is a process
+group of its own, and a timeout ends the group: TERM, then KILL.
+Fails: `run` never raises; what cannot be started is the operator's mistake or, for want of
+processes, memory or descriptors, a retry.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import signal
+import subprocess
+import tempfile
+import threading
+from collections.abc import Sequence
+
+from watcher import contents
+from watcher.durations import show
+from watcher.entry import Entry
+from watcher.errors import Undecodable
+from watcher.handle.outcome import Outcome, Verdict, from_exit_status
+
+KEPT = 4096  # bytes of standard error
+INLINE = 64 << 10  # bytes of metadata that go into the environment (execve(2): 128 KiB a string)
+KILL_AFTER = 5.0  # seconds between TERM and KILL
+_SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+_SHORTAGE = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ETXTBSY)
+
+
+class Command:
+    """Runs one command for every entry. `timeout` in seconds, None for none."""
+
+    def __init__(self, argv: Sequence[str], timeout: float | None = None) -> None:
+        self.argv = tuple(argv)
+        self.timeout = timeout
+        self._running: set[int] = set()
+        self._lock = threading.Lock()
+
+    def run(self, entry: Entry) -> Outcome:
+        """Run the command and read its exit status; never raises."""
+        try:
+            with contextlib.ExitStack() as opened:
+                return self._run(entry, opened)
+        except Undecodable as error:
+            return Outcome(Verdict.REJECT, str(error))
+        except OSError as error:
+            reason = f"{self.argv[0]}: cannot be run: {error.strerror or error}"
+            short = error.errno in _SHORTAGE
+            return Outcome(Verdict.RETRY if short else Verdict.MISCONFIGURED, reason)
+
+    def _run(self, entry: Entry, opened: contextlib.ExitStack) -> Outcome:
+        metadata = contents.to_json(entry.metadata).encode("utf-8", "replace")
+        passed = [part.fd for part in entry.parts]
+        environment = self._environment(entry)
+        if len(metadata) <= INLINE:
+            environment[b"WATCHER_METADATA"] = metadata
+        else:
+            path = _file_of(metadata, opened)
+            environment[b"WATCHER_METADATA_FILE"] = path
+        stdin = _message(entry, opened)
+        stderr = opened.enter_context(tempfile.TemporaryFile())
+        process = subprocess.Popen(
+            self.argv,
+            stdin=stdin,
+            stderr=stderr,
+            env=environment,
+            pass_fds=passed,
+            process_group=0,
+        )
+        with self._lock:
+            self._running.add(process.pid)
+        try:
+            late = self._wait(process)
+        finally:
+            with self._lock:
+                self._running.discard(process.pid)
+        text = _end_of(stderr.fileno())
+        if late:
+            reason = f"timeout: still running after {show(self.timeout or 0)}"
+            return Outcome(Verdict.RETRY, reason, None, text, process.returncode)
+        return from_exit_status(process.returncode, text)
+
+    def _wait(self, process: subprocess.Popen[bytes]) -> bool:
+        """Wait for the command; True if it had to be ended for lateness."""
+        try:
+            process.wait(self.timeout)
+            return False
+        except subprocess.TimeoutExpired:
+            _signal_group(process.pid, signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(KILL_AFTER)
+        _signal_group(process.pid, signal.SIGKILL)
+        process.wait()
+        return True
+
+    def _environment(self, entry: Entry) -> dict[bytes, bytes]:
+        environment = dict(os.environb)
+        environment[b"WATCHER_QUEUE"] = os.fsencode(entry.queue)
+        environment[b"WATCHER_ENTRY"] = os.fsencode(entry.name)
+        environment[b"WATCHER_KEY"] = entry.key.encode()
+        environment[b"WATCHER_ATTEMPT"] = b"%d" % entry.attempt
+        environment[b"WATCHER_FILE"] = os.fsencode(entry.path)
+        return environment
+
+    def abandon(self) -> None:
+        """Ask every running command, and what it started, to end."""
+        for pid in list(self._running):
+            _signal_group(pid, signal.SIGTERM)
+
+
+def _message(entry: Entry, opened: contextlib.ExitStack) -> int:
+    """Return a descriptor at the message's beginning."""
+    if entry.plain:
+        fd = entry.parts[0].fd
+        os.lseek(fd, 0, os.SEEK_SET)
+        return fd
+    fd = os.memfd_create("message", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    opened.callback(os.close, fd)
+    view = memoryview(entry.message)
+    while view:
+        view = view[os.write(fd, view) :]
+    os.lseek(fd, 0, os.SEEK_SET)
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
+    return fd
+
+
+def _file_of(metadata: bytes, opened: contextlib.ExitStack) -> bytes:
+    """Write metadata that no environment holds to a private file, removed afterwards."""
+    file = opened.enter_context(tempfile.NamedTemporaryFile(prefix="watcher-"))
+    file.write(metadata)
+    file.flush()
+    return os.fsencode(file.name)
+
+
+def _end_of(fd: int) -> str:
+    size = os.fstat(fd).st_size
+    return os.pread(fd, KEPT, max(0, size - KEPT)).decode("utf-8", "backslashreplace")
+
+
+def _signal_group(pid: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, number)

@@ -1,0 +1,74 @@
+"""What came of an attempt: the results of design section 7, and what an exit status means. PURE."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Protocol
+
+from watcher.entry import Entry
+
+
+class Verdict(enum.Enum):
+    """What is to become of the entry."""
+
+    DONE = "done"
+    RETRY = "retry"
+    REJECT = "reject"
+    MISCONFIGURED = "misconfigured"  # the operator's mistake: the entry is not to blame
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A handler's word, and what is known of how it came about."""
+
+    verdict: Verdict
+    reason: str = ""
+    after: float | None = None  # seconds until the next attempt, where the handler said
+    stderr: str = ""  # the end of what it wrote, or of the traceback
+    exit_status: int | None = None  # negative: the signal that ended it
+
+
+class Retry(Exception):
+    """Raised by a python handler: try again, after `after` seconds if given."""
+
+    def __init__(self, reason: str = "", *, after: float | None = None) -> None:
+        super().__init__(reason)
+        self.after = after
+
+
+class Reject(Exception):
+    """Raised by a python handler: no attempt can succeed; the text says why."""
+
+
+class Handler(Protocol):
+    """What does the work."""
+
+    def run(self, entry: Entry) -> Outcome:
+        """Handle one entry; never raises. Called from several threads at once."""
+
+    def abandon(self) -> None:
+        """End what is running, from another thread: the process is about to exit."""
+
+
+DONE = Outcome(Verdict.DONE)
+
+
+def from_exit_status(status: int, stderr: str = "") -> Outcome:
+    """Read an exit status (negative: a signal) by the table of design section 7."""
+    if status == 0:
+        return DONE
+    last = stderr.strip().splitlines()[-1:] or [""]
+    words = f"signal {-status}" if status < 0 else f"exit status {status}"
+    reason = f"{words}: {last[0]}" if last[0] else words
+    return Outcome(_verdict(status), reason, None, stderr, status)
+
+
+def _verdict(status: int) -> Verdict:
+    if status in (78, 126, 127):  # EX_CONFIG; the shell's "cannot execute" and "not found"
+        return Verdict.MISCONFIGURED
+    if status in (71, 75):  # EX_OSERR, EX_TEMPFAIL
+        return Verdict.RETRY
+    if 64 <= status <= 77:
+        return Verdict.REJECT
+    return Verdict.RETRY

@@ -1,0 +1,292 @@
+"""Stage 1 of one queue: hints, timers and scans fill `Ready`. Runs in the daemon's thread.
+
+Guarantees: one idea for everything that may have been missed, *behind*: at start, after an
+overflow, after a re-arm, after a clock step and when `Ready` is full, hints are no longer kept,
+and the directory is scanned in batches, oldest first, until it holds no more; then hints count
+again. The watch is armed before the scan. Memory is bounded by the limits of `Ready`, `Timers`,
+`Marks` and one batch.
+Fails: never for what a directory or an entry is; `Health` is told what is wrong, and it is tried
+again at growing intervals.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+
+from watcher.age import SECOND, Ages, Clock
+from watcher.arrive.pairing import Marks
+from watcher.arrive.ready import Ready
+from watcher.arrive.scan import BATCH, START, Bystander, Mark, scan
+from watcher.arrive.source import Seen
+from watcher.arrive.sources import Sources
+from watcher.arrive.timers import Timers
+from watcher.config import Queue
+from watcher.durations import show
+from watcher.errors import NotPermitted, WatcherError, WatchFailed
+from watcher.evidence import How
+from watcher.settle import aside
+from watcher.settle.backoff import delay
+from watcher.spool.layout import Kind, Layout, display
+from watcher.spool.spool import Spool
+from watcher.telemetry import log
+from watcher.telemetry.health import Health
+
+ARM_LONGEST = 10.0  # seconds between tries to watch a directory, or to read it
+CHECK_PATH = 1.0  # seconds between looks at whether the path still leads to the directory
+MAX_MENTIONED = 10_000  # names for saying a thing once
+_HALVES = (Kind.MESSAGE_HALF, Kind.METADATA_HALF)
+
+
+class Notice:
+    """What one queue knows of its directory, and what it still has to look at."""
+
+    def __init__(
+        self, tag: int, settings: Queue, sources: Sources, clock: Clock, health: Health
+    ) -> None:
+        self.tag = tag
+        self.settings = settings
+        self.layout = Layout(
+            os.fsencode(settings.suffix), settings.format == "raw", settings.legacy
+        )
+        self.ready = Ready()
+        self.timers = Timers()
+        self.ages = Ages(clock)
+        self.marks = Marks(self.layout)
+        self.spool: Spool | None = None
+        self.orphans = False  # there may be halves in orphans/ that wait for their other half
+        self.hungry = False  # a worker should wake the daemon for the next batch
+        self._sources = sources
+        self._clock = clock
+        self._health = health
+        self._mentioned: set[bytes] = set()
+        self._armed = False
+        self._failures = 0
+        self._next_try = 0.0
+        self._next_sweep = 0.0
+        self._next_check = 0.0
+        self._pass: tuple[How, Mark] | None = None  # the scan under way, and where it stands
+        self._behind = True  # a catch-up scan is wanted
+        self._dropping = False  # hints are not kept until the next batch is scanned
+
+    def now(self) -> float:
+        """Seconds on the clock that is never stepped."""
+        return self._clock.mono() / SECOND
+
+    # -- hints --------------------------------------------------------------------------------
+
+    def hint(self, seen: Seen, name: bytes) -> None:
+        """Take one hint from the source."""
+        if seen is Seen.RENAMED and not self.layout.legacy:
+            if self.layout.kind(name) is Kind.ENTRY:
+                self.offer(name, How.RENAMED)
+        elif seen is Seen.EVERYTHING:
+            log.event(self.settings.name, "behind", "events were lost; scanning the directory")
+            self.fall_behind()
+        elif seen is Seen.GONE:
+            self._lose("the watch ended: the directory was moved, removed or unmounted")
+        elif seen is Seen.LOOK:
+            if self.layout.kind(name) in (Kind.ENTRY, *_HALVES):
+                self.offer(name, How.SWEEP)
+        elif self.layout.legacy:
+            self._legacy_hint(seen, name)
+
+    def _legacy_hint(self, seen: Seen, name: bytes) -> None:
+        kind = self.layout.kind(name)
+        if kind is not Kind.ENTRY and kind not in _HALVES:
+            return
+        whole = self.marks.mark(name, kind)
+        if whole is not None:
+            self.offer(whole, How.CLOSED)
+        elif kind is Kind.ENTRY and seen is Seen.RENAMED:
+            self.offer(name, How.RENAMED)
+        elif self.orphans:
+            self.offer(name, How.SWEEP)
+
+    def offer(self, name: bytes, how: How) -> None:
+        """Give an entry to the workers, or fall behind when there is no room for it."""
+        if self._dropping:
+            return
+        self.timers.cancel(name)
+        if not self.ready.push(name, how):
+            self.fall_behind()
+
+    def fall_behind(self, anew: bool = False) -> None:
+        """Stop keeping hints: what they would say, a catch-up scan finds.
+
+        A catch-up scan that is under way finds it too, being in the order of commit, unless that
+        order is in doubt (`anew`).
+        """
+        self._dropping = True
+        if anew or self._pass is None or self._pass[0] is not How.CATCH_UP:
+            self._behind = True
+
+    # -- what is due --------------------------------------------------------------------------
+
+    def tick(self) -> float:
+        """Do what is due; return the moment (see `now`) at which the next thing is."""
+        now = self.now()
+        if self.ages.notice_step():
+            detail = "files count their age from now, on the monotonic clock"
+            log.event(self.settings.name, "clock stepped", detail, logging.WARNING)
+            self.fall_behind(anew=True)
+        if now >= self._next_try and (self.spool is None or not self._armed):
+            self._arm(now)
+        if self.spool is not None:
+            if now >= self._next_check:
+                self._check_path(now)
+            if now >= self._next_sweep and self._pass is None:
+                self._begin_sweep(now)
+        for name, how in self.timers.due(now):
+            self.offer(name, how)
+        self._scan_if_wanted(now)
+        return self._next_due()
+
+    def _next_due(self) -> float:
+        moments = [] if self._armed else [self._next_try]
+        if self.spool is not None:
+            moments.append(self._next_sweep)
+            if (self._pass is not None or self._behind) and self.has_room():
+                moments.append(self._next_try)
+        if (timer := self.timers.next()) is not None:
+            moments.append(timer)
+        return min(moments)
+
+    # -- the watch ----------------------------------------------------------------------------
+
+    def _arm(self, now: float) -> None:
+        try:
+            spool = self.spool or self._open(now)
+            by = self._sources.arm(self.tag, spool, self.settings.source)
+        except WatcherError as error:
+            about = "watch" if isinstance(error, WatchFailed) else "directory"
+            self._fail(now, about, str(error))
+            return
+        self._armed, self._failures, self._next_try = True, 0, 0.0
+        self._health.trouble("watch", None)
+        self._health.trouble("directory", None)
+        log.event(self.settings.name, "armed", f"{display(spool.path)} is watched by {by}")
+        self.fall_behind()
+
+    def _open(self, now: float) -> Spool:
+        spool = Spool(os.fsencode(self.settings.path), self.layout)
+        if not spool.writable():
+            raise NotPermitted(
+                f"{self.settings.path}: the queue directory is not writable for us, so that"
+                " entries could not be removed when done; check its owner and mode"
+            )
+        self.spool = spool
+        self._next_sweep = now + self.settings.sweep_every
+        self.fall_behind()
+        return spool
+
+    def _fail(self, now: float, about: str, why: str) -> None:
+        self._failures += 1
+        self._next_try = now + delay(self._failures, longest=ARM_LONGEST)
+        self._health.trouble(about, why)
+
+    def _check_path(self, now: float) -> None:
+        self._next_check = now + CHECK_PATH
+        if self.spool is not None and not self.spool.is_current():
+            self._lose("the directory was removed or replaced")
+
+    def _lose(self, why: str) -> None:
+        """Give up the directory that is open, and look for the one that its path leads to."""
+        self._sources.disarm(self.tag)
+        self.spool, self._armed, self._pass = None, False, None
+        self._health.trouble("directory", f"{self.settings.path}: {why}")
+
+    # -- scans --------------------------------------------------------------------------------
+
+    def sweep_now(self) -> None:
+        """Sweep at the next tick."""
+        self._next_sweep = 0.0
+
+    def has_room(self) -> bool:
+        """Whether so few entries wait that the next batch can be scanned."""
+        return len(self.ready) <= self.ready.limit // 4
+
+    def _begin_sweep(self, now: float) -> None:
+        self._next_sweep = now + self.settings.sweep_every
+        self.ages.forget_unseen()
+        self._check_path(now)
+        if self.spool is not None:
+            self._recover(self.spool)
+            self._pass = (How.SWEEP, START)
+
+    def _recover(self, spool: Spool) -> None:
+        try:
+            if found := aside.recover(spool):
+                log.event(self.settings.name, "recovered", f"{found} files a crash left aside")
+            self.orphans = spool.stat(b".watcher/orphans") is not None
+        except (OSError, WatcherError) as error:
+            self._health.trouble("disk", str(error))
+
+    def _scan_if_wanted(self, now: float) -> None:
+        if self.spool is None:
+            return
+        if self._pass is None and self._behind:
+            self._recover(self.spool)
+            self._pass, self._behind = (How.CATCH_UP, START), False
+        if self._pass is None or now < self._next_try:
+            return
+        self.hungry = True
+        if self.has_room():
+            self.hungry = False
+            self._scan_batch(self.spool, *self._pass)
+
+    def _scan_batch(self, spool: Spool, how: How, mark: Mark) -> None:
+        self._dropping = False  # what comes from here on is seen by its event, or by a later batch
+        try:
+            batch = scan(spool, mark, self._known, min(BATCH, self.ready.limit - len(self.ready)))
+        except OSError as error:
+            self.fall_behind(anew=True)
+            self._pass = None
+            why = f"{self.settings.path}: the directory cannot be read: {error.strerror}"
+            self._fail(self.now(), "disk", why)
+            return
+        self._health.trouble("disk", None)
+        for found in batch.entries:
+            self._found(found, how)
+        if batch.more:
+            self._pass = (how, batch.entries[-1])
+            self.fall_behind()
+            return
+        self._pass = None
+        self._mention(batch.bystanders)
+        if how is How.CATCH_UP:
+            log.event(self.settings.name, "ready", f"{batch.total} entries found by scanning")
+
+    def _known(self, name: bytes) -> bool:
+        return name in self.ready or name in self.timers
+
+    def _found(self, found: Mark, how: How) -> None:
+        kind = self.layout.kind(found.name)
+        if self.layout.legacy and self.marks.complete(found.name, kind):
+            self.offer(found.name, How.CLOSED)
+        elif how is How.CATCH_UP and kind is Kind.ENTRY:
+            self.offer(found.name, how)
+        else:
+            left = self.settings.grace_age - self.ages.age(found.name, found.ctime_ns)
+            if left > 0 and not (self.orphans and kind in _HALVES):
+                self.timers.set(found.name, self.now() + left, How.SWEEP)
+            else:
+                self.offer(found.name, How.SWEEP)
+
+    def _mention(self, bystanders: list[Bystander]) -> None:
+        """Say once of each file that is no entry and past the grace age that it is there."""
+        for item in bystanders:
+            age = self.ages.age(item.name, item.ctime_ns)
+            if age >= self.settings.grace_age:
+                self.mention(item.name, "left alone", f"{item.why}, for {show(round(age))}")
+
+    def mention(self, name: bytes, what: str, why: str) -> None:
+        """Log something about a name once."""
+        if name not in self._mentioned and len(self._mentioned) < MAX_MENTIONED:
+            self._mentioned.add(name)
+            log.event(self.settings.name, what, f"{display(name)}: {why}")
+
+    def stop(self) -> None:
+        """Take no more hints and give out no more entries."""
+        self._sources.disarm(self.tag)
+        self.ready.close()

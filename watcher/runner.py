@@ -1,0 +1,190 @@
+"""One queue at work: `Notice` finds entries, worker threads make an attempt at each.
+
+Guarantees: the follow-up of every result of an attempt is in one table (`_follow_up`); whatever an
+attempt raises, its entry stays and the worker goes on to the next.
+Fails: never; what is wrong is in `health`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from watcher.age import Clock
+from watcher.arrive.sources import Sources
+from watcher.attempt import Attempt, Patience, Report, Result
+from watcher.claim.take import Terms
+from watcher.config import Queue
+from watcher.evidence import How
+from watcher.handle.outcome import Handler
+from watcher.notice import Notice
+from watcher.settle.backoff import delay
+from watcher.spool.layout import display
+from watcher.telemetry import log
+from watcher.telemetry.health import Health
+
+LOOK_AGAIN = 1.0  # seconds until the second look at an entry that another has, then doubling
+LOOK_LONGEST = 60.0  # seconds
+MAX_COUNTED = 65_536  # names whose attempts are counted
+
+
+class Runner:
+    """Everything of one queue in this process."""
+
+    def __init__(  # noqa: PLR0913 - built in one place, by the daemon
+        self,
+        tag: int,
+        settings: Queue,
+        handler: Handler,
+        sources: Sources,
+        clock: Clock,
+        wake: Callable[[], None],
+    ) -> None:
+        self.settings = settings
+        self.handler = handler
+        self.health = Health(settings.name)
+        self.notice = Notice(tag, settings, sources, clock, self.health)
+        self.done = 0
+        self._wake = wake
+        self._stopping = threading.Event()
+        self._next_probe: float | None = None
+        self._attempts: dict[bytes, int] = {}
+        self._looks: dict[bytes, int] = {}
+        terms = Terms(settings.grace_age, self.notice.ages, settings.max_size)
+        patience = Patience(
+            lambda seconds: not self._stopping.wait(seconds),
+            lambda text: self.health.trouble("disk", text),
+        )
+        self._attempt = Attempt(settings.name, handler, terms, log.transition, patience)
+        self._workers = [
+            threading.Thread(target=self._serve, name=f"{settings.name}/{number + 1}", daemon=True)
+            for number in range(settings.concurrency)
+        ]
+
+    def start(self) -> None:
+        """Start the workers; the watch and the first scan come with the first tick."""
+        for worker in self._workers:
+            worker.start()
+
+    def tick(self) -> float:
+        """Do what is due; return the moment (see `Notice.now`) at which the next thing is."""
+        due = self.notice.tick()
+        if self._next_probe is None:
+            return due
+        if self.notice.now() >= self._next_probe:
+            self._next_probe = None
+            self.notice.ready.allow(1)
+            return due
+        return min(due, self._next_probe)
+
+    def _serve(self) -> None:
+        ready = self.notice.ready
+        while (item := ready.pop()) is not None:
+            name, how = item
+            report = self._attempt_safely(name, how)
+            if report.result is Result.MISCONFIGURED:
+                self._hold(name, how, report)
+                continue
+            self._follow_up(name, how, report)
+            ready.finish(name)
+            if self.notice.hungry and self.notice.has_room():
+                self.notice.hungry = False
+                self._wake()
+
+    def _attempt_safely(self, name: bytes, how: How) -> Report:
+        spool = self.notice.spool
+        if spool is None:
+            return Report(Result.GONE)
+        try:
+            return self._attempt(spool, name, how, self._attempts.get(name, 0) + 1)
+        except Exception as error:  # a bug of ours: the entry stays, the queue goes on
+            log.log.exception("bug")
+            return Report(Result.STUCK, f"{display(name)}: {type(error).__name__}: {error}")
+
+    def _follow_up(self, name: bytes, how: How, report: Report) -> None:
+        match report.result:
+            case Result.DONE | Result.REJECTED | Result.GONE | Result.FOLLOWED:
+                self._settled(name, report)
+            case Result.RETRY:
+                self._count(self._attempts, name)
+                self._handler_works()
+                self._again(name, report.wait or self.settings.retry_initial, how)
+            case Result.YOUNG:
+                self._again(name, report.wait, How.SWEEP)
+            case Result.BUSY:
+                wait = self._look_again(name, how)
+                if wait >= LOOK_LONGEST:
+                    self.notice.mention(name, "busy", f"{report.why}, for minutes now")
+            case Result.STUCK | Result.ERROR:
+                self.health.trouble("entry", report.why)
+                self._look_again(name, how)
+            case Result.ORPHANED:
+                self.notice.orphans = True
+                self.notice.marks.forget(name)
+            case Result.REUNITED:
+                self._again(name, LOOK_AGAIN, How.SWEEP)
+            case Result.FOREIGN:
+                self.notice.mention(name, "left alone", report.why)
+            case Result.WRITER | Result.MISCONFIGURED:
+                pass  # its closing or the next sweep; `_hold`
+
+    def _settled(self, name: bytes, report: Report) -> None:
+        self.notice.marks.forget(name)
+        self._attempts.pop(name, None)
+        self._looks.pop(name, None)
+        if report.result is Result.DONE:
+            self.done += 1
+        if report.result is not Result.GONE:
+            self._handler_works()
+
+    def _look_again(self, name: bytes, how: How) -> float:
+        """Look at an entry again soon, and ever less often; return in how many seconds."""
+        wait = delay(self._count(self._looks, name), LOOK_AGAIN, LOOK_LONGEST)
+        self._again(name, wait, how)
+        return wait
+
+    def _again(self, name: bytes, seconds: float, how: How) -> None:
+        if self.notice.timers.set(name, self.notice.now() + seconds, how):
+            self._wake()
+
+    def _count(self, counts: dict[bytes, int], name: bytes) -> int:
+        if name in counts or len(counts) < MAX_COUNTED:
+            counts[name] = counts.get(name, 0) + 1
+        return counts.get(name, 1)
+
+    def _hold(self, name: bytes, how: How, report: Report) -> None:
+        """The handler cannot be run: hold the queue, and try one entry at the policy's pace."""
+        self.health.trouble("handler", f"{report.why}; trying one entry at a time")
+        self.notice.ready.allow(0)
+        self.notice.ready.put_back(name, how)
+        self._next_probe = self.notice.now() + self.settings.retry_initial
+        self._wake()
+
+    def _handler_works(self) -> None:
+        self.health.trouble("entry", None)
+        if self.health.has("handler"):
+            self.health.trouble("handler", None)
+            self.notice.ready.allow(None)
+
+    def status(self) -> str:
+        """Say how the queue is, in one line."""
+        ready, timers = self.notice.ready, self.notice.timers
+        return (
+            f"{self.health}; {len(ready)} ready, {len(ready.working())} claimed,"
+            f" {len(timers)} waiting for their moment, {self.done} done"
+        )
+
+    def drain(self) -> None:
+        """Give out no more entries; those in hand are finished."""
+        self._stopping.set()
+        self.notice.stop()
+
+    def drained(self) -> bool:
+        """Whether every worker has ended."""
+        return not any(worker.is_alive() for worker in self._workers)
+
+    def wait_drained(self, seconds: float) -> bool:
+        """Wait so many seconds at most for every worker to end; say whether they have."""
+        for worker in self._workers:
+            worker.join(seconds)
+        return self.drained()

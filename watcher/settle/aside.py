@@ -1,0 +1,114 @@
+"""Remove a file whose name may be used again at any moment (drop folders do that).
+
+Between a look at a name and its unlink a writer may rename a new file over it, and the unlink
+would take the newcomer. So the file is moved aside first, into a directory that only this process
+uses, looked at there, and removed only if it is the one that was claimed; a newcomer goes back.
+
+Guarantees: no file but the one claimed is removed, by any interleaving; a file that a crash left
+aside is put back into the queue by `recover`, as an entry like any other (at least once).
+Fails: OSError; the file is then in the queue, or aside where `recover` finds it.
+
+    inflight/PID.RANDOM/     locked (flock) by its process for as long as it lives
+        NAME                 the file just claimed and done, or a newcomer about to go back
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import itertools
+import os
+import weakref
+
+from watcher.entry import Part
+from watcher.spool.disk import DIRECTORY
+from watcher.spool.layout import stored
+from watcher.spool.spool import Spool
+
+_ASIDE: weakref.WeakKeyDictionary[Spool, int] = weakref.WeakKeyDictionary()
+
+
+def remove(spool: Spool, part: Part) -> None:
+    """Remove the file that was claimed as `part`, if it is still there under its name."""
+    now = spool.stat(part.name)
+    if now is None or now.st_ino != part.ino:
+        return  # the handler moved it away, or a newcomer has the name
+    directory = _directory(spool)
+    try:
+        spool.disk.move(part.name, spool.fd, part.name, directory)
+    except FileExistsError:  # a newcomer that could not go back last time
+        _put_back(spool, part.name, directory)
+        spool.disk.move(part.name, spool.fd, part.name, directory)
+    except FileNotFoundError:
+        return
+    if os.stat(part.name, dir_fd=directory, follow_symlinks=False).st_ino == part.ino:
+        spool.disk.unlink(part.name, directory)
+    else:
+        _put_back(spool, part.name, directory)
+
+
+def recover(spool: Spool) -> int:
+    """Put back what processes that died had aside; return how many files."""
+    if spool.stat(b".watcher/inflight") is None:
+        return 0
+    found = 0
+    inflight = spool.inflight()
+    fd = os.open(b".", DIRECTORY, dir_fd=inflight)
+    try:
+        for name in os.listdir(fd):
+            found += _recover_one(spool, inflight, os.fsencode(name))
+    finally:
+        os.close(fd)
+    return found
+
+
+def _recover_one(spool: Spool, inflight: int, name: bytes) -> int:
+    try:
+        fd = os.open(name, DIRECTORY | os.O_NOFOLLOW, dir_fd=inflight)
+    except OSError:
+        return 0
+    found = 0
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for file in os.listdir(fd):
+            _put_back(spool, os.fsencode(file), fd)
+            found += 1
+        os.rmdir(name, dir_fd=inflight)
+    except OSError:
+        pass  # its process lives, or a file could not go back now: the next sweep tries again
+    finally:
+        os.close(fd)
+    return found
+
+
+def _put_back(spool: Spool, name: bytes, directory: int) -> None:
+    """Return a file to the queue under its own name, or the next free one."""
+    stem = spool.layout.stem(name)
+    for number in itertools.count():
+        target = stored(stem, name[len(stem) :], number) if number else name
+        with contextlib.suppress(FileExistsError):
+            spool.disk.move(name, directory, target, spool.fd)
+            return
+
+
+def _directory(spool: Spool) -> int:
+    """Return this process's own directory for one spool, made and locked at first use."""
+    if spool not in _ASIDE:
+        inflight = spool.inflight()
+        for number in itertools.count():
+            name = b"%d.%s" % (os.getpid(), os.urandom(4).hex().encode())
+            spool.disk.make_directory(name, inflight)
+            fd = os.open(name, DIRECTORY | os.O_NOFOLLOW, dir_fd=inflight)
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            if os.fstat(fd).st_nlink > 0 or number > 100:  # else recover() took it for a dead one's
+                _ASIDE[spool] = fd
+                weakref.finalize(spool, _leave, name, os.dup(inflight), fd)
+                break
+    return _ASIDE[spool]
+
+
+def _leave(name: bytes, inflight: int, fd: int) -> None:
+    with contextlib.suppress(OSError):
+        os.rmdir(name, dir_fd=inflight)
+    os.close(fd)
+    os.close(inflight)

@@ -1,0 +1,111 @@
+"""The only file-system calls that change a spool, so that a test can stop before and after each.
+
+Guarantees: nothing here overwrites a file (`move` refuses a taken name), nothing follows a
+symbolic link in the last component, and every descriptor is closed on exec.
+Fails: every call raises the OSError of the kernel; the callers decide what it means.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import ctypes
+
+LOOK = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_RENAME_NOREPLACE = 1  # linux/fs.h
+_NOT_SUPPORTED = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
+
+
+class Disk:
+    """The calls, by what they are for. One instance serves a process; a test passes its own."""
+
+    def open(self, name: bytes, directory: int) -> int:
+        """Open a file to look at and to claim; never blocks on a FIFO, never follows a link."""
+        return os.open(name, LOOK, dir_fd=directory)
+
+    def lock(self, fd: int) -> None:
+        """Claim: BlockingIOError when another open file description has it."""
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def unlink(self, name: bytes, directory: int) -> None:
+        """Remove one file: the end of an entry that a handler called done."""
+        os.unlink(name, dir_fd=directory)
+
+    def move(self, name: bytes, source: int, target_name: bytes, target: int) -> None:
+        """Rename without overwriting: FileExistsError when the target's name is taken."""
+        code = _renameat2()(source, name, target, target_name, _RENAME_NOREPLACE)
+        if code == 0:
+            return
+        if code in _NOT_SUPPORTED:
+            self.link_and_unlink(name, source, target_name, target)
+            return
+        raise OSError(code, os.strerror(code), os.fsdecode(name))
+
+    def link_and_unlink(self, name: bytes, source: int, target_name: bytes, target: int) -> None:
+        """Do what `move` does on file systems without RENAME_NOREPLACE.
+
+        A crash between the two leaves one file under two names, one of them ours: the sweep
+        recognises it by the inode and finishes (`settle.finish_move`).
+        """
+        os.link(
+            name, target_name, src_dir_fd=source, dst_dir_fd=target, follow_symlinks=False
+        )
+        os.unlink(name, dir_fd=source)
+
+    def make_directory(self, name: bytes, directory: int) -> None:
+        """Make a directory of ours, for its owner only; an existing one is as good."""
+        try:
+            os.mkdir(name, 0o700, dir_fd=directory)
+        except FileExistsError:
+            return
+        os.fsync(directory)
+
+    def write_note(self, name: bytes, directory: int, data: bytes) -> None:
+        """Write the small file that explains, whole or not at all."""
+        scratch = b".%d.%x.tmp" % (os.getpid(), id(data))
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        fd = os.open(scratch, flags, 0o600, dir_fd=directory)
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(fd, view) :]
+            os.fsync(fd)
+            os.rename(scratch, name, src_dir_fd=directory, dst_dir_fd=directory)
+        except OSError:
+            os.unlink(scratch, dir_fd=directory)
+            raise
+        finally:
+            os.close(fd)
+
+    def sync(self, directory: int) -> None:
+        """Make the names of a directory durable."""
+        os.fsync(directory)
+
+
+def _renameat2() -> Callable[[int, bytes, int, bytes, int], int]:
+    """Return renameat2(2) as a function that returns 0 or the errno (Python 3.13 has no other)."""
+    if not _CACHE:
+        import ctypes
+
+        library = ctypes.CDLL(None, use_errno=True)
+        raw: ctypes._NamedFuncPointer | None = getattr(library, "renameat2", None)
+
+        def call(source: int, name: bytes, target: int, target_name: bytes, flags: int) -> int:
+            if raw is None:
+                return errno.ENOSYS
+            if raw(source, name, target, target_name, ctypes.c_uint(flags)) == 0:
+                return 0
+            return ctypes.get_errno()
+
+        _CACHE.append(call)
+    return _CACHE[0]
+
+
+_CACHE: list[Callable[[int, bytes, int, bytes, int], int]] = []
+DISK = Disk()

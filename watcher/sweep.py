@@ -1,0 +1,141 @@
+"""One sweep by hand: the daemon's scan and the daemon's attempts, once, in the order of commit.
+
+Guarantees: the same rules and claims as the daemon's, so it is safe beside any number of daemons
+and sweeps; memory for one batch; a dry run opens files to read and asks for leases, and changes
+nothing.
+Fails: NoSuch, NotPermitted or Unavailable for the directory; never for an entry.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from watcher.age import Ages, SystemClock
+from watcher.arrive.scan import BATCH, START, Bystander, Mark, scan
+from watcher.attempt import Attempt, Listener, Patience, Report, Result, preview
+from watcher.claim.holders import holders
+from watcher.claim.take import Terms
+from watcher.errors import NotPermitted
+from watcher.evidence import How
+from watcher.handle.outcome import Handler
+from watcher.settle import aside
+from watcher.spool.layout import Kind, display
+from watcher.spool.spool import Spool
+
+PATIENCE = 3.0  # seconds in all that a sweep waits for a disk that refuses
+
+
+class Limits(NamedTuple):
+    """When to stop early: seconds from the start, and entries handed to the handler."""
+
+    seconds: float | None = None
+    entries: int | None = None
+
+
+@dataclass(slots=True)
+class Summary:
+    """What a sweep found and what became of it."""
+
+    counts: dict[Result, int] = field(default_factory=dict)
+    bystanders: dict[Kind, int] = field(default_factory=dict)
+    found: int = 0
+    complete: bool = True  # False when a limit ended the sweep early
+    seconds: float = 0.0
+
+    def count(self, result: Result) -> int:
+        """Return how many entries ended so."""
+        return self.counts.get(result, 0)
+
+
+class Line(NamedTuple):
+    """One entry of a sweep: its message's file, and what became (or would become) of it."""
+
+    name: bytes
+    report: Report
+
+
+_HANDED = (Result.DONE, Result.RETRY, Result.REJECTED, Result.MISCONFIGURED)
+
+
+class Sweep:
+    """A sweep of one directory. Iterate over `lines`; then `summary` is complete."""
+
+    def __init__(
+        self, spool: Spool, queue: str, terms: Terms, handler: Handler | None, limits: Limits
+    ) -> None:
+        self.spool = spool
+        self.summary = Summary()
+        self.bystanders: list[Bystander] = []
+        self._queue = queue
+        self._terms = terms
+        self._handler = handler
+        self._limits = limits
+        self._began = time.monotonic()
+        self._handed = 0
+
+    def lines(self, listen: Listener) -> Iterator[Line]:
+        """Sweep; yield what became of each entry. With no handler, what would become of it."""
+        attempt = self._preview() if self._handler is None else self._attempt(self._handler, listen)
+        if self._handler is not None:
+            if not self.spool.writable():
+                raise NotPermitted(
+                    f"{display(self.spool.path)}: not writable for us, so that entries could not"
+                    " be removed when done; check its owner and mode"
+                )
+            aside.recover(self.spool)
+        mark: Mark | None = START
+        while mark is not None:
+            batch = scan(self.spool, mark, limit=BATCH)
+            if mark == START:
+                self.bystanders, self.summary.bystanders = batch.bystanders, batch.counts
+            for found in batch.entries:
+                if self._over():
+                    self.summary.complete = False
+                    mark = None
+                    break
+                yield from self._one(found.name, attempt)
+            else:
+                mark = batch.entries[-1] if batch.more else None
+        self.summary.seconds = time.monotonic() - self._began
+
+    def _one(self, name: bytes, attempt: Callable[[bytes], Report]) -> Iterator[Line]:
+        report = attempt(name)
+        if report.result is Result.REUNITED:
+            report = attempt(name)  # it is a pair now, and rules as one
+        if report.result is Result.GONE:
+            return  # another took it, or the other half's name stands for both
+        self.summary.found += 1
+        self.summary.counts[report.result] = self.summary.count(report.result) + 1
+        if report.result in _HANDED:
+            self._handed += 1
+        yield Line(name, report)
+        if report.result is Result.MISCONFIGURED:
+            self._limits = Limits(0.0, 0)  # every other entry would fare the same
+
+    def _over(self) -> bool:
+        seconds, entries = self._limits
+        late = seconds is not None and time.monotonic() - self._began >= seconds
+        return late or (entries is not None and self._handed >= entries)
+
+    def _attempt(self, handler: Handler, listen: Listener) -> Callable[[bytes], Report]:
+        deadline = time.monotonic() + PATIENCE
+
+        def pause(seconds: float) -> bool:
+            time.sleep(seconds)
+            return time.monotonic() < deadline
+
+        patience = Patience(pause, lambda _text: None)
+        attempt = Attempt(self._queue, handler, self._terms, listen, patience)
+        return lambda name: attempt(self.spool, name, How.SWEEP)
+
+    def _preview(self) -> Callable[[bytes], Report]:
+        held = holders()
+        return lambda name: preview(self.spool, name, self._terms, held)
+
+
+def terms(grace: float, max_size: int) -> Terms:
+    """Return the terms of a sweep by hand: its clock starts now."""
+    return Terms(grace, Ages(SystemClock()), max_size)
