@@ -8,6 +8,7 @@ for ever either. Memory is bounded by `MAX_FUTURE` names.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 SECOND = 1_000_000_000
@@ -65,23 +66,28 @@ class Ages:
         self._clock = clock
         self._offset = clock.real() - clock.mono()
         self._step: Step | None = None
+        self._untold = False  # a step that `notice_step` has not reported yet
         self._future: dict[bytes, tuple[int, int]] = {}
         self._seen_again: dict[bytes, tuple[int, int]] = {}
 
     def notice_step(self) -> bool:
         """Compare the clocks; True when the wall clock was stepped since the last call."""
+        self._compare()
+        told, self._untold = self._untold, False
+        return told
+
+    def _compare(self) -> tuple[int, int]:
+        """Read the clocks and note a step; smaller ones add up until they are one together."""
         real, mono = self._clock.real(), self._clock.mono()
-        offset = real - mono
-        stepped = abs(offset - self._offset) > STEP
-        self._offset = offset
-        if stepped:
+        if abs(real - mono - self._offset) > STEP:
+            self._offset = real - mono
             self._step = Step(real, mono)
-        return stepped
+            self._untold = True
+        return real, mono
 
     def age(self, name: bytes, ctime_ns: int) -> float:
         """Return the age of the file `name` in seconds."""
-        self.notice_step()
-        real, mono = self._clock.real(), self._clock.mono()
+        real, mono = self._compare()
         first_seen = self._first_seen(name, ctime_ns, mono) if ctime_ns > real else None
         return age_ns(ctime_ns, real, mono, self._step, first_seen) / SECOND
 
@@ -93,9 +99,13 @@ class Ages:
             return "the clock was stepped: counted from the step"
         return "by its ctime"
 
-    def forget_unseen(self) -> None:
-        """Drop the names that nobody asked about since the last call (once a sweep)."""
-        self._future, self._seen_again = self._seen_again, {}
+    def forget_unseen(self, keep: Callable[[bytes], bool] = lambda _name: False) -> None:
+        """Drop the names that nobody asked about since the last call (once a sweep).
+
+        `keep` says which to keep nevertheless: a name that waits for a timer is not asked about.
+        """
+        kept = {name: seen for name, seen in self._future.items() if keep(name)}
+        self._future, self._seen_again = kept | self._seen_again, {}
 
     def _first_seen(self, name: bytes, ctime_ns: int, mono: int) -> int:
         known = self._seen_again.get(name) or self._future.get(name)

@@ -143,7 +143,9 @@ class Attempt:
                 young = self.terms.grace - claim.age()
                 if young > 0:  # it may not be damaged but unfinished: its rename was not seen
                     self.tell(spool, name, State.CLAIMED, Move.RELEASE, entry.damage, seconds)
-                    return Report(Result.YOUNG, f"{entry.damage}; younger than the grace age", young)
+                    return Report(
+                        Result.YOUNG, f"{entry.damage}; younger than the grace age", young
+                    )
             facts = _facts(self.queue, entry, outcome)
             reason = outcome.reason
             self._insist(lambda: settle.put_away(spool, State.DEAD, claim.parts, reason, facts))
@@ -168,7 +170,7 @@ class Attempt:
                     self.patience.trouble(None)
                 return
 
-    def tell(  # noqa: PLR0913
+    def tell(
         self,
         spool: Spool,
         name: bytes,
@@ -179,7 +181,9 @@ class Attempt:
     ) -> None:
         """Tell the listener of a transition, by the life cycle's table."""
         self.listen(
-            Transition(self.queue, spool.layout.stem(name), move, after(state, move), detail, seconds)
+            Transition(
+                self.queue, spool.layout.stem(name), move, after(state, move), detail, seconds
+            )
         )
 
 

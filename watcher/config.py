@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from watcher.handle.outcome import Handler
 
 
+SHORTEST = 0.01  # seconds between sweeps, or before a retry
+MOST_WORKERS = 256
+LONGEST_SUFFIX = 64  # bytes
+
+
 class Exec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`{ exec = [COMMAND, ARG...], timeout = "2m" }`."""
 
@@ -34,8 +39,8 @@ class Exec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
         if shutil.which(self.exec[0]) is None:
             raise BadConfiguration(
-                f"handler.exec: expected a command that can be run; {self.exec[0]!r} cannot be found"
-                " or is not executable"
+                f"handler.exec: expected a command that can be run; {self.exec[0]!r} is not to be"
+                " found, or not executable"
             )
         return Command(self.exec, None if self.timeout is None else durations.parse(self.timeout))
 
@@ -99,7 +104,7 @@ def _duration(value: object) -> float:
 
 def _period(value: object) -> float:
     seconds = _duration(value)
-    if seconds < 0.01:
+    if seconds < SHORTEST:
         raise ValueError
     return seconds
 
@@ -128,7 +133,7 @@ def _flag(value: object) -> bool:
 
 def _count(value: object) -> int:
     number = int(value) if isinstance(value, str) else value
-    if isinstance(number, int) and not isinstance(number, bool) and 1 <= number <= 256:
+    if isinstance(number, int) and not isinstance(number, bool) and 1 <= number <= MOST_WORKERS:
         return number
     raise ValueError
 
@@ -145,7 +150,7 @@ def _one_of(*words: str) -> Callable[[object], str]:
 def _suffix(value: object) -> str:
     if not isinstance(value, str) or "/" in value or "\0" in value or value.endswith(".tmp"):
         raise ValueError
-    if len(os.fsencode(value)) > 64:
+    if len(os.fsencode(value)) > LONGEST_SUFFIX:
         raise ValueError
     return value
 
@@ -217,7 +222,10 @@ def queue(
     """Return the settings of one directory given on the command line, over `base` if configured."""
     values: dict[str, Any] = {}
     if base is None:
-        values = {"name": os.path.basename(os.path.abspath(path)) or "/", "path": os.path.abspath(path)}
+        values = {
+            "name": os.path.basename(os.path.abspath(path)) or "/",
+            "path": os.path.abspath(path),
+        }
         values |= _from_environment(environment)
     else:
         values = msgspec.structs.asdict(base)

@@ -81,18 +81,12 @@ class Entry:
     @property
     def message(self) -> bytes:
         """The message's bytes; raises Undecodable or OSError."""
-        if self._message is None:
-            self._decode()
-            assert self._message is not None
-        return self._message
+        return self._decode()[0] if self._message is None else self._message
 
     @property
     def metadata(self) -> dict[str, object]:
         """The metadata the writer gave (empty for raw); raises Undecodable or OSError."""
-        if self._metadata is None:
-            self._decode()
-            assert self._metadata is not None
-        return self._metadata
+        return self._decode()[1] if self._metadata is None else self._metadata
 
     @property
     def key(self) -> str:
@@ -116,18 +110,24 @@ class Entry:
         """Whether the message's file is the message, byte for byte (raw, or a `.msg` half)."""
         return self.kind in ("raw", "pair")
 
-    def _decode(self) -> None:
+    def _decode(self) -> contents.Contents:
         try:
-            head = read_part(self.parts[0], self.limit)
-            if self.kind == "pck":
-                self._message, self._metadata = contents.read_pck(head)
-                return
-            if self.kind != "raw":
-                self._metadata = contents.read_db(read_part(self.parts[1], self.limit))
-            self._message = contents.read_pck_message(head) if self.kind == "pck+db" else head
+            decoded = self._read()
         except Undecodable as error:
             self.damage = str(error)
             raise
+        self._message, self._metadata = decoded
+        return decoded
+
+    def _read(self) -> contents.Contents:
+        head = read_part(self.parts[0], self.limit)
+        if self.kind == "raw":
+            return contents.Contents(head, {})
+        if self.kind == "pck":
+            return contents.read_pck(head)
+        metadata = contents.read_db(read_part(self.parts[1], self.limit))
+        message = contents.read_pck_message(head) if self.kind == "pck+db" else head
+        return contents.Contents(message, metadata)
 
 
 def read_part(part: Part, limit: int) -> bytes:

@@ -208,7 +208,7 @@ class Notice:
 
     def _begin_sweep(self, now: float) -> None:
         self._next_sweep = now + self.settings.sweep_every
-        self.ages.forget_unseen()
+        self.ages.forget_unseen(self._known)
         self._check_path(now)
         if self.spool is not None:
             self._recover(self.spool)

@@ -28,7 +28,7 @@ from watcher.errors import (
     WatcherError,
 )
 
-_last_time = 0
+_last_time = [0]  # microseconds
 _lock = threading.Lock()
 
 
@@ -99,10 +99,8 @@ def _new_name(message: bytes) -> str:
     """
     import hashlib
 
-    global _last_time
     with _lock:
-        now = max(time.time_ns() // 1000, _last_time + 1)
-        _last_time = now
+        now = _last_time[0] = max(time.time_ns() // 1000, _last_time[0] + 1)
     unique = b"%d %d " % (now, os.getpid()) + os.urandom(16)
     digest = hashlib.sha1(unique + message, usedforsecurity=False).hexdigest()
     return f"{now // 1_000_000}.{now % 1_000_000:06d}+{digest}"

@@ -31,7 +31,7 @@ MAX_COUNTED = 65_536  # names whose attempts are counted
 class Runner:
     """Everything of one queue in this process."""
 
-    def __init__(  # noqa: PLR0913 - built in one place, by the daemon
+    def __init__(
         self,
         tag: int,
         settings: Queue,
@@ -97,11 +97,11 @@ class Runner:
             return Report(Result.GONE)
         try:
             return self._attempt(spool, name, how, self._attempts.get(name, 0) + 1)
-        except Exception as error:  # a bug of ours: the entry stays, the queue goes on
+        except Exception as error:  # noqa: BLE001 - a bug of ours: the entry stays, the queue goes on
             log.log.exception("bug")
             return Report(Result.STUCK, f"{display(name)}: {type(error).__name__}: {error}")
 
-    def _follow_up(self, name: bytes, how: How, report: Report) -> None:
+    def _follow_up(self, name: bytes, how: How, report: Report) -> None:  # noqa: C901 - a table
         match report.result:
             case Result.DONE | Result.REJECTED | Result.GONE | Result.FOLLOWED:
                 self._settled(name, report)
@@ -153,7 +153,7 @@ class Runner:
         return counts.get(name, 1)
 
     def _hold(self, name: bytes, how: How, report: Report) -> None:
-        """The handler cannot be run: hold the queue, and try one entry at the policy's pace."""
+        """Hold a queue whose handler cannot be run; try one entry at the policy's pace."""
         self.health.trouble("handler", f"{report.why}; trying one entry at a time")
         self.notice.ready.allow(0)
         self.notice.ready.put_back(name, how)

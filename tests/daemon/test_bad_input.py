@@ -150,11 +150,20 @@ def test_a_second_entry_of_a_dead_ones_name_overwrites_nothing(queue, start_daem
     ("text", "expected"),
     [
         ('[queues.a]\npath = "{q}"\nhandler = {{ exec = ["true"] }}\ncolour = "red"\n', "colour"),
-        ('[queues.a]\npath = "{q}"\nhandler = {{ exec = ["true"] }}\nconcurrency = "2"\n', "concurrency"),
+        (
+            '[queues.a]\npath = "{q}"\nhandler = {{ exec = ["true"] }}\nconcurrency = "2"\n',
+            "concurrency",
+        ),
         ('[queues.a]\npath = "{q}"\n', "handler"),
-        ('[queues.a]\npath = "{q}"\nhandler = {{ python = "no_such_module:f" }}\n', "no_such_module"),
-        ('[queues.a]\npath = "{q}"\nhandler = {{ exec = ["/no/such/command"] }}\n', "/no/such/command"),
-        ('[queues.a\n', "w.toml"),
+        (
+            '[queues.a]\npath = "{q}"\nhandler = {{ python = "no_such_module:f" }}\n',
+            "no_such_module",
+        ),
+        (
+            '[queues.a]\npath = "{q}"\nhandler = {{ exec = ["/no/such/command"] }}\n',
+            "/no/such/command",
+        ),
+        ("[queues.a\n", "w.toml"),
     ],
 )
 def test_a_wrong_configuration_is_exit_78_and_one_line(

@@ -26,9 +26,7 @@ def script(tmp_path, text):
 
 
 @pytest.mark.parametrize("status", [64, 65, 70, 76])
-def test_a_reject_goes_to_dead_with_reason_status_and_stderr(
-    queue, tmp_path, start_daemon, status
-):
+def test_a_reject_goes_to_dead_with_reason_status_and_stderr(queue, tmp_path, start_daemon, status):
     handler = script(tmp_path, f"echo no such user >&2; exit {status}\n")
     daemon = start_daemon(queue, handler=handler)
     name = commit(queue)
@@ -167,9 +165,7 @@ def test_hup_takes_up_a_changed_configuration_and_survives_a_wrong_one(
     assert daemon.end() == 0
 
 
-def test_a_second_term_stops_at_once_and_the_entry_stays(
-    queue, start_daemon, recorder, eventually
-):
+def test_a_second_term_stops_at_once_and_the_entry_stays(queue, start_daemon, recorder, eventually):
     daemon = start_daemon(queue, handler=recorder.argv(gated=True))
     name = commit(queue)
     eventually(lambda: recorder.calls)

@@ -1,0 +1,1 @@
+"""Stage 1, NOTICE: something may be ready."""

@@ -28,10 +28,7 @@ READ = 1 << 18  # bytes: room for some thousands of events in one read
 _HEADER = struct.Struct("iIII")
 _SELF = pyinotify.IN_DELETE_SELF | pyinotify.IN_MOVE_SELF | pyinotify.IN_ONLYDIR
 _ENDED = (
-    pyinotify.IN_IGNORED
-    | pyinotify.IN_UNMOUNT
-    | pyinotify.IN_DELETE_SELF
-    | pyinotify.IN_MOVE_SELF
+    pyinotify.IN_IGNORED | pyinotify.IN_UNMOUNT | pyinotify.IN_DELETE_SELF | pyinotify.IN_MOVE_SELF
 )
 _OVERFLOW = pyinotify.IN_Q_OVERFLOW
 _MOVED_TO = pyinotify.IN_MOVED_TO

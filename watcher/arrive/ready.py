@@ -83,8 +83,8 @@ class Ready:
     def put_back(self, name: bytes, how: How) -> None:
         """Let go of an entry and give it out again before all others."""
         with self._changed:
-            self._working.pop(name, None)
-            self._waiting[name] = how
+            again = self._working.pop(name, None)
+            self._waiting[name] = how if again is None else max(how, again)
             self._order.appendleft(name)
             self._changed.notify()
 

@@ -46,8 +46,12 @@ class Timers:
             if known is None and len(self._set) >= self._limit:
                 return False
             self._set[name] = (due, how)
-            heapq.heappush(self._heap, (due, name))
-            return self._heap[0][1] == name
+            if len(self._heap) > 2 * len(self._set) + 64:  # mostly moments that count no more
+                self._heap = [(moment, known_name) for known_name, (moment, _) in self._set.items()]
+                heapq.heapify(self._heap)
+            else:
+                heapq.heappush(self._heap, (due, name))
+            return self._earliest() == due
 
     def cancel(self, name: bytes) -> None:
         """Forget a name."""
@@ -69,10 +73,13 @@ class Timers:
     def next(self) -> float | None:
         """Return the earliest moment set, or None."""
         with self._lock:
-            while self._heap:
-                moment, name = self._heap[0]
-                known = self._set.get(name)
-                if known is not None and known[0] == moment:
-                    return moment
-                heapq.heappop(self._heap)
-            return None
+            return self._earliest()
+
+    def _earliest(self) -> float | None:
+        while self._heap:
+            moment, name = self._heap[0]
+            known = self._set.get(name)
+            if known is not None and known[0] == moment:
+                return moment
+            heapq.heappop(self._heap)
+        return None

@@ -1,0 +1,1 @@
+"""Stage 2, TAKE: one holder an entry."""

@@ -107,6 +107,8 @@ def take(spool: Spool, name: bytes, how: How, terms: Terms) -> Claim | Refused:
             if how is How.RENAMED and not spool.layout.legacy:
                 return claim  # the hot path: its rename is all the evidence there need be
             refused = _weigh(claim, how)
+    except OSError as error:
+        refused = Refused(Refusal.ERROR, f"{display(name)}: cannot be read: {error.strerror}")
     except BaseException:
         claim.release()
         raise
@@ -207,5 +209,7 @@ def _check(spool: Spool, name: bytes, status: os.stat_result) -> Refused | None:
 def _cannot_open(name: bytes, error: OSError) -> Refused:
     if error.errno in (errno.ELOOP, errno.ENXIO, errno.ENODEV):
         return Refused(Refusal.FOREIGN, "a symbolic link, a socket or a device")
+    if error.errno == errno.EAGAIN:
+        return Refused(Refusal.BUSY, "leased to another process (a file server), which was told")
     hint = "; check its owner and mode" if error.errno in (errno.EACCES, errno.EPERM) else ""
     return Refused(Refusal.ERROR, f"{display(name)}: cannot be opened: {error.strerror}{hint}")

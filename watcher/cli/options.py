@@ -52,9 +52,7 @@ def settings_for(
     from watcher import config as configuration
 
     given = {
-        key: value
-        for key, value in flags.items()
-        if value is not None and key in (*FLAGS, *extra)
+        key: value for key, value in flags.items() if value is not None and key in (*FLAGS, *extra)
     }
     file = config or os.environ.get("WATCHER_CONFIG")
     known = configuration.load(file, os.environ) if file else {}

@@ -25,7 +25,9 @@ _OWN = ("sweep_every", "concurrency", "source")
 @click.option("--concurrency", type=int, metavar="N", help="Entries handled at once [1].")
 @click.option("--source", type=click.Choice(["auto", "inotify", "polling"]), help="[auto]")
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text")
-@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info")
+@click.option(
+    "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info"
+)
 def command(
     queue_dir: str | None,
     handler: tuple[str, ...],

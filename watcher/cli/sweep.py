@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @click.option("--max-time", metavar="AGE", help="Begin no entry after this long, e.g. 15m.")
 @click.option("--max-entries", type=click.IntRange(min=0), metavar="N", help="Handle at most N.")
 @click.option("--json", "as_json", is_flag=True, help="One object a line.")
-def command(
+def command(  # noqa: PLR0913, PLR0917 - click passes each option
     queue_dir: str,
     handler: tuple[str, ...],
     config: str | None,
@@ -57,7 +57,7 @@ def command(
 
 
 def _nobody(_record: Transition) -> None:
-    """A sweep shows its lines itself."""
+    """Tell nobody: a sweep shows its lines itself."""
 
 
 def _seconds(text: str | None) -> float | None:

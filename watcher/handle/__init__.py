@@ -1,0 +1,1 @@
+"""Stage 3, WORK: run the user's code, learn the outcome."""

@@ -64,7 +64,7 @@ class Command:
             path = _file_of(metadata, opened)
             environment[b"WATCHER_METADATA_FILE"] = path
         stdin = _message(entry, opened)
-        stderr = opened.enter_context(tempfile.TemporaryFile())
+        stderr = opened.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - it is one
         process = subprocess.Popen(
             self.argv,
             stdin=stdin,
@@ -90,9 +90,10 @@ class Command:
         """Wait for the command; True if it had to be ended for lateness."""
         try:
             process.wait(self.timeout)
-            return False
         except subprocess.TimeoutExpired:
             _signal_group(process.pid, signal.SIGTERM)
+        else:
+            return False
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(KILL_AFTER)
         _signal_group(process.pid, signal.SIGKILL)
@@ -132,7 +133,9 @@ def _message(entry: Entry, opened: contextlib.ExitStack) -> int:
 
 def _file_of(metadata: bytes, opened: contextlib.ExitStack) -> bytes:
     """Write metadata that no environment holds to a private file, removed afterwards."""
-    file = opened.enter_context(tempfile.NamedTemporaryFile(prefix="watcher-"))
+    file = opened.enter_context(
+        tempfile.NamedTemporaryFile(prefix="watcher-")  # noqa: SIM115 - it is one
+    )
     file.write(metadata)
     file.flush()
     return os.fsencode(file.name)

@@ -33,7 +33,7 @@ class Function:
             return Outcome(Verdict.REJECT, str(reject) or "rejected by the handler")
         except Undecodable as error:
             return Outcome(Verdict.REJECT, str(error))
-        except BaseException as error:  # sys.exit() in a handler must not end the worker
+        except BaseException as error:  # noqa: BLE001 - sys.exit() in a handler must not end the worker
             text = "".join(traceback.format_exception(error))[-KEPT:]
             return Outcome(Verdict.RETRY, f"{type(error).__name__}: {error}", None, text)
         return DONE
@@ -51,11 +51,13 @@ def load(spec: str) -> Function:
         target: object = importlib.import_module(module_name)
         for attribute in name.split("."):
             target = getattr(target, attribute)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - a module may raise anything at import
         raise BadConfiguration(
             f"handler {spec!r}: cannot be imported ({type(error).__name__}: {error});"
             " expected package.module:function, importable with this PYTHONPATH"
         ) from None
     if not callable(target):
-        raise BadConfiguration(f"handler {spec!r}: expected a function, got {type(target).__name__}")
+        raise BadConfiguration(
+            f"handler {spec!r}: expected a function, got {type(target).__name__}"
+        )
     return Function(target)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import os
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -65,10 +66,10 @@ def from_exit_status(status: int, stderr: str = "") -> Outcome:
 
 
 def _verdict(status: int) -> Verdict:
-    if status in (78, 126, 127):  # EX_CONFIG; the shell's "cannot execute" and "not found"
+    if status in (os.EX_CONFIG, 126, 127):  # the shell's "cannot execute" and "not found"
         return Verdict.MISCONFIGURED
-    if status in (71, 75):  # EX_OSERR, EX_TEMPFAIL
+    if status in (os.EX_OSERR, os.EX_TEMPFAIL):
         return Verdict.RETRY
-    if 64 <= status <= 77:
+    if os.EX_USAGE <= status <= os.EX_NOPERM:
         return Verdict.REJECT
     return Verdict.RETRY

@@ -1,0 +1,1 @@
+"""Stage 4, FINISH: done, dead, orphaned: one move each."""

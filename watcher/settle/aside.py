@@ -95,14 +95,14 @@ def _directory(spool: Spool) -> int:
     """Return this process's own directory for one spool, made and locked at first use."""
     if spool not in _ASIDE:
         inflight = spool.inflight()
-        for number in itertools.count():
+        for _ in range(100):
             name = b"%d.%s" % (os.getpid(), os.urandom(4).hex().encode())
             spool.disk.make_directory(name, inflight)
             fd = os.open(name, DIRECTORY | os.O_NOFOLLOW, dir_fd=inflight)
             fcntl.flock(fd, fcntl.LOCK_EX)
-            if os.fstat(fd).st_nlink > 0 or number > 100:  # else recover() took it for a dead one's
-                _ASIDE[spool] = fd
-                weakref.finalize(spool, _leave, name, os.dup(inflight), fd)
+            _ASIDE[spool] = fd
+            weakref.finalize(spool, _leave, name, os.dup(inflight), fd)
+            if os.fstat(fd).st_nlink > 0:  # else recover() took it for a dead process's
                 break
     return _ASIDE[spool]
 

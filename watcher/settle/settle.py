@@ -149,7 +149,7 @@ def _others(spool: Spool, half: bytes) -> tuple[bytes, ...]:
     return (layout.metadata_half(half),)
 
 
-def _write_note(  # noqa: PLR0913 - the note is the sum of these
+def _write_note(  # noqa: PLR0913, PLR0917 - the note is the sum of these
     spool: Spool,
     target: int,
     name: bytes,
@@ -159,10 +159,10 @@ def _write_note(  # noqa: PLR0913 - the note is the sum of these
     why: str,
     facts: Mapping[str, object],
 ) -> None:
-    import datetime
+    import datetime as dt
     import json
 
-    now = datetime.datetime.now(datetime.UTC)
+    now = dt.datetime.now(dt.UTC)
     note = {
         "entry": display(spool.layout.stem(parts[0].name)),
         "state": state.value,

@@ -1,0 +1,1 @@
+"""Where entries live: names, and the stages' only way to the disk."""

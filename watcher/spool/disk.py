@@ -53,9 +53,7 @@ class Disk:
         A crash between the two leaves one file under two names, one of them ours: the sweep
         recognises it by the inode and finishes (`settle.finish_move`).
         """
-        os.link(
-            name, target_name, src_dir_fd=source, dst_dir_fd=target, follow_symlinks=False
-        )
+        os.link(name, target_name, src_dir_fd=source, dst_dir_fd=target, follow_symlinks=False)
         os.unlink(name, dir_fd=source)
 
     def make_directory(self, name: bytes, directory: int) -> None:

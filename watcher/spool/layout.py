@@ -96,18 +96,16 @@ def stored(stem: bytes, suffix: bytes, number: int) -> bytes:
     number, or to have NAME.json beside it, is cut, and the rest of it is in the JSON file.
     """
     mark = b"~%d" % number if number else b""
-    room = NAME_MAX - len(mark) - max(len(suffix), len(b".json"))
-    if len(stem) <= room:
+    room = NAME_MAX - max(len(suffix), len(b".json"))
+    if len(stem) + len(mark) < room or (mark and len(stem) + len(mark) == room):
         return stem + mark + suffix
-    if not number and len(stem) + len(suffix) <= NAME_MAX:
-        mark = b"~0"
-        room -= len(mark)
-    return stem[:room] + mark + suffix
+    mark = mark or b"~0"  # a name of full length always carries its number: no two are the same
+    return stem[: room - len(mark)] + mark + suffix
 
 
 def fits(stem: bytes) -> bool:
     """Whether a file of this stem keeps its own name in a state directory."""
-    return len(stem) + len(b".json") <= NAME_MAX
+    return len(stem) + len(b".json") < NAME_MAX
 
 
 def text(name: bytes) -> str:

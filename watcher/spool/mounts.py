@@ -8,8 +8,10 @@ Where /proc cannot be read the name is "" and nothing is assumed to be blind.
 from __future__ import annotations
 
 _REMOTE = frozenset(
-    "9p afs ceph cifs coda fuse fuse.glusterfs fuse.s3fs fuse.sshfs gfs2 gpfs lustre ncpfs nfs nfs4"
-    " ocfs2 prl_fs smb3 smbfs vboxsf virtiofs".split()
+    {
+        *("9p", "afs", "ceph", "cifs", "coda", "fuse", "gfs2", "gpfs", "lustre", "ncpfs", "nfs"),
+        *("nfs4", "ocfs2", "prl_fs", "smb3", "smbfs", "vboxsf", "virtiofs"),
+    }
 )
 
 # Changes made elsewhere raise no event here (inotify(7): network and pseudo file systems).

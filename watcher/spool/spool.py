@@ -61,8 +61,10 @@ class Spool:
         """Look at a name without following it; None when it is not there."""
         try:
             return os.stat(name, dir_fd=self.fd, follow_symlinks=False)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
+                return None
+            raise
 
     def place(self, state: State) -> int:
         """Return the descriptor of the directory of `state`, made if need be."""

@@ -18,6 +18,8 @@ from watcher.spool.layout import display
 
 log = logging.getLogger("watcher")
 
+LONG = 10.0  # seconds: beyond, milliseconds say nothing
+
 _LEVELS = {
     Move.CLAIM: logging.DEBUG,
     Move.REJECT: logging.WARNING,
@@ -75,7 +77,7 @@ class Text(logging.Formatter):
             return words + what + (f": {detail}" if detail else "")
         words += f"{entry} {what} -> {getattr(record, 'state', '')}"
         if seconds := getattr(record, "seconds", 0.0):
-            words += f" in {seconds * 1000:.0f} ms" if seconds < 10 else f" in {seconds:.1f} s"
+            words += f" in {seconds * 1000:.0f} ms" if seconds < LONG else f" in {seconds:.1f} s"
         return words + (f": {detail}" if detail else "")
 
 

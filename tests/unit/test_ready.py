@@ -1,0 +1,199 @@
+"""Ready: each name once, to one worker, none lost, bounded; with many orders and with threads."""
+
+from __future__ import annotations
+
+import random
+import threading
+
+import pytest
+from hypothesis import given, strategies as st
+
+from watcher.arrive.ready import Ready
+from watcher.evidence import How
+
+HOWS = st.sampled_from(How)
+NAMES = st.sampled_from([b"a", b"b", b"c", b"d"])
+MOVES = st.one_of(
+    st.tuples(st.just("push"), NAMES, HOWS),
+    st.tuples(st.just("pop"), NAMES, HOWS),
+    st.tuples(st.just("finish"), NAMES, HOWS),
+    st.tuples(st.just("put back"), NAMES, HOWS),
+)
+
+
+@given(st.lists(MOVES, max_size=60), st.integers(1, 4))
+def test_every_order_of_moves_keeps_the_promises(moves, limit):
+    ready = Ready(limit)
+    waiting: list[bytes] = []  # the model: names in order, and the best proof of each
+    proof: dict[bytes, How] = {}
+    working: dict[bytes, How | None] = {}
+    for what, name, how in moves:
+        if what == "push":
+            room = name in working or name in proof or len(waiting) < limit
+            assert ready.push(name, how) == room
+            if name in working:
+                before = working[name]
+                working[name] = how if before is None else max(before, how)
+            elif room:
+                if name not in proof:
+                    waiting.append(name)
+                proof[name] = max(how, proof.get(name, how))
+        elif what == "pop" and waiting:
+            expected = waiting.pop(0)
+            assert ready.pop() == (expected, proof.pop(expected))
+            assert expected not in working
+            working[expected] = None
+        elif what == "finish" and name in working:
+            again = working.pop(name)
+            if again is not None:
+                waiting.append(name)
+                proof[name] = again
+            assert ready.finish(name) == len(waiting)
+        elif what == "put back" and name in working:
+            again = working.pop(name)
+            waiting.insert(0, name)
+            proof[name] = how if again is None else max(how, again)
+            ready.put_back(name, how)
+        assert len(ready) == len(waiting) <= limit + len(moves)
+        assert {name for name in (b"a", b"b", b"c", b"d") if name in ready} == {*waiting, *working}
+        assert ready.working() == list(working)
+
+
+def test_first_come_first_served():
+    ready = Ready()
+    for name in (b"c", b"a", b"b", b"a"):
+        ready.push(name, How.SWEEP)
+    assert [ready.pop()[0] for _ in range(3)] == [b"c", b"a", b"b"]
+
+
+def test_a_full_one_says_no_to_new_names_only():
+    ready = Ready(2)
+    assert ready.push(b"a", How.SWEEP)
+    assert ready.push(b"b", How.SWEEP)
+    assert not ready.push(b"c", How.RENAMED)
+    assert ready.push(b"a", How.RENAMED)
+    assert b"c" not in ready
+    assert ready.pop() == (b"a", How.RENAMED)
+
+
+@pytest.mark.parametrize("let_go", ["finish", "put back"])
+def test_a_name_pushed_while_in_hand_comes_again_with_the_strongest_proof(let_go):
+    ready = Ready()
+    ready.push(b"a", How.SWEEP)
+    ready.pop()
+    ready.push(b"a", How.SWEEP)
+    ready.push(b"a", How.RENAMED)
+    ready.push(b"a", How.CATCH_UP)
+    if let_go == "finish":
+        assert ready.finish(b"a") == 1
+    else:
+        ready.put_back(b"a", How.SWEEP)
+    assert ready.pop() == (b"a", How.RENAMED)
+    assert len(ready) == 0
+    assert ready.finish(b"a") == 0
+
+
+def test_put_back_goes_before_all_others():
+    ready = Ready()
+    ready.push(b"a", How.SWEEP)
+    ready.push(b"b", How.SWEEP)
+    name, how = ready.pop()
+    ready.put_back(name, how)
+    assert ready.pop() == (b"a", How.SWEEP)
+
+
+def in_thread(target):
+    thread = threading.Thread(target=target, daemon=True)
+    thread.start()
+    return thread
+
+
+def test_permits_hold_everything_or_let_so_many_through():
+    ready = Ready()
+    ready.allow(0)
+    for name in (b"a", b"b", b"c"):
+        ready.push(name, How.SWEEP)
+    popped: list[bytes] = []
+    came = threading.Semaphore(0)
+
+    def work():
+        while (item := ready.pop()) is not None:
+            popped.append(item[0])
+            came.release()
+
+    worker = in_thread(work)
+    assert not came.acquire(timeout=0.1)
+    ready.allow(1)
+    assert came.acquire(timeout=10)
+    assert not came.acquire(timeout=0.1)
+    assert popped == [b"a"]
+    ready.allow(None)
+    assert came.acquire(timeout=10)
+    assert came.acquire(timeout=10)
+    assert popped == [b"a", b"b", b"c"]
+    ready.close()
+    worker.join(10)
+    assert not worker.is_alive()
+
+
+def test_close_ends_every_worker_and_gives_out_no_more():
+    ready = Ready()
+    got: list[object] = []
+    workers = [in_thread(lambda: got.append(ready.pop())) for _ in range(4)]
+    ready.close()
+    for worker in workers:
+        worker.join(10)
+    assert got == [None] * 4
+    ready.push(b"a", How.SWEEP)
+    assert ready.pop() is None
+
+
+def test_threads_one_holder_at_a_time_and_no_push_is_lost():
+    """Each push happens before a later turn with its name: what a commit behind our back needs."""
+    names = [b"%d" % number for number in range(20)]
+    ready = Ready(limit=8)
+    pushed = dict.fromkeys(names, 0)  # the latest push of each name that was taken, as a number
+    served = dict.fromkeys(names, 0)
+    guard = threading.Lock()
+    held: set[bytes] = set()
+    wrong: list[str] = []
+    longest = 0
+
+    def work():
+        nonlocal longest
+        while (item := ready.pop()) is not None:
+            name, _how = item
+            with guard:
+                if name in held:
+                    wrong.append(f"{name!r} twice at once")
+                held.add(name)
+                served[name] = pushed[name]
+                longest = max(longest, len(ready))
+            with guard:
+                held.discard(name)
+            ready.finish(name)
+
+    def push(seed):
+        turns = random.Random(seed)
+        for _ in range(3_000):
+            name = turns.choice(names)
+            with guard:
+                pushed[name] += 1  # before the push, as a rename is before its event
+            while not ready.push(name, How.SWEEP):
+                pass
+
+    workers = [in_thread(work) for _ in range(4)]
+    pushers = [in_thread(lambda seed=seed: push(seed)) for seed in range(3)]
+    for pusher in pushers:
+        pusher.join(60)
+        assert not pusher.is_alive()
+    while any(name in ready for name in names):
+        pass
+    ready.close()
+    for worker in workers:
+        worker.join(10)
+        assert not worker.is_alive()
+    assert wrong == []
+    assert served == pushed
+    assert sum(pushed.values()) == 9_000
+    assert longest <= 8 + len(workers)

@@ -1,0 +1,350 @@
+"""A reader of pickles, protocols 0 to 5, that makes plain values and inert records only.
+
+Guarantees: nothing of a pickle is imported, called or executed; a name that is not on the exact
+allow-list (`values.ALLOWED`) is refused. Work is bounded by the size of the input: every opcode
+reads at least one byte. Python 2's str comes out as str where it is ASCII, else as bytes.
+Fails: Undecodable, with a reason and the place; no other exception, whatever the input.
+
+The opcodes are those of Python's pickletools.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from typing import Any
+
+from watcher.contents.machine import Machine
+from watcher.contents.values import (
+    ALLOWED,
+    OBJECT,
+    RECONSTRUCTOR,
+    Class,
+    Inert,
+    is_key,
+)
+from watcher.errors import Undecodable
+
+MAX_DIGITS = 1_000  # of a whole number, in decimal or in bytes
+STOP = ord(".")
+
+
+def read(data: bytes, position: int = 0) -> tuple[Any, int]:
+    """Read the pickle that begins at `position`; return its value and where it ends."""
+    machine, opcodes = Machine(data, position), OPCODES
+    try:
+        while (code := data[machine.position]) != STOP:
+            machine.position += 1
+            opcodes[code](machine)
+        return machine.stack.pop(), machine.position + 1
+    except IndexError:
+        raise machine.broken() from None
+    except KeyError as error:
+        raise Undecodable(f"damaged: memo {error} is empty at byte {machine.position}") from None
+    except (TypeError, ValueError, AttributeError, ArithmeticError, struct.error) as error:
+        raise Undecodable(f"damaged near byte {machine.position}: {error}") from None
+
+
+def _text2(data: bytes) -> str | bytes:
+    """Read a str of Python 2."""
+    return data.decode("ascii") if data.isascii() else data
+
+
+def _find(module: str, name: str) -> Class:
+    found = ALLOWED.get((module, name))
+    if found is None:
+        shown = f"{module}.{name}"[:80].encode("unicode_escape").decode()
+        raise Undecodable(f"refused: {shown} is not on the allow-list")
+    return found
+
+
+def _call(function: Any, arguments: Any) -> Any:
+    if not isinstance(function, Class) or not isinstance(arguments, tuple):
+        raise Undecodable("refused: a call of something that is not a class")
+    if function.make is not None:
+        return function.make(*arguments)
+    if function.kind == RECONSTRUCTOR:
+        match arguments:
+            case (Class() as wanted, Class(kind="object"), None):
+                return _new(wanted)
+        raise Undecodable("refused: an object rebuilt from another than object")
+    return _new(function)
+
+
+def _new(wanted: Any) -> Inert:
+    """Make an inert record; what its constructor was given does not matter to it."""
+    if not isinstance(wanted, Class) or wanted.make or wanted.kind in (RECONSTRUCTOR, OBJECT):
+        raise Undecodable("refused: an object of something that is not a class")
+    return Inert(wanted.kind)
+
+
+def _build(machine: Machine) -> None:
+    state = machine.stack.pop()
+    target = machine.stack[-1]
+    if isinstance(state, tuple) and len(state) == 2:  # noqa: PLR2004 - (state, slots)
+        parts = [part for part in state if part is not None]
+    else:
+        parts = [state]
+    if not isinstance(target, Inert) or not all(isinstance(part, dict) for part in parts):
+        raise Undecodable("refused: a state for something that has none")
+    for part in parts:
+        target.state.update((key, value) for key, value in part.items() if isinstance(key, str))
+
+
+def _append(machine: Machine, items: list[Any]) -> None:
+    target = machine.stack[-1]
+    if not isinstance(target, list):
+        raise Undecodable("damaged: items for something that is not a list")
+    target.extend(items)
+
+
+def _set_items(machine: Machine, items: list[Any]) -> None:
+    target = machine.stack[-1]
+    if not isinstance(target, dict) or len(items) % 2:
+        raise Undecodable("damaged: items for something that is not a dict")
+    for key, value in zip(items[::2], items[1::2], strict=True):
+        if not is_key(key):
+            raise Undecodable("refused: a key that is neither text nor number")
+        target[key] = value
+
+
+def _add_items(machine: Machine) -> None:
+    items, target = machine.since_mark(), machine.stack[-1]
+    if not isinstance(target, set) or not all(is_key(item) for item in items):
+        raise Undecodable("refused: a set's member that is neither text nor number")
+    target.update(items)
+
+
+def _frozen(items: list[Any]) -> frozenset[Any]:
+    if not all(is_key(item) for item in items):
+        raise Undecodable("refused: a set's member that is neither text nor number")
+    return frozenset(items)
+
+
+def _dict(items: list[Any]) -> dict[Any, Any]:
+    made = Machine(b"")
+    made.stack.append({})
+    _set_items(made, items)
+    result: dict[Any, Any] = made.stack[0]
+    return result
+
+
+def _decimal(text: bytes) -> int:
+    if len(text) > MAX_DIGITS:
+        raise Undecodable(f"refused: a number of {len(text)} digits")
+    return int(text)
+
+
+def _int_line(machine: Machine) -> int | bool:
+    text = machine.line()
+    return text == b"01" if text in (b"00", b"01") else _decimal(text)
+
+
+def _long_bytes(machine: Machine, size: int) -> int:
+    if size > MAX_DIGITS:
+        raise Undecodable(f"refused: a number of {size} bytes")
+    return int.from_bytes(machine.take(size), "little", signed=True)
+
+
+def _string_line(machine: Machine) -> str | bytes:
+    text = machine.line().strip()
+    if len(text) < 2 or text[0] != text[-1] or text[0] not in b"'\"":  # noqa: PLR2004
+        raise Undecodable(f"damaged: a string without its quotes before byte {machine.position}")
+    import codecs
+
+    return _text2(codecs.escape_decode(text[1:-1])[0])  # type: ignore[attr-defined]
+
+
+def _unicode(data: bytes) -> str:
+    return data.decode("utf-8", "surrogatepass")
+
+
+def _push(make: Callable[[Machine], Any]) -> Callable[[Machine], None]:
+    def opcode(machine: Machine) -> None:
+        machine.stack.append(make(machine))
+
+    return opcode
+
+
+def _tuple(count: int) -> Callable[[Machine], None]:
+    def opcode(machine: Machine) -> None:
+        if len(machine.stack) < count:
+            raise machine.broken()
+        items = tuple(machine.stack[-count:])
+        del machine.stack[-count:]
+        machine.stack.append(items)
+
+    return opcode
+
+
+def _drop(machine: Machine) -> None:
+    if machine.marks and machine.marks[-1] == len(machine.stack):
+        machine.marks.pop()
+    else:
+        machine.stack.pop()
+
+
+def _global(machine: Machine) -> Class:
+    module, name = machine.line(), machine.line()
+    return _find(module.decode("ascii", "replace"), name.decode("ascii", "replace"))
+
+
+def _stack_global(machine: Machine) -> Class:
+    name, module = machine.stack.pop(), machine.stack.pop()
+    if not isinstance(name, str) or not isinstance(module, str):
+        raise Undecodable("damaged: a class whose name is not text")
+    return _find(module, name)
+
+
+def _reduce(machine: Machine) -> Any:
+    arguments, function = machine.stack.pop(), machine.stack.pop()
+    return _call(function, arguments)
+
+
+def _newobj(machine: Machine) -> Any:
+    _arguments, wanted = machine.stack.pop(), machine.stack.pop()
+    if isinstance(wanted, Class) and wanted.make is not None:
+        return _call(wanted, _arguments)
+    return _new(wanted)
+
+
+def _newobj_ex(machine: Machine) -> Inert:
+    _keywords, _arguments, wanted = machine.stack.pop(), machine.stack.pop(), machine.stack.pop()
+    return _new(wanted)
+
+
+def _obj(machine: Machine) -> Any:
+    wanted, *_arguments = machine.since_mark()
+    return _new(wanted)
+
+
+def _inst(machine: Machine) -> Any:
+    wanted = _global(machine)
+    machine.since_mark()
+    return _new(wanted)
+
+
+def _set_item(machine: Machine) -> None:
+    value, key = machine.stack.pop(), machine.stack.pop()
+    _set_items(machine, [key, value])
+
+
+def _refuse(what: str) -> Callable[[Machine], None]:
+    def opcode(machine: Machine) -> None:
+        raise Undecodable(f"refused: {what} at byte {machine.position - 1}")
+
+    return opcode
+
+
+def _unknown(machine: Machine) -> None:
+    code = machine.data[machine.position - 1]
+    raise Undecodable(f"not a pickle: byte {machine.position - 1} is {code:#04x}, no opcode")
+
+
+def _integer(size: int) -> Callable[[Machine], None]:
+    return _push(lambda machine: machine.number(size))
+
+
+def _counted(size: int, make: Callable[[bytes], Any]) -> Callable[[Machine], None]:
+    """Push what `make` makes of bytes whose count stands before them in `size` bytes."""
+    return _push(lambda machine: make(machine.take(machine.number(size))))
+
+
+def _signed(machine: Machine) -> int:
+    return int.from_bytes(machine.take(4), "little", signed=True)
+
+
+def _memoized(size: int | None) -> Callable[[Machine], None]:
+    def opcode(machine: Machine) -> None:
+        index = _decimal(machine.line()) if size is None else machine.number(size)
+        machine.stack.append(machine.memo[index])
+
+    return opcode
+
+
+def _memoize(size: int | None) -> Callable[[Machine], None]:
+    def opcode(machine: Machine) -> None:
+        machine.remember(_decimal(machine.line()) if size is None else machine.number(size))
+
+    return opcode
+
+
+def _frame(machine: Machine) -> None:
+    size = machine.number(8)
+    if size > len(machine.data) - machine.position:
+        raise Undecodable(
+            f"truncated: a frame of {size} bytes at byte {machine.position},"
+            f" {len(machine.data) - machine.position} are there"
+        )
+
+
+BY_CODE: dict[bytes, Callable[[Machine], None]] = {
+    b"\x80": lambda machine: None if machine.number(1) <= 5 else _unknown(machine),  # noqa: PLR2004
+    b"\x95": _frame,
+    b"(": lambda machine: machine.marks.append(len(machine.stack)),
+    b"0": _drop,
+    b"1": lambda machine: machine.since_mark() and None,
+    b"2": _push(lambda machine: machine.stack[-1]),
+    b"N": _push(lambda _: None),
+    b"\x88": _push(lambda _: True),
+    b"\x89": _push(lambda _: False),
+    b"I": _push(_int_line),
+    b"L": _push(lambda machine: _decimal(machine.line().rstrip(b"L"))),
+    b"J": _push(_signed),
+    b"K": _integer(1),
+    b"M": _integer(2),
+    b"\x8a": _push(lambda machine: _long_bytes(machine, machine.number(1))),
+    b"\x8b": _push(lambda machine: _long_bytes(machine, machine.number(4))),
+    b"F": _push(lambda machine: float(machine.line())),
+    b"G": _push(lambda machine: struct.unpack(">d", machine.take(8))[0]),
+    b"S": _push(_string_line),
+    b"T": _push(lambda machine: _text2(machine.take(_signed(machine)))),
+    b"U": _counted(1, _text2),
+    b"V": _push(lambda machine: machine.line().decode("raw-unicode-escape")),
+    b"X": _counted(4, _unicode),
+    b"\x8c": _counted(1, _unicode),
+    b"\x8d": _counted(8, _unicode),
+    b"B": _counted(4, bytes),
+    b"C": _counted(1, bytes),
+    b"\x8e": _counted(8, bytes),
+    b"\x96": _counted(8, bytes),
+    b"]": _push(lambda _: []),
+    b"a": lambda machine: _append(machine, [machine.stack.pop()]),
+    b"e": lambda machine: _append(machine, machine.since_mark()),
+    b"l": _push(lambda machine: machine.since_mark()),
+    b")": _push(lambda _: ()),
+    b"t": _push(lambda machine: tuple(machine.since_mark())),
+    b"\x85": _tuple(1),
+    b"\x86": _tuple(2),
+    b"\x87": _tuple(3),
+    b"}": _push(lambda _: {}),
+    b"d": _push(lambda machine: _dict(machine.since_mark())),
+    b"s": _set_item,
+    b"u": lambda machine: _set_items(machine, machine.since_mark()),
+    b"\x8f": _push(lambda _: set()),
+    b"\x90": _add_items,
+    b"\x91": _push(lambda machine: _frozen(machine.since_mark())),
+    b"g": _memoized(None),
+    b"h": _memoized(1),
+    b"j": _memoized(4),
+    b"p": _memoize(None),
+    b"q": _memoize(1),
+    b"r": _memoize(4),
+    b"\x94": lambda machine: machine.remember(len(machine.memo)),
+    b"c": _push(_global),
+    b"\x93": _push(_stack_global),
+    b"R": _push(_reduce),
+    b"b": _build,
+    b"i": _push(_inst),
+    b"o": _push(_obj),
+    b"\x81": _push(_newobj),
+    b"\x92": _push(_newobj_ex),
+    b"P": _refuse("a persistent id"),
+    b"Q": _refuse("a persistent id"),
+    b"\x82": _refuse("an extension code"),
+    b"\x83": _refuse("an extension code"),
+    b"\x84": _refuse("an extension code"),
+    b"\x97": _refuse("an out-of-band buffer"),
+    b"\x98": _refuse("an out-of-band buffer"),
+}
+OPCODES = [BY_CODE.get(bytes([code]), _unknown) for code in range(256)]

@@ -1,0 +1,191 @@
+"""What a pickle's objects become: inert records of ours, and a few plain values. No foreign class.
+
+Guarantees: the allow-list is exact, a (module, name) at a time; a class on it becomes an `Inert`
+that has a name and a state and no behaviour; a callable on it makes a plain value out of arguments
+of the right shape and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from watcher.errors import Undecodable
+
+if TYPE_CHECKING:
+    import datetime as dt
+
+
+class Inert:
+    """An object of a foreign class: what it was called, and the attributes it had."""
+
+    __slots__ = ("kind", "state")
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self.state: dict[str, Any] = {}
+
+
+class Class:
+    """A name on the allow-list, as it lies on the stack before it is called."""
+
+    __slots__ = ("kind", "make")
+
+    def __init__(self, kind: str, make: Callable[..., Any] | None = None) -> None:
+        self.kind = kind
+        self.make = make
+
+
+MESSAGE, HEADER, CHARSET, POLICY, DEFECT = "message", "header", "charset", "policy", "defect"
+RECONSTRUCTOR, OBJECT = "reconstructor", "object"
+
+PRIMITIVE = (str, bytes, int, float, bool, type(None))
+KEY_PARTS = 16  # members of a tuple that may be a key
+
+
+def is_key(value: object) -> bool:
+    """Whether a value may be a dict's key or a set's member: flat, so that hashing it is cheap."""
+    if isinstance(value, tuple):
+        return len(value) <= KEY_PARTS and all(isinstance(part, PRIMITIVE) for part in value)
+    if isinstance(value, PRIMITIVE):
+        return True
+    return type(value).__name__ in {"datetime", "timedelta", "timezone"}
+
+
+def _wrong(what: str) -> Undecodable:
+    return Undecodable(f"refused: {what} with arguments it does not take")
+
+
+def _codepoints(value: object) -> bytes:
+    """Return the bytes that Python 2 or 3 wrote for a str or bytes of single bytes."""
+    if isinstance(value, bytes):
+        return value
+    if isinstance(value, str):
+        return value.encode("latin-1")
+    raise _wrong("datetime")
+
+
+def _datetime(*arguments: object) -> dt.datetime:
+    import datetime as dt
+
+    zone: Any = None
+    if arguments and isinstance(arguments[-1], dt.tzinfo) and len(arguments) == 2:  # noqa: PLR2004
+        zone = arguments[-1]
+        arguments = arguments[:1]
+    if len(arguments) != 1:
+        raise _wrong("datetime")
+    data = _codepoints(arguments[0])
+    if len(data) != 10:  # noqa: PLR2004 - year in 2, month to second in 5, microseconds in 3
+        raise _wrong("datetime")
+    year, micro = int.from_bytes(data[:2], "big"), int.from_bytes(data[7:], "big")
+    fold, month = data[2] >> 7, data[2] & 127
+    return dt.datetime(year, month, *data[3:7], micro, tzinfo=zone, fold=fold)
+
+
+def _timedelta(*arguments: object) -> dt.timedelta:
+    import datetime as dt
+
+    if len(arguments) > 3 or not all(isinstance(number, int) for number in arguments):  # noqa: PLR2004
+        raise _wrong("timedelta")
+    days, seconds, micro = (*arguments, 0, 0, 0)[:3]
+    return dt.timedelta(days, seconds, micro)  # type: ignore[arg-type]
+
+
+def _timezone(*arguments: object) -> dt.timezone:
+    import datetime as dt
+
+    if len(arguments) == 1 and isinstance(arguments[0], dt.timedelta):
+        return dt.timezone(arguments[0])
+    raise _wrong("timezone")
+
+
+def _members(*arguments: object) -> list[Any]:
+    if not arguments:
+        return []
+    if len(arguments) == 1 and isinstance(arguments[0], list | tuple | set | frozenset):
+        members = list(arguments[0])
+        if all(is_key(member) for member in members):
+            return members
+    raise _wrong("set")
+
+
+def _set(*arguments: object) -> set[Any]:
+    return set(_members(*arguments))
+
+
+def _frozenset(*arguments: object) -> frozenset[Any]:
+    return frozenset(_members(*arguments))
+
+
+def _encode(*arguments: object) -> bytes:
+    """Undo how Python 3 writes bytes in protocols 0 to 2: _codecs.encode(text, "latin1")."""
+    match arguments:
+        case [str() as text, "latin1" | "latin-1"]:
+            return text.encode("latin-1")
+    raise _wrong("_codecs.encode")
+
+
+def _bytes(*arguments: object) -> bytes:
+    match arguments:
+        case []:
+            return b""
+        case [bytes() as data]:
+            return data
+        case [str() as text, "latin-1" | "latin1"]:
+            return text.encode("latin-1")
+    raise _wrong("bytes")
+
+
+ALLOWED: dict[tuple[str, str], Class] = {
+    ("datetime", "datetime"): Class("datetime", _datetime),
+    ("datetime", "timedelta"): Class("timedelta", _timedelta),
+    ("datetime", "timezone"): Class("timezone", _timezone),
+    ("_codecs", "encode"): Class("encode", _encode),
+    ("copy_reg", "_reconstructor"): Class(RECONSTRUCTOR),
+    ("copyreg", "_reconstructor"): Class(RECONSTRUCTOR),
+    ("email._policybase", "Compat32"): Class(POLICY),
+    ("email.charset", "Charset"): Class(CHARSET),
+    ("email.Charset", "Charset"): Class(CHARSET),
+    ("email.header", "Header"): Class(HEADER),
+    ("email.Header", "Header"): Class(HEADER),
+    ("email.errors", "MissingHeaderBodySeparatorDefect"): Class(DEFECT),
+}
+for _module in ("__builtin__", "builtins"):
+    ALLOWED[_module, "set"] = Class("set", _set)
+    ALLOWED[_module, "frozenset"] = Class("frozenset", _frozenset)
+    ALLOWED[_module, "bytes"] = Class("bytes", _bytes)
+    ALLOWED[_module, "bytearray"] = Class("bytes", _bytes)
+    ALLOWED[_module, "object"] = Class(OBJECT)
+for _name in (
+    "CloseBoundaryNotFoundDefect",
+    "FirstHeaderLineIsContinuationDefect",
+    "InvalidBase64CharactersDefect",
+    "InvalidBase64LengthDefect",
+    "InvalidBase64PaddingDefect",
+    "InvalidMultipartContentTransferEncodingDefect",
+    "MalformedHeaderDefect",
+    "MisplacedEnvelopeHeaderDefect",
+    "MultipartInvariantViolationDefect",
+    "NoBoundaryInMultipartDefect",
+    "StartBoundaryNotFoundDefect",
+    "UndecodableBytesDefect",
+):
+    ALLOWED["email.errors", _name] = Class(DEFECT)
+for _module, _name in (
+    ("Mailman.Message", "Message"),
+    ("Mailman.Message", "UserNotification"),
+    ("Mailman.Message", "OwnerNotification"),
+    ("mailman.email.message", "Message"),
+    ("mailman.email.message", "MultipartDigestMessage"),
+    ("mailman.email.message", "UserNotification"),
+    ("mailman.email.message", "OwnerNotification"),
+    ("email.message", "Message"),
+    ("email.Message", "Message"),
+    *((f"email.mime.{name.lower()}", f"MIME{name}") for name in ("Audio", "Base", "Image")),
+    *((f"email.mime.{name.lower()}", f"MIME{name}") for name in ("Message", "Multipart", "Text")),
+    ("email.mime.application", "MIMEApplication"),
+    ("email.mime.nonmultipart", "MIMENonMultipart"),
+    *((f"email.MIME{name}", f"MIME{name}") for name in ("Audio", "Base", "Image", "Message")),
+    *((f"email.MIME{name}", f"MIME{name}") for name in ("Multipart", "NonMultipart", "Text")),
+):
+    ALLOWED[_module, _name] = Class(MESSAGE)
