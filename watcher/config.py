@@ -126,16 +126,22 @@ def _size(value: object) -> int:
 def _flag(value: object) -> bool:
     if isinstance(value, bool):
         return value
-    if isinstance(value, str) and value.lower() in ("1", "true", "yes", "0", "false", "no"):
-        return value.lower() in ("1", "true", "yes")
     raise ValueError
 
 
 def _count(value: object) -> int:
-    number = int(value) if isinstance(value, str) else value
-    if isinstance(number, int) and not isinstance(number, bool) and 1 <= number <= MOST_WORKERS:
-        return number
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MOST_WORKERS:
+        return value
     raise ValueError
+
+
+def _from_text(key: str, text: str) -> object:
+    """Return what an environment variable's text stands for, as TOML would have written it."""
+    if key == "legacy":
+        return {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}.get(
+            text.lower(), text
+        )
+    return int(text) if key == "concurrency" and text.isdecimal() else text
 
 
 def _one_of(*words: str) -> Callable[[object], str]:
@@ -312,7 +318,7 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     for key in OPTIONS:
         variable = f"WATCHER_{key.upper()}"
         if variable in environment:
-            values[key] = _read(key, environment[variable], variable)
+            values[key] = _read(key, _from_text(key, environment[variable]), variable)
     return values
 
 

@@ -79,7 +79,8 @@ class Claim:
 
     def age(self) -> float:
         """Seconds since the youngest of the entry's files last changed."""
-        return min(self.terms.ages.age(part.name, part.ctime_ns) for part in self.parts)
+        youngest = max(part.ctime_ns for part in self.parts)
+        return self.terms.ages.age(self.name, youngest)  # as a scan asks: `scan.Mark`
 
     def writer(self) -> Writer:
         """Whether a process has any of the entry's files open for writing."""

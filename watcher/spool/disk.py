@@ -54,7 +54,11 @@ class Disk:
         recognises it by the inode and finishes (`settle.finish_move`).
         """
         os.link(name, target_name, src_dir_fd=source, dst_dir_fd=target, follow_symlinks=False)
-        os.unlink(name, dir_fd=source)
+        try:
+            os.unlink(name, dir_fd=source)
+        except OSError:
+            os.unlink(target_name, dir_fd=target)
+            raise
 
     def make_directory(self, name: bytes, directory: int) -> None:
         """Make a directory of ours, for its owner only; an existing one is as good."""
@@ -74,7 +78,7 @@ class Disk:
             while view:
                 view = view[os.write(fd, view) :]
             os.fsync(fd)
-            os.rename(scratch, name, src_dir_fd=directory, dst_dir_fd=directory)
+            self.move(scratch, directory, name, directory)
         except OSError:
             os.unlink(scratch, dir_fd=directory)
             raise

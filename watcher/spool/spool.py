@@ -28,6 +28,7 @@ class Spool:
         self.layout = layout
         self.disk = disk
         self._ours: dict[bytes, int] = {}
+        self._past: set[int] = set()  # descriptors of directories of ours that went away
         self.fd = -1
         try:
             self.fd = os.open(self.path, DIRECTORY)
@@ -40,7 +41,7 @@ class Spool:
 
     def __del__(self) -> None:
         """Close with the last reference: a claim keeps its spool open across a re-arm."""
-        for fd in (*self._ours.values(), self.fd):
+        for fd in (*self._ours.values(), *self._past, self.fd):
             if fd >= 0:
                 with contextlib.suppress(OSError):
                     os.close(fd)
@@ -77,19 +78,24 @@ class Spool:
     def peek(self, state: State) -> int | None:
         """Return the descriptor of the directory of `state` if it exists; make nothing."""
         name = STATE_DIRECTORIES[state]
-        if name not in self._ours:
-            try:
-                os.stat(os.path.join(OURS, name), dir_fd=self.fd, follow_symlinks=False)
-            except OSError:
-                return None
+        if self.stat(os.path.join(OURS, name)) is None:
+            return None
         return self._our(name)
 
     def _our(self, name: bytes) -> int:
-        if name not in self._ours:
-            root = self._ours.get(OURS)
-            if root is None:
-                root = self._ours[OURS] = self._open_our(OURS, self.fd)
-            self._ours[name] = self._open_our(name, root)
+        return self._kept(name, self._kept(OURS, self.fd))
+
+    def _kept(self, name: bytes, parent: int) -> int:
+        """Return a directory of ours; opened anew when an operator has moved or removed it."""
+        fd = self._ours.get(name)
+        if fd is not None:
+            kept = os.fstat(fd)
+            with contextlib.suppress(OSError):
+                now = os.stat(name, dir_fd=parent, follow_symlinks=False)
+                if (now.st_dev, now.st_ino) == (kept.st_dev, kept.st_ino):
+                    return fd
+            self._past.add(self._ours.pop(name, fd))  # another thread may be using it
+        self._ours[name] = self._open_our(name, parent)
         return self._ours[name]
 
     def _open_our(self, name: bytes, parent: int) -> int:

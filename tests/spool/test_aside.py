@@ -1,0 +1,326 @@
+"""Removing a file whose name may be used again at any moment: never the newcomer, by any order."""
+
+from __future__ import annotations
+
+import fcntl
+import gc
+import os
+import threading
+
+import pytest
+
+from watcher.claim.take import Claim, take
+from watcher.evidence import How
+from watcher.settle import aside
+from watcher.spool.layout import Layout
+
+RAW = Layout(b"", raw=True)
+NAME = b"report.csv"
+MOMENTS = ["move", "after move", "unlink", "after unlink"]
+
+
+@pytest.fixture
+def claimed(open_spool, put, terms):
+    """Claim a file of a drop folder; return the spool and the part that was claimed."""
+
+    def claim(disk, name=NAME):
+        put(name, b"yesterday's")
+        spool = open_spool(RAW, disk)
+        made = take(spool, name, How.RENAMED, terms())
+        assert isinstance(made, Claim)
+        disk.calls.clear()
+        return spool, made.parts[0]
+
+    return claim
+
+
+def inflight(queue):
+    """Return what lies in the directories of `inflight/`."""
+    root = queue / ".watcher/inflight"
+    return [path for path in root.glob("*/*") if path.is_file()] if root.exists() else []
+
+
+@pytest.mark.parametrize("name", [NAME, b"\xff\n.csv", b"n" * 255, b"-rf"], ids=lambda n: ascii(n)[:9])
+def test_the_claimed_file_is_removed(claimed, behind, files, queue, name):
+    spool, part = claimed(behind, name)
+    aside.remove(spool, part)
+    assert files() == {}
+    assert inflight(queue) == []
+
+
+@pytest.mark.parametrize("moment", ["now", *MOMENTS])
+def test_a_newcomer_stays_whenever_it_is_renamed_over_the_name(
+    claimed, behind, put, files, queue, moment
+):
+    spool, part = claimed(behind)
+    if moment == "now":
+        put(NAME, b"today's")
+    else:
+        behind.acts[moment] = lambda: put(NAME, b"today's")
+    aside.remove(spool, part)
+    assert behind.acts == {}, "the moment never came"
+    assert files() == {NAME: b"today's"}
+    assert inflight(queue) == []
+
+
+@pytest.mark.parametrize("first", MOMENTS)
+@pytest.mark.parametrize("second", MOMENTS)
+def test_two_newcomers_both_stay_unless_one_renames_over_the_other(
+    claimed, behind, put, files, first, second
+):
+    spool, part = claimed(behind)
+    behind.acts[first] = lambda: put(NAME, b"first")
+
+    def act():
+        put(NAME, b"second")
+
+    if second != first:
+        behind.acts[second] = act
+    aside.remove(spool, part)
+    aside.recover(spool)
+    came = {data for moment, data in ((first, b"first"), (second, b"second"))
+            if moment not in behind.acts and (moment == first or second != first)}  # fmt: skip
+    left = set(files().values())
+    # A writer that renames over another's file in the queue has removed it itself.
+    assert left <= came
+    assert left or not came
+    if b"second" in came:
+        assert left & {b"second", b"first"}
+    assert b"yesterday's" not in left
+
+
+def test_a_newcomer_that_finds_its_name_taken_again_goes_beside(claimed, behind, put, files):
+    spool, part = claimed(behind)
+    behind.acts["move"] = lambda: put(NAME, b"second")
+    behind.acts["after move"] = lambda: put(NAME, b"third")
+    aside.remove(spool, part)
+    assert files() == {NAME: b"third", NAME + b"~1": b"second"}
+
+
+@pytest.mark.parametrize("moment", ["now", "move"])
+@pytest.mark.parametrize("deed", ["moved away", "unlinked"])
+def test_a_handler_that_moved_the_file_away_has_done_it(claimed, behind, queue, files, moment, deed):
+    spool, part = claimed(behind)
+    path = queue / os.fsdecode(NAME)
+
+    def act():
+        path.rename(queue.parent / "kept") if deed == "moved away" else path.unlink()
+
+    if moment == "now":
+        act()
+    else:
+        behind.acts["move"] = act
+    aside.remove(spool, part)
+    assert files() == {}
+    assert (queue.parent / "kept").exists() == (deed == "moved away")
+
+
+@pytest.mark.parametrize("what", ["all of ours", "its own directory"])
+def test_a_directory_of_ours_that_an_operator_removed_is_made_again(
+    claimed, behind, put, files, queue, terms, what
+):
+    """Else the move aside fails, the file stays, and it is handled again at every sweep."""
+    spool, part = claimed(behind)
+    aside.remove(spool, part)
+    for path in (queue / ".watcher/inflight").iterdir():
+        path.rmdir()
+    if what == "all of ours":
+        (queue / ".watcher/inflight").rmdir()
+        (queue / ".watcher").rmdir()
+    put(NAME)
+    claim = take(spool, NAME, How.RENAMED, terms())
+    aside.remove(spool, claim.parts[0])
+    assert files() == {}
+
+
+def test_many_threads_remove_at_once(open_spool, put, terms, files, queue):
+    spool = open_spool(RAW)
+    names = [put(b"%d.csv" % number) for number in range(200)]
+    claims = [take(spool, name, How.RENAMED, terms()) for name in names]
+    failures: list[BaseException] = []
+
+    def work(mine):
+        try:
+            for claim in mine:
+                aside.remove(spool, claim.parts[0])
+        except BaseException as error:  # noqa: BLE001 - reported below
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(claims[n::8],)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert files() == {}
+    assert inflight(queue) == []
+    del spool, claims
+    gc.collect()
+
+
+# -- recovery ---------------------------------------------------------------------------------
+
+DIE_ASIDE = """
+import os, sys
+from watcher.age import Ages, SystemClock
+from watcher.claim.take import Terms, take
+from watcher.evidence import How
+from watcher.settle import aside
+from watcher.spool.disk import Disk
+from watcher.spool.layout import Layout
+from watcher.spool.spool import Spool
+class Dying(Disk):
+    def unlink(self, name, directory):
+        print("aside", flush=True)
+        input()
+        os.kill(os.getpid(), 9)
+spool = Spool(sys.argv[1].encode(), Layout(b"", raw=True), Dying())
+claim = take(spool, sys.argv[2].encode(), How.RENAMED, Terms(300, Ages(SystemClock())))
+aside.remove(spool, claim.parts[0])
+"""
+
+
+def test_only_what_a_dead_process_left_is_put_back(open_spool, put, files, queue, child):
+    put(NAME, b"precious")
+    other = child(DIE_ASIDE, queue, os.fsdecode(NAME))
+    assert other.hear() == "aside"
+    spool = open_spool(RAW)
+    assert files() == {}
+    assert aside.recover(spool) == 0, "its process lives"
+    assert len(inflight(queue)) == 1
+    other.go_on()
+    assert other.end() == -9
+    assert aside.recover(spool) == 1
+    assert files() == {NAME: b"precious"}
+    assert list((queue / ".watcher/inflight").iterdir()) == []
+    assert aside.recover(spool) == 0
+
+
+def test_what_is_put_back_overwrites_nothing(open_spool, put, files, queue, child):
+    put(NAME, b"precious")
+    other = child(DIE_ASIDE, queue, os.fsdecode(NAME))
+    assert other.hear() == "aside"
+    put(NAME, b"newcomer")
+    put(NAME + b"~1", b"and another")
+    other.kill()
+    assert aside.recover(open_spool(RAW)) == 1
+    assert files() == {
+        NAME: b"newcomer", NAME + b"~1": b"and another", NAME + b"~2": b"precious"
+    }  # fmt: skip
+
+
+def test_our_own_directory_is_not_recovered_from_under_us(claimed, behind, files, queue):
+    spool, part = claimed(behind)
+    aside.remove(spool, part)
+    (own,) = (queue / ".watcher/inflight").iterdir()
+    (own / "held").write_bytes(b"data")
+    assert aside.recover(spool) == 0
+    assert (own / "held").exists()
+
+
+def test_recovery_makes_nothing_where_there_is_nothing(open_spool, queue):
+    assert aside.recover(open_spool(RAW)) == 0
+    assert not (queue / ".watcher").exists()
+
+
+def test_recovery_passes_strange_things_by(open_spool, files, queue, tmp_path):
+    spool = open_spool(RAW)
+    spool.inflight()
+    inflight_ = queue / ".watcher/inflight"
+    (inflight_ / "ledger").write_bytes(b"a file")
+    os.mkfifo(inflight_ / "fifo")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/x").touch()
+    (inflight_ / "link").symlink_to(tmp_path / "elsewhere")
+    (inflight_ / "1.empty").mkdir()
+    (inflight_ / "1.full").mkdir()
+    undecodable = os.path.join(os.fsencode(inflight_), b"1.full", b"\xff.csv")
+    with open(undecodable, "wb") as file:
+        file.write(b"data")
+    assert aside.recover(spool) == 1
+    assert files() == {b"\xff.csv": b"data"}
+    assert {path.name for path in inflight_.iterdir()} == {"ledger", "fifo", "link"}
+    assert (tmp_path / "elsewhere/x").exists()
+
+
+def test_a_directory_taken_by_a_recovery_before_it_was_locked_is_made_anew(
+    claimed, behind, open_spool, files, queue
+):
+    """Between our mkdir and our lock another's recovery may take it for a dead process's."""
+    spool, part = claimed(behind)
+    other = open_spool(RAW)
+    spool.inflight()
+    behind.acts["after make_directory"] = lambda: None
+
+    taken = []
+    flock = fcntl.flock
+
+    def late(fd, operation):
+        if not taken:
+            taken.append(aside.recover(other))
+        flock(fd, operation)
+
+    aside.fcntl = type("Late", (), {"flock": staticmethod(late), "LOCK_EX": 2, "LOCK_NB": 4})
+    try:
+        aside.remove(spool, part)
+    finally:
+        aside.fcntl = fcntl
+    assert files() == {}
+    assert taken == [0]
+    assert inflight(queue) == []
+
+
+def test_our_directory_goes_with_the_spool(claimed, behind, queue, descriptors):
+    gc.collect()
+    spool, part = claimed(behind)
+    os.close(part.fd)
+    aside.remove(spool, part)
+    assert len(list((queue / ".watcher/inflight").iterdir())) == 1
+    del spool
+    gc.collect()
+    assert list((queue / ".watcher/inflight").iterdir()) == []
+
+
+# -- file systems without RENAME_NOREPLACE ----------------------------------------------------
+
+
+def test_without_noreplace_the_claimed_file_is_removed_all_the_same(claimed, old_disk, files, queue):
+    spool, part = claimed(old_disk)
+    aside.remove(spool, part)
+    assert files() == {}
+    assert inflight(queue) == []
+
+
+@pytest.mark.parametrize("moment", ["move", "between link and unlink", "after move", "unlink"])
+def test_without_noreplace_a_newcomer_stays_too(claimed, old_disk, put, files, monkeypatch, moment):
+    spool, part = claimed(old_disk)
+    if moment == "between link and unlink":
+        link = os.link
+
+        def slow(*arguments, **named):
+            link(*arguments, **named)
+            monkeypatch.undo()
+            put(NAME, b"today's")
+
+        monkeypatch.setattr(os, "link", slow)
+        old_disk.acts["after move"] = lambda: None
+    else:
+        old_disk.acts[moment] = lambda: put(NAME, b"today's")
+    aside.remove(spool, part)
+    if moment == "between link and unlink" and old_disk.calls.count("move") == 0:
+        put(NAME, b"today's")  # there is no such moment
+    assert files() == {NAME: b"today's"}
+
+
+def test_a_crash_between_link_and_unlink_leaves_an_entry_not_two_links(
+    open_spool, put, files, queue
+):
+    put(NAME, b"precious")
+    spool = open_spool(RAW)
+    spool.inflight()
+    left = queue / ".watcher/inflight/1.dead"
+    left.mkdir()
+    (left / os.fsdecode(NAME)).hardlink_to(queue / os.fsdecode(NAME))
+    aside.recover(spool)
+    assert files() == {NAME: b"precious"}
+    assert (queue / os.fsdecode(NAME)).stat().st_nlink == 1
