@@ -62,7 +62,8 @@ class Notice:
         self._mentioned: set[bytes] = set()
         self._armed = False
         self._failures = 0
-        self._next_try = 0.0
+        self._next_try = 0.0  # to arm
+        self._next_scan = 0.0  # after one that failed
         self._next_sweep = 0.0
         self._next_check = 0.0
         self._pass: tuple[How, Mark] | None = None  # the scan under way, and where it stands
@@ -147,7 +148,7 @@ class Notice:
         if self.spool is not None:
             moments.append(self._next_sweep)
             if (self._pass is not None or self._behind) and self.has_room():
-                moments.append(self._next_try)
+                moments.append(self._next_scan)
         if (timer := self.timers.next()) is not None:
             moments.append(timer)
         return min(moments)
@@ -160,7 +161,7 @@ class Notice:
             by = self._sources.arm(self.tag, spool, self.settings.source)
         except WatcherError as error:
             about = "watch" if isinstance(error, WatchFailed) else "directory"
-            self._fail(now, about, str(error))
+            self._next_try = self._fail(about, str(error))
             return
         self._armed, self._failures, self._next_try = True, 0, 0.0
         self._health.trouble("watch", None)
@@ -180,10 +181,11 @@ class Notice:
         self.fall_behind()
         return spool
 
-    def _fail(self, now: float, about: str, why: str) -> None:
+    def _fail(self, about: str, why: str) -> float:
+        """Note a failure; return the moment to try again at."""
         self._failures += 1
-        self._next_try = now + delay(self._failures, longest=ARM_LONGEST)
         self._health.trouble(about, why)
+        return self.now() + delay(self._failures, longest=ARM_LONGEST)
 
     def _check_path(self, now: float) -> None:
         self._next_check = now + CHECK_PATH
@@ -228,7 +230,7 @@ class Notice:
         if self._pass is None and self._behind:
             self._recover(self.spool)
             self._pass, self._behind = (How.CATCH_UP, START), False
-        if self._pass is None or now < self._next_try:
+        if self._pass is None or now < self._next_scan:
             return
         self.hungry = True
         if self.has_room():
@@ -243,9 +245,11 @@ class Notice:
             self.fall_behind(anew=True)
             self._pass = None
             why = f"{self.settings.path}: the directory cannot be read: {error.strerror}"
-            self._fail(self.now(), "disk", why)
+            self._next_scan = self._fail("disk", why)
             return
         self._health.trouble("disk", None)
+        if self._armed:
+            self._failures = 0
         for found in batch.entries:
             self._found(found, how)
         if batch.more:

@@ -107,6 +107,9 @@ class Behind(Disk):
     def move(self, name, source, target_name, target):
         return self._call("move", name, source, target_name, target)
 
+    def move_aside(self, name, source, target):
+        return self._call("move_aside", name, source, target)
+
     def make_directory(self, name, directory):
         return self._call("make_directory", name, directory)
 

@@ -16,7 +16,7 @@ from watcher.spool.layout import Layout
 
 RAW = Layout(b"", raw=True)
 NAME = b"report.csv"
-MOMENTS = ["move", "after move", "unlink", "after unlink"]
+MOMENTS = ["move_aside", "after move_aside", "unlink", "after unlink"]
 
 
 @pytest.fixture
@@ -91,13 +91,13 @@ def test_two_newcomers_both_stay_unless_one_renames_over_the_other(
 
 def test_a_newcomer_that_finds_its_name_taken_again_goes_beside(claimed, behind, put, files):
     spool, part = claimed(behind)
-    behind.acts["move"] = lambda: put(NAME, b"second")
-    behind.acts["after move"] = lambda: put(NAME, b"third")
+    behind.acts["move_aside"] = lambda: put(NAME, b"second")
+    behind.acts["after move_aside"] = lambda: put(NAME, b"third")
     aside.remove(spool, part)
     assert files() == {NAME: b"third", NAME + b"~1": b"second"}
 
 
-@pytest.mark.parametrize("moment", ["now", "move"])
+@pytest.mark.parametrize("moment", ["now", "move_aside"])
 @pytest.mark.parametrize("deed", ["moved away", "unlinked"])
 def test_a_handler_that_moved_the_file_away_has_done_it(claimed, behind, queue, files, moment, deed):
     spool, part = claimed(behind)
@@ -109,7 +109,7 @@ def test_a_handler_that_moved_the_file_away_has_done_it(claimed, behind, queue, 
     if moment == "now":
         act()
     else:
-        behind.acts["move"] = act
+        behind.acts["move_aside"] = act
     aside.remove(spool, part)
     assert files() == {}
     assert (queue.parent / "kept").exists() == (deed == "moved away")
@@ -244,27 +244,23 @@ def test_recovery_passes_strange_things_by(open_spool, files, queue, tmp_path):
 
 
 def test_a_directory_taken_by_a_recovery_before_it_was_locked_is_made_anew(
-    claimed, behind, open_spool, files, queue
+    claimed, behind, open_spool, files, queue, monkeypatch
 ):
     """Between our mkdir and our lock another's recovery may take it for a dead process's."""
     spool, part = claimed(behind)
     other = open_spool(RAW)
     spool.inflight()
-    behind.acts["after make_directory"] = lambda: None
-
-    taken = []
+    taken: list[int] = []
     flock = fcntl.flock
 
     def late(fd, operation):
-        if not taken:
+        if operation == fcntl.LOCK_EX and not taken:
             taken.append(aside.recover(other))
         flock(fd, operation)
 
-    aside.fcntl = type("Late", (), {"flock": staticmethod(late), "LOCK_EX": 2, "LOCK_NB": 4})
-    try:
-        aside.remove(spool, part)
-    finally:
-        aside.fcntl = fcntl
+    monkeypatch.setattr(fcntl, "flock", late)
+    aside.remove(spool, part)
+    monkeypatch.undo()
     assert files() == {}
     assert taken == [0]
     assert inflight(queue) == []
@@ -291,36 +287,41 @@ def test_without_noreplace_the_claimed_file_is_removed_all_the_same(claimed, old
     assert inflight(queue) == []
 
 
-@pytest.mark.parametrize("moment", ["move", "between link and unlink", "after move", "unlink"])
+@pytest.mark.parametrize("moment", [*MOMENTS, "link"])
 def test_without_noreplace_a_newcomer_stays_too(claimed, old_disk, put, files, monkeypatch, moment):
+    """A link and an unlink in place of the rename would take the newcomer between the two."""
     spool, part = claimed(old_disk)
-    if moment == "between link and unlink":
+    if moment == "link":
+        old_disk.acts["move_aside"] = lambda: put(NAME, b"today's")
         link = os.link
 
         def slow(*arguments, **named):
             link(*arguments, **named)
             monkeypatch.undo()
-            put(NAME, b"today's")
+            put(NAME + b"~1", b"a neighbour")
 
         monkeypatch.setattr(os, "link", slow)
-        old_disk.acts["after move"] = lambda: None
     else:
         old_disk.acts[moment] = lambda: put(NAME, b"today's")
     aside.remove(spool, part)
-    if moment == "between link and unlink" and old_disk.calls.count("move") == 0:
-        put(NAME, b"today's")  # there is no such moment
-    assert files() == {NAME: b"today's"}
+    left = files()
+    if moment == "link":
+        assert left.pop(NAME + b"~1") == b"a neighbour"
+    assert left == {NAME: b"today's"}
 
 
+@pytest.mark.parametrize("target", [NAME, NAME + b"~1"])
 def test_a_crash_between_link_and_unlink_leaves_an_entry_not_two_links(
-    open_spool, put, files, queue
+    open_spool, put, files, queue, target
 ):
-    put(NAME, b"precious")
+    put(target, b"precious")
     spool = open_spool(RAW)
     spool.inflight()
     left = queue / ".watcher/inflight/1.dead"
     left.mkdir()
-    (left / os.fsdecode(NAME)).hardlink_to(queue / os.fsdecode(NAME))
+    (left / os.fsdecode(NAME)).hardlink_to(queue / os.fsdecode(target))
+    if target != NAME:
+        put(NAME, b"newcomer")
     aside.recover(spool)
-    assert files() == {NAME: b"precious"}
-    assert (queue / os.fsdecode(NAME)).stat().st_nlink == 1
+    assert files() == {target: b"precious"} | ({} if target == NAME else {NAME: b"newcomer"})
+    assert (queue / os.fsdecode(target)).stat().st_nlink == 1

@@ -36,6 +36,11 @@ _CLOSE_WRITE = pyinotify.IN_CLOSE_WRITE
 _ISDIR = pyinotify.IN_ISDIR
 
 
+def _reason(error: Exception) -> str:
+    """Return the kernel's words out of pyinotify's."""
+    return str(error).rpartition("Errno=")[2]
+
+
 class Inotify:
     """One inotify instance for all queues of the process (128 a user is the usual limit)."""
 
@@ -44,7 +49,7 @@ class Inotify:
             self._manager = pyinotify.WatchManager()
         except OSError as error:
             raise WatchFailed(
-                f"no inotify instance to be had ({error.strerror}):"
+                f"no inotify instance to be had ({_reason(error)}):"
                 " raise fs.inotify.max_user_instances"
             ) from None
         self._fd: int = self._manager.get_fd()
@@ -67,7 +72,7 @@ class Inotify:
         except pyinotify.WatchManagerError as error:
             limit = "; raise fs.inotify.max_user_watches" if "ENOSPC" in str(error) else ""
             raise WatchFailed(
-                f"{display(spool.path)}: cannot be watched ({error}){limit}"
+                f"{display(spool.path)}: cannot be watched ({_reason(error)}){limit}"
             ) from None
         self._tags[watch] = tag
 

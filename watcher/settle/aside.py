@@ -34,14 +34,13 @@ def remove(spool: Spool, part: Part) -> None:
     if now is None or now.st_ino != part.ino:
         return  # the handler moved it away, or a newcomer has the name
     directory = _directory(spool)
-    try:
-        spool.disk.move(part.name, spool.fd, part.name, directory)
-    except FileExistsError:  # a newcomer that could not go back last time
+    if _inode(part.name, directory) is not None:  # a newcomer that could not go back last time
         _put_back(spool, part.name, directory)
-        spool.disk.move(part.name, spool.fd, part.name, directory)
+    try:
+        spool.disk.move_aside(part.name, spool.fd, directory)
     except FileNotFoundError:
         return
-    if os.stat(part.name, dir_fd=directory, follow_symlinks=False).st_ino == part.ino:
+    if _inode(part.name, directory) == part.ino:
         spool.disk.unlink(part.name, directory)
     else:
         _put_back(spool, part.name, directory)
@@ -86,14 +85,25 @@ def _put_back(spool: Spool, name: bytes, directory: int) -> None:
     stem = spool.layout.stem(name)
     for number in itertools.count():
         target = stored(stem, name[len(stem) :], number) if number else name
-        with contextlib.suppress(FileExistsError):
+        try:
             spool.disk.move(name, directory, target, spool.fd)
-            return
+        except FileExistsError:
+            if _inode(target, spool.fd) != _inode(name, directory):
+                continue
+            spool.disk.unlink(name, directory)  # a crash between link and unlink left both names
+        return
+
+
+def _inode(name: bytes, directory: int) -> int | None:
+    try:
+        return os.stat(name, dir_fd=directory, follow_symlinks=False).st_ino
+    except FileNotFoundError:
+        return None
 
 
 def _directory(spool: Spool) -> int:
     """Return this process's own directory for one spool, made and locked at first use."""
-    if spool not in _ASIDE:
+    if spool not in _ASIDE or os.fstat(_ASIDE[spool]).st_nlink == 0:  # or it was removed
         inflight = spool.inflight()
         for _ in range(100):
             name = b"%d.%s" % (os.getpid(), os.urandom(4).hex().encode())

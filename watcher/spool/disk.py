@@ -47,6 +47,13 @@ class Disk:
             return
         raise OSError(code, os.strerror(code), os.fsdecode(name))
 
+    def move_aside(self, name: bytes, source: int, target: int) -> None:
+        """Rename into a directory that only the caller uses, where it knows the name to be free.
+
+        One step on every file system: `link_and_unlink` would unlink a newcomer to the name.
+        """
+        os.rename(name, name, src_dir_fd=source, dst_dir_fd=target)
+
     def link_and_unlink(self, name: bytes, source: int, target_name: bytes, target: int) -> None:
         """Do what `move` does on file systems without RENAME_NOREPLACE.
 

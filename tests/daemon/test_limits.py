@@ -1,0 +1,161 @@
+"""When the machine has no more: watches, inotify instances, disk, descriptors."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+
+import pytest
+
+import writers
+
+LETTER = writers.letter(1, 1)
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="namespaces and mounts need root")
+
+
+def commit(queue):
+    return writers.commit_2_1_5(str(queue), LETTER, writers.no_pause)
+
+
+@needs_root
+@pytest.mark.parametrize("limit", ["max_inotify_watches", "max_inotify_instances"])
+def test_without_a_watch_sweeps_go_on_and_the_watch_comes_when_it_can(
+    queue, start_daemon, recorder, watcher_command, limit, monkeypatch
+):
+    """The limits are a user namespace's own, so that nobody else on this machine feels them."""
+    probe = subprocess.run(["unshare", "-Ur", "true"], check=False, capture_output=True)
+    if probe.returncode:
+        pytest.skip("no user namespaces here")
+    shell = f'echo 0 > /proc/sys/user/{limit}; exec "$@"'
+    watcher_command[:] = ["unshare", "-Ur", "sh", "-c", shell, "sh", *watcher_command]
+    daemon = start_daemon(
+        *(queue, "--sweep-every", "200ms", "--grace-age", "0s"),
+        handler=recorder.argv(),
+        ready=False,
+    )
+    daemon.wait_for("unhealthy")
+    assert daemon.events("armed") == []
+    daemon.wait_for("finish", entry=commit(queue))
+    raise_limit = f"echo 100 > /proc/sys/user/{limit}"
+    subprocess.run(
+        ["nsenter", "-U", "-t", str(daemon.process.pid), "sh", "-c", raise_limit], check=True
+    )
+    daemon.wait_for("armed")
+    assert daemon.end() == 0
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of its own of 256 KiB."""
+    place = tmp_path / "small"
+    place.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(place)],
+        check=False,
+        capture_output=True,
+    )
+    if mounted.returncode:
+        pytest.skip("no mounts here")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def fill(place):
+    """Take all the space there is."""
+    with open(place / "filler.tmp", "wb", buffering=0) as file:
+        for size in (4096, 1):
+            try:
+                while True:
+                    file.write(b"x" * size)
+            except OSError:
+                continue
+
+
+@needs_root
+def test_on_a_full_disk_nothing_is_lost_and_a_bad_entry_is_out_of_the_way(
+    small_disk, start_daemon, recorder, watcher_command, environment
+):
+    queue = small_disk / "q"
+    queue.mkdir()
+    name = commit(queue)
+    (queue / "bad.pck.tmp").write_bytes(b"junk")
+    (queue / ".watcher" / "dead").mkdir(parents=True, mode=0o700)
+    (queue / ".watcher").chmod(0o700)
+    fill(small_disk)
+    daemon = start_daemon(queue, handler=recorder.argv())
+    daemon.wait_for("finish", entry=name)
+    (queue / "bad.pck.tmp").rename(queue / "bad.pck")
+    daemon.wait_for("reject", entry="bad")
+    assert (queue / ".watcher" / "dead" / "bad.pck").read_bytes() == b"junk"
+    assert daemon.end() == 0
+    ended = subprocess.run(
+        [*watcher_command, "enqueue", str(queue)],
+        input=b"x" * 8192,
+        env=environment,
+        capture_output=True,
+        check=False,
+    )
+    assert ended.returncode == os.EX_TEMPFAIL
+    assert len(ended.stderr.splitlines()) == 1
+    assert [path.name for path in queue.iterdir() if path.is_file()] == []
+
+
+@needs_root
+def test_a_done_entry_that_cannot_be_removed_is_not_handled_again_meanwhile(
+    queue, start_daemon, recorder, eventually
+):
+    if shutil.which("chattr") is None:
+        pytest.skip("no chattr")
+    daemon = start_daemon(
+        queue, "--sweep-every", "100ms", "--grace-age", "0s", handler=recorder.argv(gated=True)
+    )
+    name = commit(queue)
+    eventually(lambda: recorder.calls)
+    if subprocess.run(["chattr", "+i", str(queue)], check=False, capture_output=True).returncode:
+        pytest.skip("no immutable directories here")
+    try:
+        recorder.open_gate()
+        daemon.wait_for("unhealthy")
+        assert (queue / f"{name}.pck").exists()
+    finally:
+        subprocess.run(["chattr", "-i", str(queue)], check=True)
+    daemon.wait_for("finish", entry=name)
+    assert daemon.end() == 0
+    assert len(recorder.calls) == 1
+
+
+def test_without_descriptors_for_a_moment_nothing_is_lost(
+    queue, start_daemon, watcher_command, tmp_path
+):
+    """A handler that eats descriptors: opening an entry fails with EMFILE, and is tried again."""
+    module = tmp_path / "eats.py"
+    record = tmp_path / "seen"
+    module.write_text(
+        "import os\n"
+        "import threading\n"
+        "eaten = []\n"
+        f"record = os.open({str(record)!r}, os.O_WRONLY | os.O_APPEND | os.O_CREAT)\n"
+        "def handle(entry):\n"
+        "    os.write(record, entry.name.encode() + b'\\n')\n"
+        "    if len(eaten) == 0:\n"
+        "        try:\n"
+        "            while True:\n"
+        "                eaten.append(os.open('/dev/null', os.O_RDONLY))\n"
+        "        except OSError:\n"
+        "            threading.Timer(1.0, lambda: [os.close(fd) for fd in eaten]).start()\n"
+    )
+    (tmp_path / "w.toml").write_text(
+        f'[queues.q]\npath = "{queue}"\nhandler = {{ python = "eats:handle" }}\n'
+    )
+    watcher_command[:] = [
+        *("prlimit", "--nofile=64", "env", f"PYTHONPATH={tmp_path}"),
+        *watcher_command,
+    ]
+    if shutil.which("prlimit") is None:
+        pytest.skip("no prlimit")
+    daemon = start_daemon(None, "--config", str(tmp_path / "w.toml"))
+    names = [commit(queue) for _ in range(5)]
+    daemon.wait_for("finish", 5)
+    assert daemon.end() == 0
+    assert sorted(record.read_text().split()) == sorted(names)
