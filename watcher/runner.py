@@ -19,6 +19,7 @@ from watcher.evidence import How
 from watcher.handle.outcome import Handler
 from watcher.notice import Notice
 from watcher.settle.backoff import delay
+from watcher.settle.settle import prepare
 from watcher.spool.layout import display
 from watcher.telemetry import log
 from watcher.telemetry.health import Health
@@ -78,6 +79,7 @@ class Runner:
         return min(due, self._next_probe)
 
     def _serve(self) -> None:
+        prepare()
         ready = self.notice.ready
         while (item := ready.pop()) is not None:
             name, how = item

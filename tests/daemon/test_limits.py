@@ -158,4 +158,4 @@ def test_without_descriptors_for_a_moment_nothing_is_lost(
     names = [commit(queue) for _ in range(5)]
     daemon.wait_for("finish", 5)
     assert daemon.end() == 0
-    assert sorted(record.read_text().split()) == sorted(names)
+    assert sorted(record.read_text().split()) == sorted(names), daemon.log()

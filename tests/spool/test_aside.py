@@ -40,7 +40,9 @@ def inflight(queue):
     return [path for path in root.glob("*/*") if path.is_file()] if root.exists() else []
 
 
-@pytest.mark.parametrize("name", [NAME, b"\xff\n.csv", b"n" * 255, b"-rf"], ids=lambda n: ascii(n)[:9])
+@pytest.mark.parametrize(
+    "name", [NAME, b"\xff\n.csv", b"n" * 255, b"-rf"], ids=lambda n: ascii(n)[:9]
+)
 def test_the_claimed_file_is_removed(claimed, behind, files, queue, name):
     spool, part = claimed(behind, name)
     aside.remove(spool, part)
@@ -99,7 +101,9 @@ def test_a_newcomer_that_finds_its_name_taken_again_goes_beside(claimed, behind,
 
 @pytest.mark.parametrize("moment", ["now", "move_aside"])
 @pytest.mark.parametrize("deed", ["moved away", "unlinked"])
-def test_a_handler_that_moved_the_file_away_has_done_it(claimed, behind, queue, files, moment, deed):
+def test_a_handler_that_moved_the_file_away_has_done_it(
+    claimed, behind, queue, files, moment, deed
+):
     spool, part = claimed(behind)
     path = queue / os.fsdecode(NAME)
 
@@ -280,7 +284,9 @@ def test_our_directory_goes_with_the_spool(claimed, behind, queue, descriptors):
 # -- file systems without RENAME_NOREPLACE ----------------------------------------------------
 
 
-def test_without_noreplace_the_claimed_file_is_removed_all_the_same(claimed, old_disk, files, queue):
+def test_without_noreplace_the_claimed_file_is_removed_all_the_same(
+    claimed, old_disk, files, queue
+):
     spool, part = claimed(old_disk)
     aside.remove(spool, part)
     assert files() == {}

@@ -52,9 +52,7 @@ def test_the_order_is_that_of_commit_whatever_the_names(open_spool, put, queue):
     assert batch.entries == sorted(batch.entries)
     # The kernel's stamps may tie within a tick; an entry a tick older is always before.
     position = {name: number for number, name in enumerate(names(batch))}
-    assert all(
-        position[a] < position[b] for a in written for b in written if ctimes[a] < ctimes[b]
-    )
+    assert all(position[a] < position[b] for a in written for b in written if ctimes[a] < ctimes[b])
 
 
 def test_an_old_entry_that_is_renamed_in_now_comes_last(open_spool, put, queue):
@@ -62,9 +60,10 @@ def test_an_old_entry_that_is_renamed_in_now_comes_last(open_spool, put, queue):
     (queue.parent / "old").touch()
     os.utime(queue.parent / "old", (0, 0))
     late = put(b"late.pck")
-    while os.stat(os.path.join(os.fsencode(queue), late)).st_ctime_ns == (
-        queue.parent / "old"
-    ).stat().st_ctime_ns:
+    while (
+        os.stat(os.path.join(os.fsencode(queue), late)).st_ctime_ns
+        == (queue.parent / "old").stat().st_ctime_ns
+    ):
         put(late)
     os.rename(queue.parent / "old", queue / "a.pck")
     assert names(scan(open_spool()))[0] == b"b.pck"

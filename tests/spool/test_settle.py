@@ -179,9 +179,9 @@ def test_putting_away_never_overwrites(claimed, behind, entry, files, queue, wai
     assert b"~1" in moved
     after = files(State.DEAD)
     assert before.items() <= after.items()
-    assert {data for name, data in after.items() if name not in before and b".json" not in name} == {
-        b"old " + name for name in names
-    }
+    assert {
+        data for name, data in after.items() if name not in before and b".json" not in name
+    } == {b"old " + name for name in names}
     assert files() == {}
 
 
@@ -355,9 +355,7 @@ def half_moved(open_spool, put, terms):
 
 @pytest.mark.parametrize("state", [State.DEAD, State.HELD, State.DEFERRED], ids=lambda s: s.value)
 @pytest.mark.parametrize("namesakes", [0, 1, 2])
-def test_a_pair_half_moved_is_followed(
-    half_moved, claimed, behind, files, queue, state, namesakes
-):
+def test_a_pair_half_moved_is_followed(half_moved, claimed, behind, files, queue, state, namesakes):
     for _ in range(namesakes):
         put_away(*claimed(behind, LEGACY, [b"ab.msg", b"ab.db"]), state)
     spool, half = half_moved(state)
@@ -402,6 +400,7 @@ def test_a_note_that_is_none_moves_nothing_and_stops_nothing(
         os.mkfifo(note)
     elif what != "missing":
         note.symlink_to(real if what == "symlink" else "nowhere")
+    assert settle.follow(spool, half) is None
     before = descriptors()
     assert settle.follow(spool, half) is None
     assert descriptors() == before

@@ -29,7 +29,13 @@ def test_what_is_no_directory_is_said_so(tmp_path, what, error, words):
 
 @pytest.mark.parametrize(
     ("number", "error"),
-    [(13, NotPermitted), (1, NotPermitted), (30, NotPermitted), (28, CannotCreate), (5, Unavailable)],
+    [
+        (13, NotPermitted),
+        (1, NotPermitted),
+        (30, NotPermitted),
+        (28, CannotCreate),
+        (5, Unavailable),
+    ],
 )
 def test_the_kernels_refusals_become_errors_that_say_what_to_do(number, error):
     made = told(OSError(number, os.strerror(number)), b"/q", "the queue directory")

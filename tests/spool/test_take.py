@@ -187,7 +187,9 @@ def test_a_file_that_changes_its_name_meanwhile_is_not_claimed(
 
 # -- is anybody writing? ----------------------------------------------------------------------
 
-WRITE = "import sys; f = open(sys.argv[1], sys.argv[2]); print('open', flush=True); input(); f.close()"
+WRITE = (
+    "import sys; f = open(sys.argv[1], sys.argv[2]); print('open', flush=True); input(); f.close()"
+)
 WRITE += "; print('closed', flush=True); input()"
 
 
@@ -333,7 +335,9 @@ def test_of_age_a_pair_is_taken_and_a_half_is_an_orphan(open_spool, put, terms):
     spool = open_spool(LEGACY)
     for name in (b"x.msg", b"x.db", b"y.msg", b"z.db"):
         put(name)
-    claims = {name: take(spool, name, How.SWEEP, terms(0)) for name in (b"x.msg", b"y.msg", b"z.db")}
+    claims = {
+        name: take(spool, name, How.SWEEP, terms(0)) for name in (b"x.msg", b"y.msg", b"z.db")
+    }
     assert {name: (c.kind, c.action) for name, c in claims.items()} == {
         b"x.msg": ("pair", Action.TAKE),
         b"y.msg": ("half", Action.ORPHAN),

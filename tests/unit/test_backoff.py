@@ -20,7 +20,10 @@ def test_it_doubles_up_to_the_longest(attempt, seconds):
 
 @given(st.integers(1, 10**12), st.floats(0.001, 100), st.floats(0.001, 1e6))
 def test_it_never_shrinks_and_stays_in_its_bounds(attempt, initial, longest):
-    first, now, then = delay(1, initial, longest), *(delay(attempt + n, initial, longest) for n in (0, 1))
+    first, now, then = (
+        delay(1, initial, longest),
+        *(delay(attempt + n, initial, longest) for n in (0, 1)),
+    )
     assert first == min(initial, longest)
     assert 0 < first <= now <= then <= longest
 

@@ -36,7 +36,9 @@ WRITERS = {
 
 def rows_of_the_docstring():
     lines = [line for line in evidence.__doc__.splitlines() if line.startswith("|")]
-    head, rule_line, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    head, rule_line, *rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in lines
+    ]
     assert head == ["shape", "what drew our eye", "writer", "age", "ruling"]
     assert set("".join(rule_line)) == {"-"}
     return rows
@@ -121,5 +123,7 @@ def test_a_wait_ends_at_the_grace_age_and_nothing_else_waits(shape, how, writer,
 
 def test_no_half_is_ever_taken_and_only_halves_are_orphans():
     actions = {case: rule(*case, GRACE).action for case in CASES}
-    assert all(action is not Action.TAKE for case, action in actions.items() if case[0] is Shape.HALF)
+    assert all(
+        action is not Action.TAKE for case, action in actions.items() if case[0] is Shape.HALF
+    )
     assert {case[0] for case, action in actions.items() if action is Action.ORPHAN} == {Shape.HALF}

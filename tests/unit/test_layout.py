@@ -66,7 +66,13 @@ def test_a_drop_folder_without_a_suffix_takes_every_finished_file():
 
 @pytest.mark.parametrize(
     ("name", "stem"),
-    [(b"x.pck", b"x"), (b"x.msg", b"x"), (b"x.db", b"x"), (b"x.msg.pck", b"x.msg"), (b"x.t", b"x.t")],
+    [
+        (b"x.pck", b"x"),
+        (b"x.msg", b"x"),
+        (b"x.db", b"x"),
+        (b"x.msg.pck", b"x.msg"),
+        (b"x.t", b"x.t"),
+    ],
 )
 def test_the_halves_of_an_entry_share_its_stem(name, stem):
     assert LEGACY.stem(name) == stem

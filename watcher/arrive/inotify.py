@@ -11,6 +11,7 @@ event, and one name that is not UTF-8 makes them drop the rest of a batch.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 import warnings
@@ -80,7 +81,8 @@ class Inotify:
         """Stop watching the queue with this tag."""
         for watch in [watch for watch, held in self._tags.items() if held == tag]:
             del self._tags[watch]
-            self._manager.rm_watch(watch, quiet=True)
+            with contextlib.suppress(pyinotify.WatchManagerError):  # the kernel took it away
+                self._manager.rm_watch(watch, quiet=False)
 
     def read(self) -> list[Hint]:
         """Read what the kernel has queued, in one call."""
@@ -112,6 +114,7 @@ class Inotify:
             elif mask & _ENDED:
                 if mask & pyinotify.IN_IGNORED:
                     del tags[watch]
+                    self._manager.del_watch(watch)
                 hints.append(Hint(tag, Seen.GONE))
         return hints
 

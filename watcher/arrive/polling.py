@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import stat
 import threading
 from collections import deque
 from typing import Any
@@ -141,4 +142,5 @@ class _Identity:
 
 def _stat(path: str) -> Any:
     status = os.stat(path, follow_symlinks=False)
-    return _Identity(status)
+    # A directory is the same after each change in it: else it would be GONE and there again.
+    return status if stat.S_ISDIR(status.st_mode) else _Identity(status)

@@ -34,16 +34,16 @@ def remove(spool: Spool, part: Part) -> None:
     if now is None or now.st_ino != part.ino:
         return  # the handler moved it away, or a newcomer has the name
     directory = _directory(spool)
-    if _inode(part.name, directory) is not None:  # a newcomer that could not go back last time
-        _put_back(spool, part.name, directory)
+    if inode(part.name, directory) is not None:  # a newcomer that could not go back last time
+        put_back(spool, part.name, directory, part.name)
     try:
         spool.disk.move_aside(part.name, spool.fd, directory)
     except FileNotFoundError:
         return
-    if _inode(part.name, directory) == part.ino:
+    if inode(part.name, directory) == part.ino:
         spool.disk.unlink(part.name, directory)
     else:
-        _put_back(spool, part.name, directory)
+        put_back(spool, part.name, directory, part.name)
 
 
 def recover(spool: Spool) -> int:
@@ -70,7 +70,7 @@ def _recover_one(spool: Spool, inflight: int, name: bytes) -> int:
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         for file in os.listdir(fd):
-            _put_back(spool, os.fsencode(file), fd)
+            put_back(spool, os.fsencode(file), fd, os.fsencode(file))
             found += 1
         os.rmdir(name, dir_fd=inflight)
     except OSError:
@@ -80,21 +80,22 @@ def _recover_one(spool: Spool, inflight: int, name: bytes) -> int:
     return found
 
 
-def _put_back(spool: Spool, name: bytes, directory: int) -> None:
-    """Return a file to the queue under its own name, or the next free one."""
-    stem = spool.layout.stem(name)
+def put_back(spool: Spool, name: bytes, directory: int, own: bytes) -> None:
+    """Return a file to the queue under its `own` name, or the next free one."""
+    stem = spool.layout.stem(own)
     for number in itertools.count():
-        target = stored(stem, name[len(stem) :], number) if number else name
+        target = stored(stem, own[len(stem) :], number) if number else own
         try:
             spool.disk.move(name, directory, target, spool.fd)
         except FileExistsError:
-            if _inode(target, spool.fd) != _inode(name, directory):
+            if inode(target, spool.fd) != inode(name, directory):
                 continue
             spool.disk.unlink(name, directory)  # a crash between link and unlink left both names
         return
 
 
-def _inode(name: bytes, directory: int) -> int | None:
+def inode(name: bytes, directory: int) -> int | None:
+    """Return the inode number of a name, None when it is not there."""
     try:
         return os.stat(name, dir_fd=directory, follow_symlinks=False).st_ino
     except FileNotFoundError:

@@ -22,22 +22,33 @@ from collections.abc import Mapping, Sequence
 from watcher.entry import Part
 from watcher.lifecycle import State
 from watcher.settle import aside
+from watcher.spool.disk import LOOK
 from watcher.spool.layout import display, stored, text
 from watcher.spool.spool import Spool
+
+
+def prepare() -> None:
+    """Import now what settling may need: when descriptors run out it is too late to open a module.
+
+    It costs some 30 ms, so it is not done before the watch is armed.
+    """
+    import ctypes
+    import datetime
+    import json
+
+    import tenacity
+
+    del ctypes, datetime, json, tenacity
 
 
 def remove(spool: Spool, parts: Sequence[Part]) -> None:
     """Remove a done entry. A file that is no longer the one claimed is somebody else's: it stays.
 
-    Raw names are used again by their writers, so there the last window, between the look and the
-    unlink, is closed too (`settle.aside`).
+    Any name may be used again at any moment (Mailman renames a `.bak` back), so the window between
+    the look and the unlink is closed too (`settle.aside`); it costs one rename an entry.
     """
     for part in parts:
-        if spool.layout.raw:
-            aside.remove(spool, part)
-        elif _is_still(spool, part):
-            with contextlib.suppress(FileNotFoundError):
-                spool.disk.unlink(part.name, spool.fd)
+        aside.remove(spool, part)
 
 
 def put_away(
@@ -53,6 +64,8 @@ def put_away(
     for number in itertools.count():
         names = [stored(stem, suffix, number) for suffix in suffixes]
         note = stored(stem, b".json", number)
+        if note in names:  # raw entries that end in .json
+            note = stored(stem, b".note.json", number)
         if any(_exists(name, target) for name in (*names, note)):
             continue
         _write_note(spool, target, note, state, parts, names, why, facts)
@@ -70,6 +83,8 @@ def _move_all(spool: Spool, parts: Sequence[Part], names: Sequence[bytes], targe
     for part, name in zip(parts, names, strict=True):
         if _is_still(spool, part):
             spool.disk.move(part.name, spool.fd, name, target)
+            if aside.inode(name, target) != part.ino:  # a newcomer came between: to be handled
+                aside.put_back(spool, name, target, part.name)
 
 
 def reunite(spool: Spool, half: bytes) -> bytes | None:
@@ -114,16 +129,18 @@ def follow(spool: Spool, half: Part) -> bytes | None:
 
 def finish_move(spool: Spool, name: bytes) -> bool:
     """Complete a move cut between link and unlink: the same file lies in a directory of ours."""
-    here = spool.stat(name)
+    here, stem = spool.stat(name), spool.layout.stem(name)
     for state in (State.DEAD, State.HELD, State.DEFERRED, State.ORPHAN):
         directory = spool.peek(state)
         if directory is None or here is None:
             continue
         with contextlib.suppress(FileNotFoundError):
-            there = os.stat(name, dir_fd=directory, follow_symlinks=False)
-            if (there.st_dev, there.st_ino, there.st_nlink) == (here.st_dev, here.st_ino, 2):
-                spool.disk.unlink(name, spool.fd)
-                return True
+            for number in itertools.count():
+                target = stored(stem, name[len(stem) :], number)
+                there = os.stat(target, dir_fd=directory, follow_symlinks=False)
+                if (there.st_dev, there.st_ino, there.st_nlink) == (here.st_dev, here.st_ino, 2):
+                    spool.disk.unlink(name, spool.fd)
+                    return True
     return False
 
 
@@ -183,13 +200,14 @@ def _files_in_note(directory: int, name: bytes) -> list[str] | None:
     import json
 
     try:
-        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+        fd = os.open(name, LOOK, dir_fd=directory)
     except OSError:
         return None
-    with open(fd, "rb") as file:
-        try:
-            note = json.loads(file.read(1 << 20))
-        except ValueError:
-            return []
+    try:
+        note = json.loads(os.read(fd, 1 << 20))
+    except (OSError, ValueError, RecursionError):  # a directory; garbage; garbage nested deep
+        return []
+    finally:
+        os.close(fd)
     files = note.get("files") if isinstance(note, dict) else None
     return [str(name) for name in files] if isinstance(files, list) else []
