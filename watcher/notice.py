@@ -141,6 +141,7 @@ class Notice:
         for name, how in self.timers.due(now):
             self.offer(name, how)
         self._scan_if_wanted(now)
+        self.hungry = self._pass is not None or self._behind  # before the look at the room
         return self._next_due()
 
     def _next_due(self) -> float:
@@ -232,9 +233,7 @@ class Notice:
             self._pass, self._behind = (How.CATCH_UP, START), False
         if self._pass is None or now < self._next_scan:
             return
-        self.hungry = True
         if self.has_room():
-            self.hungry = False
             self._scan_batch(self.spool, *self._pass)
 
     def _scan_batch(self, spool: Spool, how: How, mark: Mark) -> None:

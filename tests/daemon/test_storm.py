@@ -59,7 +59,8 @@ def configured(tmp_path, queue, **more):
 def test_a_storm_into_a_stopped_daemon_is_handled_once_each(
     queue, tmp_path, start_daemon, recording_function
 ):
-    daemon = start_daemon(None, "--config", configured(tmp_path, queue))
+    config = configured(tmp_path, queue, sweep_every='"1h"')  # no sweep comes to the rescue
+    daemon = start_daemon(None, "--config", config)
     daemon.send(signal.SIGSTOP)
     rename_in(queue, tmp_path / "outside", STORM)
     daemon.send(signal.SIGCONT)

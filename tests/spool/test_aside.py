@@ -158,8 +158,6 @@ def test_many_threads_remove_at_once(open_spool, put, terms, files, queue):
     assert failures == []
     assert files() == {}
     assert inflight(queue) == []
-    del spool, claims
-    gc.collect()
 
 
 # -- recovery ---------------------------------------------------------------------------------

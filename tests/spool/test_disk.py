@@ -122,7 +122,7 @@ def test_a_library_without_renameat2_is_one_without_the_flag(monkeypatch):
     import ctypes
 
     monkeypatch.setattr(disk_module, "_CACHE", [])
-    monkeypatch.setattr(ctypes, "CDLL", lambda _name, use_errno: object())
+    monkeypatch.setattr(ctypes, "CDLL", lambda _name, **_named: object())
     assert use(disk_module._renameat2()) == errno.ENOSYS
 
 

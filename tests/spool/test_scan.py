@@ -256,7 +256,7 @@ class Slow:
 class NoSource(Sources):
     """A source that never fires."""
 
-    def arm(self, tag, spool, wanted):
+    def arm(self, _tag, _spool, _wanted):
         return "nothing"
 
 

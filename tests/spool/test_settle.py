@@ -87,26 +87,32 @@ def test_done_never_removes_a_newcomer(claimed, behind, entry, put, files, queue
     assert [path for path in (queue / ".watcher").rglob("*") if path.is_file()] == []
 
 
+def renaming_before_call(disk, number, act):
+    """Act at the `number`th moment, counted from 0; return the list that will say which it was."""
+    came: list[str] = []
+    left = iter(range(number))
+
+    def moment(what):
+        if next(left, None) is None and not came:
+            came.append(what)
+            act()
+
+    disk._act = moment
+    return came
+
+
 def test_every_call_of_done_stands_a_newcomer(claimed, behind, entry, put, files):
     """What the moments above may miss: the newcomer comes before the nth call, for every n."""
     layout, names = entry
     for number in range(20):
         spool, parts = claimed(behind, layout, names)
-        left = iter(range(number))
-
-        def act(what, left=left):
-            if next(left, None) is None and not came:
-                came.append(what)
-                put(names[0], b"new")
-
-        came: list[str] = []
-        behind._act = act
+        came = renaming_before_call(behind, number, lambda: put(names[0], b"new"))
         settle.remove(spool, parts)
+        del behind._act
         if not came:
             assert number > 2, "no call at all"
             return
         assert set(files().values()) == {b"new"}, came
-        del behind._act
         for name in files():
             os.unlink(name, dir_fd=spool.fd)
     pytest.fail("it never ends")
@@ -323,7 +329,7 @@ def test_what_is_gone_already_is_not_put_away(claimed, behind, entry, files, que
 # -- pairs, half moved ------------------------------------------------------------------------
 
 
-class Cut(Exception):  # noqa: N818 - a crash, not an error
+class Cut(Exception):
     """The process died here."""
 
 

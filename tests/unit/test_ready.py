@@ -108,6 +108,12 @@ def in_thread(target):
     return thread
 
 
+def join(threads):
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive()
+
+
 def test_permits_hold_everything_or_let_so_many_through():
     ready = Ready()
     ready.allow(0)
@@ -184,15 +190,11 @@ def test_threads_one_holder_at_a_time_and_no_push_is_lost():
 
     workers = [in_thread(work) for _ in range(4)]
     pushers = [in_thread(lambda seed=seed: push(seed)) for seed in range(3)]
-    for pusher in pushers:
-        pusher.join(60)
-        assert not pusher.is_alive()
+    join(pushers)
     while any(name in ready for name in names):
         pass
     ready.close()
-    for worker in workers:
-        worker.join(10)
-        assert not worker.is_alive()
+    join(workers)
     assert wrong == []
     assert served == pushed
     assert sum(pushed.values()) == 9_000

@@ -109,11 +109,14 @@ def _directory(spool: Spool) -> int:
         for _ in range(100):
             name = b"%d.%s" % (os.getpid(), os.urandom(4).hex().encode())
             spool.disk.make_directory(name, inflight)
-            fd = os.open(name, DIRECTORY | os.O_NOFOLLOW, dir_fd=inflight)
+            try:
+                fd = os.open(name, DIRECTORY | os.O_NOFOLLOW, dir_fd=inflight)
+            except FileNotFoundError:
+                continue  # recover() took it for a dead process's before it was even open
             fcntl.flock(fd, fcntl.LOCK_EX)
             _ASIDE[spool] = fd
             weakref.finalize(spool, _leave, name, os.dup(inflight), fd)
-            if os.fstat(fd).st_nlink > 0:  # else recover() took it for a dead process's
+            if os.fstat(fd).st_nlink > 0:  # else recover() was quicker than the lock
                 break
     return _ASIDE[spool]
 
