@@ -85,16 +85,17 @@ class Attempt:
     def __call__(self, spool: Spool, name: bytes, how: How, number: int = 1) -> Report:
         """Make one attempt. `number` is 1 for the first."""
         claim = take(spool, name, how, self.terms)
-        if isinstance(claim, Refused):
-            return self._refused(spool, name, claim)
         try:
+            if isinstance(claim, Refused):
+                return self._refused(spool, name, claim)
             if claim.action is Action.ORPHAN:
                 return self._abandon(claim)
             return self._work(claim, how, number)
         except (OSError, WatcherError) as error:
             return Report(Result.STUCK, f"{display(name)}: {told(error)}")
         finally:
-            claim.release()
+            if isinstance(claim, Claim):
+                claim.release()
 
     def _refused(self, spool: Spool, name: bytes, refused: Refused) -> Report:
         if refused.shape is Shape.HALF and (other := self._reunite(spool, name)):

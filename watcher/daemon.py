@@ -27,6 +27,7 @@ from watcher.telemetry import log
 Load = Callable[[Queue], Handler]
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 STOPPED_AT_ONCE = os.EX_TEMPFAIL
+LONGEST_WAIT = 86_400_000  # milliseconds; poll(2) takes no more than an int's worth, 25 days
 
 
 class Daemon:
@@ -96,6 +97,7 @@ class Daemon:
         wait = None
         if due is not None:
             wait = max(0, round((due - self._clock.mono() / 1e9) * 1000 + 0.5))
+            wait = min(wait, LONGEST_WAIT)
         for fd, _events in self._poll.poll(wait):
             if fd == self._wake_read:
                 with contextlib.suppress(BlockingIOError):

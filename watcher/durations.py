@@ -5,15 +5,17 @@ from __future__ import annotations
 import re
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_NUMBER = r"[0-9]+(?:\.[0-9]+)?"
+_PART = re.compile(rf"({_NUMBER})(ms|s|m|h|d)")
+LONGEST = 10_000 * 86400.0  # seconds: 27 years; sums with the time of day stay exact
 EXPECTED = "a duration like 30s, 5m, 2h or 1h30m"
 
 
 def parse(text: str) -> float:
     """Return the seconds that `text` means; raise ValueError saying what was expected."""
     text = text.strip()
-    if re.fullmatch(r"\d+(\.\d+)?", text):
-        return float(text)
+    if re.fullmatch(_NUMBER, text):
+        text += "s"
     position, seconds = 0, 0.0
     for part in _PART.finditer(text):
         if part.start() != position:
@@ -22,6 +24,8 @@ def parse(text: str) -> float:
         position = part.end()
     if position == 0 or position != len(text):
         raise ValueError(f"expected {EXPECTED}; got {text!r}")
+    if seconds > LONGEST:
+        raise ValueError(f"expected at most {show(LONGEST)}; got {text!r}")
     return seconds
 
 

@@ -11,10 +11,20 @@ from __future__ import annotations
 import os
 
 
+def one_line(text: str) -> str:
+    """Return text as one line that does nothing to a terminal: what is no print as escapes."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 class WatcherError(Exception):
     """The root: something an operator must know; the text says what, where and what to do."""
 
     exit_code = os.EX_SOFTWARE
+
+    def __init__(self, text: str = "") -> None:
+        super().__init__(one_line(text))
 
 
 class Usage(WatcherError):

@@ -138,8 +138,9 @@ class Notice:
                 self._check_path(now)
             if now >= self._next_sweep and self._pass is None:
                 self._begin_sweep(now)
-        for name, how in self.timers.due(now):
-            self.offer(name, how)
+        if not self._dropping:
+            for name, how in self.timers.due(now):
+                self.offer(name, how)
         self._scan_if_wanted(now)
         self.hungry = self._pass is not None or self._behind  # before the look at the room
         return self._next_due()
@@ -150,7 +151,7 @@ class Notice:
             moments.append(self._next_sweep)
             if (self._pass is not None or self._behind) and self.has_room():
                 moments.append(self._next_scan)
-        if (timer := self.timers.next()) is not None:
+        if not self._dropping and (timer := self.timers.next()) is not None:
             moments.append(timer)
         return min(moments)
 
@@ -279,6 +280,9 @@ class Notice:
     def _mention(self, bystanders: list[Bystander]) -> None:
         """Say once of each file that is no entry and past the grace age that it is there."""
         for item in bystanders:
+            if item.links > 1:
+                self.offer(item.name, How.SWEEP)  # it may be a move of ours that was cut short
+                continue
             age = self.ages.age(item.name, item.ctime_ns)
             if age >= self.settings.grace_age:
                 self.mention(item.name, "left alone", f"{item.why}, for {show(round(age))}")

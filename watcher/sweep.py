@@ -91,6 +91,9 @@ class Sweep:
             batch = scan(self.spool, mark, limit=BATCH)
             if mark == START:
                 self.bystanders, self.summary.bystanders = batch.bystanders, batch.counts
+                for item in batch.bystanders:
+                    if item.links > 1:  # it may be a move of ours that was cut short
+                        attempt(item.name)
             for found in batch.entries:
                 if self._over():
                     self.summary.complete = False

@@ -82,8 +82,10 @@ def test_a_directory_that_is_not_writable_hands_nothing_out_and_says_so(
     if os.geteuid() == 0:  # root may write anywhere, unless it gives that up
         mortal = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"]
     ended = subprocess.run(
-        [*mortal, *watcher_command, "sweep", str(queue), "--grace-age", "0s", "--"]
-        + recorder.argv(),
+        [
+            *(*mortal, *watcher_command, "sweep", str(queue), "--grace-age", "0s", "--"),
+            *recorder.argv(),
+        ],
         env=environment,
         capture_output=True,
         text=True,

@@ -152,8 +152,18 @@ def test_a_slow_writer_past_every_grace_age_is_left_alone(
     def sweep(name):
         for _ in range(3):
             ended = subprocess.run(
-                [*watcher_command, "sweep", str(queue), "--legacy", "--grace-age", "0s", "--"]
-                + [sys.executable, "-c", "raise SystemExit(1)"],
+                [
+                    *watcher_command,
+                    "sweep",
+                    str(queue),
+                    "--legacy",
+                    "--grace-age",
+                    "0s",
+                    "--",
+                    sys.executable,
+                    "-c",
+                    "raise SystemExit(1)",
+                ],
                 env=environment,
                 capture_output=True,
                 text=True,

@@ -98,6 +98,9 @@ class Behind(Disk):
     def open(self, name, directory):
         return self._call("open", name, directory)
 
+    def open_writable(self, name, directory):
+        return self._call("open_writable", name, directory)
+
     def lock(self, fd):
         return self._call("lock", fd)
 

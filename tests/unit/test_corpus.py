@@ -29,7 +29,7 @@ def entries(*folders):
     ]
 
 
-def expected(value):
+def expected(value):  # noqa: C901, PLR0911, PLR0912 - a table
     """Read the manifests' JSON conventions (tests/corpus/README.md)."""
     if isinstance(value, list):
         return [expected(item) for item in value]
@@ -83,9 +83,9 @@ def same(found, wanted):
     if type(found) is not type(wanted):
         return False
     if isinstance(wanted, dict):
-        return list(map(str, sorted(found, key=str))) == list(map(str, sorted(wanted, key=str))) and all(
-            same(found[key], wanted[key]) for key in wanted
-        )
+        return list(map(str, sorted(found, key=str))) == list(
+            map(str, sorted(wanted, key=str))
+        ) and all(same(found[key], wanted[key]) for key in wanted)
     if isinstance(wanted, list | tuple):
         return len(found) == len(wanted) and all(map(same, found, wanted))
     return repr(found) == repr(wanted)
@@ -94,7 +94,9 @@ def same(found, wanted):
 def check_metadata(found, entry):
     wanted = expected(entry["metadata"])
     assert sorted(found) == sorted(wanted)
-    different = {key: (found[key], wanted[key]) for key in wanted if not same(found[key], wanted[key])}
+    different = {
+        key: (found[key], wanted[key]) for key in wanted if not same(found[key], wanted[key])
+    }
     assert different == {}
 
 

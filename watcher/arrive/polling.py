@@ -63,7 +63,7 @@ class Polling:
     def tell(self, hint: Hint) -> None:
         """Take a hint from one of the threads."""
         self._hints.append(hint)
-        with contextlib.suppress(BlockingIOError):  # a full pipe is readable enough
+        with contextlib.suppress(OSError):  # a full pipe is readable enough; or we are closed
             os.write(self._write, b"h")
 
     def read(self) -> list[Hint]:
@@ -76,6 +76,7 @@ class Polling:
         """Stop every thread."""
         for tag in list(self._polls):
             self.disarm(tag)
+        os.close(self._read)  # the writing end stays for a thread that has not ended yet
 
 
 class _Files(FileSystemEventHandler):

@@ -40,6 +40,7 @@ class Bystander(NamedTuple):
     kind: Kind
     why: str
     ctime_ns: int
+    links: int = 1  # of a regular file with an entry's name
 
 
 @dataclass(slots=True)
@@ -117,15 +118,17 @@ def _mark(
 
 
 def _count(batch: Batch, name: bytes, kind: Kind, status: os.stat_result) -> None:
+    links = 1
     if kind in _ENTRIES:
         kind, why = Kind.FOREIGN, _odd(status)
+        links = status.st_nlink if stat.S_ISREG(status.st_mode) else 1
     elif stat.S_ISDIR(status.st_mode):
         kind, why = Kind.FOREIGN, "a directory"
     else:
         why = kind.value
     batch.counts[kind] = batch.counts.get(kind, 0) + 1
     if len(batch.bystanders) < MAX_NAMED:
-        batch.bystanders.append(Bystander(name, kind, why, status.st_ctime_ns))
+        batch.bystanders.append(Bystander(name, kind, why, status.st_ctime_ns, links))
 
 
 _TYPES = {

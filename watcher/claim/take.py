@@ -171,8 +171,9 @@ def _wants_metadata(claim: Claim) -> bool:
 
 
 def _open_and_lock(spool: Spool, name: bytes, lock: bool) -> Part | Refused:
+    writable = lock and spool.write_to_lock
     try:
-        fd = spool.disk.open(name, spool.fd)
+        fd = (spool.disk.open_writable if writable else spool.disk.open)(name, spool.fd)
     except FileNotFoundError:
         return Refused(Refusal.GONE, "no longer there")
     except OSError as error:

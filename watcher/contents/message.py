@@ -173,7 +173,9 @@ def _header(source: Inert) -> Header:
         if not isinstance(chunk, tuple | list) or len(chunk) != 2:  # noqa: PLR2004
             raise Undecodable("damaged header: a chunk that is no pair")
         text, charset = chunk
-        header.append(text if isinstance(text, bytes) else _text(text, "a chunk"), _charset(charset))
+        header.append(
+            text if isinstance(text, bytes) else _text(text, "a chunk"), _charset(charset)
+        )
     return header  # type: ignore[no-any-return]
 
 
@@ -196,7 +198,9 @@ class _Writer2:
 
     def write(self) -> bytes:
         for name, value in _headers(self.message):
-            self.lines.append(_bytes(_text(name, "a header's name")) + b": " + _value2(value) + b"\n")
+            self.lines.append(
+                _bytes(_text(name, "a header's name")) + b": " + _value2(value) + b"\n"
+            )
         self.lines.append(b"\n")
         self._body()
         return b"".join(self.lines)
@@ -255,7 +259,9 @@ class _Writer2:
             if line.lower().startswith(b"content-type:"):
                 self.lines[index] = line[:-1] + b'; boundary="' + mark + b'"\n'
                 return
-        self.lines.insert(len(self.lines) - 1, b'Content-Type: multipart/mixed; boundary="' + mark + b'"\n')
+        self.lines.insert(
+            len(self.lines) - 1, b'Content-Type: multipart/mixed; boundary="' + mark + b'"\n'
+        )
 
 
 def _version(state: dict[str, Any]) -> tuple[int, ...]:

@@ -33,12 +33,12 @@ def prepare() -> None:
     It costs some 30 ms, so it is not done before the watch is armed.
     """
     import ctypes
-    import datetime
+    import datetime as dt
     import json
 
     import tenacity
 
-    del ctypes, datetime, json, tenacity
+    del ctypes, dt, json, tenacity
 
 
 def remove(spool: Spool, parts: Sequence[Part]) -> None:

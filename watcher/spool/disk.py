@@ -29,6 +29,10 @@ class Disk:
         """Open a file to look at and to claim; never blocks on a FIFO, never follows a link."""
         return os.open(name, LOOK, dir_fd=directory)
 
+    def open_writable(self, name: bytes, directory: int) -> int:
+        """Do what `open` does, where flock(2) is made of record locks, which need it."""
+        return os.open(name, LOOK | os.O_RDWR, dir_fd=directory)
+
     def lock(self, fd: int) -> None:
         """Claim: BlockingIOError when another open file description has it."""
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -18,6 +18,8 @@ _REMOTE = frozenset(
 EVENTS_BLIND = _REMOTE
 # A lease is refused, or granted without knowing of writers elsewhere or in a user-space server.
 LEASES_BLIND = _REMOTE | {"fuseblk"}
+# flock(2): on NFS an exclusive lock needs a descriptor open for writing.
+LOCK_BY_RECORD = frozenset({"nfs", "nfs4"})
 
 
 def filesystem(fd: int) -> str:

@@ -38,6 +38,7 @@ class Spool:
         self.identity = (status.st_dev, status.st_ino)
         self.filesystem = mounts.filesystem(self.fd)
         self.leases = self.filesystem not in mounts.LEASES_BLIND
+        self.write_to_lock = self.filesystem in mounts.LOCK_BY_RECORD
 
     def __del__(self) -> None:
         """Close with the last reference: a claim keeps its spool open across a re-arm."""
