@@ -29,7 +29,7 @@ class Exec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`{ exec = [COMMAND, ARG...], timeout = "2m" }`."""
 
     exec: tuple[str, ...]
-    timeout: str | None = None
+    timeout: float | None = None  # seconds
 
     def load(self) -> Handler:
         """Return the handler; raises BadConfiguration when there is no such command."""
@@ -42,7 +42,7 @@ class Exec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 f"handler.exec: expected a command that can be run; {self.exec[0]!r} is not to be"
                 " found, or not executable"
             )
-        return Command(self.exec, None if self.timeout is None else durations.parse(self.timeout))
+        return Command(self.exec, self.timeout)
 
 
 class Python(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -141,7 +141,9 @@ def _from_text(key: str, text: str) -> object:
         return {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}.get(
             text.lower(), text
         )
-    return int(text) if key == "concurrency" and text.isdecimal() else text
+    if key == "concurrency" and text.isdecimal() and len(text) <= len(str(MOST_WORKERS)):
+        return int(text)
+    return text
 
 
 def _one_of(*words: str) -> Callable[[object], str]:
@@ -156,7 +158,7 @@ def _one_of(*words: str) -> Callable[[object], str]:
 def _suffix(value: object) -> str:
     if not isinstance(value, str) or "/" in value or "\0" in value or value.endswith(".tmp"):
         raise ValueError
-    if len(os.fsencode(value)) > LONGEST_SUFFIX:
+    if len(os.fsencode(value)) > LONGEST_SUFFIX:  # UnicodeEncodeError is a ValueError
         raise ValueError
     return value
 
@@ -196,7 +198,9 @@ def load(file: str, environment: Mapping[str, str]) -> dict[str, Queue]:
             tree = tomllib.load(opened)
     except OSError as error:
         raise BadConfiguration(f"{file}: cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except RecursionError:
+        raise BadConfiguration(f"{file}: not TOML: nested too deeply") from None
+    except ValueError as error:  # TOMLDecodeError, UnicodeDecodeError, a number of 5000 digits
         raise BadConfiguration(f"{file}: not TOML: {error}") from None
     queues = tree.pop("queues", None)
     if tree:
@@ -206,6 +210,8 @@ def load(file: str, environment: Mapping[str, str]) -> dict[str, Queue]:
     loaded: dict[str, Queue] = {}
     for name, table in queues.items():
         where = f"{file}: queues.{name}"
+        if not name or not name.isprintable():
+            raise BadConfiguration(f"{where}: expected a name that can be shown")
         if not isinstance(table, dict):
             raise BadConfiguration(f"{where}: expected a table")
         loaded[name] = _from_table(name, table, where, os.path.dirname(file), environment)
@@ -232,14 +238,16 @@ def queue(
             "name": os.path.basename(os.path.abspath(path)) or "/",
             "path": os.path.abspath(path),
         }
-        values |= _from_environment(environment)
+        given = _from_environment(environment)
+        values |= given
     else:
+        given = {"suffix": base.suffix}
         values = msgspec.structs.asdict(base)
     for key, value in flags.items():
         values[key] = _read(key, value, f"--{key.replace('_', '-')}")
     if argv:
         values |= {"handler": Exec(tuple(argv)), "origin": "command line: "}
-    return _checked(Queue(**values), {*flags, *(("suffix",) if base else ())}, "command line")
+    return _checked(Queue(**values), {*flags, *given}, "command line")
 
 
 def find(queues: Mapping[str, Queue], path: str) -> Queue | None:
@@ -276,12 +284,15 @@ def _from_table(
     for required in ("path", "handler"):
         if required not in values:
             raise BadConfiguration(f"{where}.{required}: missing; every queue needs one")
-    values |= _from_environment(environment)
-    return _checked(Queue(**values), set(table), where)
+    given = _from_environment(environment)
+    return _checked(Queue(**values | given), {*table, *given}, where)
 
 
 def _handler(value: object, place: str) -> Exec | Python:
     shape: type[Exec | Python] = Python if isinstance(value, dict) and "python" in value else Exec
+    if isinstance(value, dict) and "timeout" in value:
+        timeout = _try(_period, value["timeout"], f"{place}.timeout", durations.EXPECTED)
+        value = value | {"timeout": timeout}
     try:
         handler = msgspec.convert(value, shape)
     except msgspec.ValidationError as error:
@@ -292,8 +303,6 @@ def _handler(value: object, place: str) -> Exec | Python:
     if isinstance(handler, Exec):
         if not handler.exec or any("\0" in word for word in handler.exec):
             raise BadConfiguration(f"{place}.exec: expected a command and its arguments")
-        if handler.timeout is not None:
-            _try(_period, handler.timeout, f"{place}.timeout", durations.EXPECTED)
     return handler
 
 

@@ -8,7 +8,7 @@ _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _NUMBER = r"[0-9]+(?:\.[0-9]+)?"
 _PART = re.compile(rf"({_NUMBER})(ms|s|m|h|d)")
 LONGEST = 10_000 * 86400.0  # seconds: 27 years; sums with the time of day stay exact
-EXPECTED = "a duration like 30s, 5m, 2h or 1h30m"
+EXPECTED = "a duration like 30s, 5m, 2h or 1h30m, at most 10000d"
 
 
 def parse(text: str) -> float:

@@ -48,6 +48,11 @@ def enqueue(
     """
     if raw and metadata:
         raise Usage("a raw entry has no metadata: leave it out, or use the Mailman format")
+    if raw and (suffix.endswith(".tmp") or "/" in suffix or "\0" in suffix):
+        raise Usage(
+            f'suffix {suffix!r}: expected an ending like ".csv", not ".tmp": no watcher'
+            " looks at those"
+        )
     data = message if raw else contents.write_pck(message, dict(metadata or {}))
     name = _new_name(message)
     path = os.fsencode(queue_dir)
@@ -67,10 +72,12 @@ def _commit(directory: int, path: bytes, name: bytes, data: bytes) -> None:
     try:
         _write(directory, scratch, data)
         os.rename(scratch, name, src_dir_fd=directory, dst_dir_fd=directory)
-    except OSError as error:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             os.unlink(scratch, dir_fd=directory)
-        raise _told(error, path) from None
+        if isinstance(error, OSError):
+            raise _told(error, path) from None
+        raise
     try:
         os.fsync(directory)
     except OSError as error:

@@ -6,6 +6,7 @@ exit code of design section 8; a traceback is shown with `--debug` only.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib
 import os
@@ -14,7 +15,7 @@ from typing import NoReturn
 
 import click
 
-from watcher.errors import WatcherError
+from watcher.errors import WatcherError, one_line
 
 COMMANDS = {
     "run": "the daemon: watch queue directories and handle what arrives",
@@ -65,27 +66,51 @@ def group(ctx: click.Context, debug: bool) -> None:
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run one command and exit."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    debug = "--debug" in arguments[:1]
+    arguments = (sys.argv[1:] or ["--help"]) if arguments is None else arguments
+    _fill_standard_descriptors()
     try:
         code = group.main(arguments, prog_name="watcher", standalone_mode=False)
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except click.ClickException as error:
-        _fail(error.format_message(), os.EX_USAGE)
+        _fail(" ".join(error.format_message().split()), os.EX_USAGE)
     except click.exceptions.Abort:
         _fail("interrupted", 128 + 2)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the interpreter complains at its end
+        _discard_output()
         sys.exit(0)
-    except WatcherError as error:
-        if debug:
-            raise
-        _fail(str(error), error.exit_code)
-    except OSError as error:
-        if debug:
-            raise
-        _fail(f"{error.filename or ''}: {error.strerror} (errno {error.errno})", _code(error))
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is one line
+        if "--debug" in arguments[:1]:
+            import traceback
+
+            traceback.print_exc()
+        _discard_output()  # what is left of it is not worth a second error
+        _fail(*_told(error))
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fill_standard_descriptors() -> None:
+    """Open /dev/null where we were started with 0, 1 or 2 closed, or a spool's file gets it."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:  # noqa: PLR2004 - standard error
+        os.set_inheritable(fd, True)
+    os.close(fd)
+
+
+def _discard_output() -> None:
+    """Send what is still buffered nowhere, or the interpreter complains of it at its end."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    os.close(null)
+
+
+def _told(error: Exception) -> tuple[str, int]:
+    """Say what went wrong, and the exit code for it."""
+    if isinstance(error, WatcherError):
+        return str(error), error.exit_code
+    if isinstance(error, OSError):
+        place = f"{error.filename}: " if error.filename else ""
+        return f"{place}{error.strerror} (errno {error.errno})", _code(error)
+    return f"bug: {type(error).__name__}: {error}; `watcher --debug` shows where", os.EX_SOFTWARE
 
 
 def _code(error: OSError) -> int:
@@ -97,7 +122,6 @@ def _code(error: OSError) -> int:
 
 
 def _fail(text: str, code: int) -> NoReturn:
-    line = " ".join(text.split())
-    sys.stderr.buffer.write(b"watcher: " + line.encode("utf-8", "backslashreplace") + b"\n")
-    sys.stderr.flush()
+    with contextlib.suppress(OSError):  # nobody may be there to read it
+        os.write(2, f"watcher: {one_line(text)}\n".encode("utf-8", "backslashreplace"))
     sys.exit(code)

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 
 import click
 
-from watcher.errors import NoSuch, Usage
+from watcher.errors import NoSuch, Usage, WatcherError
+
+
+class Unheard(WatcherError):
+    """The entry is on disk, but its name could not be printed."""
+
+    exit_code = os.EX_IOERR  # not 75: trying again would commit it twice
 
 
 @click.command("enqueue")
@@ -28,6 +36,8 @@ def command(
         raise Usage("--suffix goes with --format raw; Mailman's entries end in .pck")
     if pairs and style == "raw":
         raise Usage("--meta: a raw entry has no metadata")
+    if files.count("-") > 1:
+        raise Usage("-: standard input can be read once only")
     metadata = dict(_pair(text) for text in pairs)
     for file in files or ("-",):
         message = _read(file)
@@ -35,13 +45,27 @@ def command(
             name = enqueue(queue_dir, message, raw=True, suffix=suffix or "")
         else:
             name = enqueue(queue_dir, message, metadata)
+        _print(name)
+
+
+def _print(name: str) -> None:
+    """Print a committed entry's name; that nobody reads it must not keep the next from its queue."""
+    try:
         click.echo(name)
+    except OSError as error:
+        if error.errno != errno.EPIPE:
+            raise Unheard(
+                f"the entry {name} is committed, but its name cannot be printed: {error.strerror};"
+                " later ones are not"
+            ) from None
 
 
 def _read(file: str) -> bytes:
-    if file == "-":
-        return sys.stdin.buffer.read()
+    if file == "-" and sys.stdin is None:
+        raise Usage("standard input is closed; name a FILE, or give it something to read")
     try:
+        if file == "-":
+            return sys.stdin.buffer.read()
         with open(file, "rb") as opened:
             return opened.read()
     except OSError as error:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import signal
+import sys
+from types import FrameType
 from typing import TYPE_CHECKING
 
 import click
 
 from watcher.cli import options
-from watcher.errors import Usage
+from watcher.errors import Usage, one_line
 
 if TYPE_CHECKING:
     from watcher.attempt import Result
+    from watcher.handle.outcome import Handler
     from watcher.lifecycle import Transition
     from watcher.spool.layout import Layout
     from watcher.sweep import Line, Summary, Sweep
@@ -37,8 +41,9 @@ def command(  # noqa: PLR0913, PLR0917 - click passes each option
 ) -> int:
     """Find what events missed: handle what is complete, set halves aside, leave the rest.
 
-    Safe beside a daemon, other sweeps and live writers. Exit status: 0; 75 if entries were left
-    for a later try; 78 if the handler cannot be run.
+    Safe beside a daemon, other sweeps and live writers. TERM and INT end it after the entry in
+    hand, a second one at once. Exit status: 0; 75 if entries were left for a later try; 78 if the
+    handler cannot be run.
     """
     from watcher.claim.lease import ignore_sigio
     from watcher.sweep import Limits, Sweep
@@ -50,14 +55,36 @@ def command(  # noqa: PLR0913, PLR0917 - click passes each option
     spool = options.open_spool(settings)
     sweep = Sweep(spool, settings.name, options.terms_for(settings), run, limits)
     show = _Json(spool.layout) if as_json else _Text(spool.layout, dry_run)
+    stop = _Stop(run)
     for line in sweep.lines(_nobody):
         show.line(line)
+        if stop.asked:
+            sweep.summary.complete = False
+            break
     show.end(sweep)
     return _code(sweep.summary)
 
 
 def _nobody(_record: Transition) -> None:
     """Tell nobody: a sweep shows its lines itself."""
+
+
+class _Stop:
+    """Hears TERM and INT, which the handler's process group does not: the entry is finished."""
+
+    def __init__(self, handler: Handler | None) -> None:
+        self.asked = False
+        self._handler = handler
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._hear)
+
+    def _hear(self, _number: int, _frame: FrameType | None) -> None:
+        if self.asked:
+            if self._handler is not None:
+                self._handler.abandon()
+            os.write(2, b"watcher: stopped at once; the entry in hand will be handled again\n")
+            os._exit(os.EX_TEMPFAIL)
+        self.asked = True
 
 
 def _seconds(text: str | None) -> float | None:
@@ -91,7 +118,7 @@ class _Text:
     def line(self, line: Line) -> None:
         from watcher.spool.layout import display
 
-        why = f": {line.report.why}" if line.report.why else ""
+        why = f": {one_line(line.report.why)}" if line.report.why else ""
         name = display(self._layout.stem(line.name))
         click.echo(f"{name}  {_words(line.report.result, self._dry_run)}{why}")
 
@@ -108,10 +135,13 @@ class _Text:
 
 
 class _Json:
-    """For machines."""
+    """For machines: what a handler prints goes to standard error, not among the objects."""
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
+        self._out = os.fdopen(os.dup(1), "w")
+        sys.stdout.flush()
+        os.dup2(2, 1)
 
     def line(self, line: Line) -> None:
         import json
@@ -127,7 +157,7 @@ class _Json:
         }
         if line.report.wait:
             record["wait"] = round(line.report.wait, 3)  # type: ignore[assignment]
-        click.echo(json.dumps(record))
+        click.echo(json.dumps(record), self._out)
 
     def end(self, sweep: Sweep) -> None:
         import json
@@ -140,7 +170,7 @@ class _Json:
             "complete": summary.complete,
             "seconds": round(summary.seconds, 3),
         }
-        click.echo(json.dumps(record))
+        click.echo(json.dumps(record), self._out)
 
 
 def _words(result: Result, dry_run: bool) -> str:

@@ -79,7 +79,8 @@ def _datetime(*arguments: object) -> dt.datetime:
         raise _wrong("datetime")
     year, micro = int.from_bytes(data[:2], "big"), int.from_bytes(data[7:], "big")
     fold, month = data[2] >> 7, data[2] & 127
-    return dt.datetime(year, month, *data[3:7], micro, tzinfo=zone, fold=fold)
+    day, hour, minute, second = data[3:7]
+    return dt.datetime(year, month, day, hour, minute, second, micro, zone, fold=fold)
 
 
 def _timedelta(*arguments: object) -> dt.timedelta:

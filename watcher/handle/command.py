@@ -3,9 +3,9 @@
 Guarantees: the whole message is on the command's standard input, as a file (the claimed one, or a
 sealed memory file), never through a pipe: should we die, the command still reads all of it. The
 command inherits the claim, so the entry stays claimed for as long as it lives. It is a process
-group of its own, and a timeout ends the group: TERM, then KILL.
-Fails: `run` never raises; what cannot be started is the operator's mistake or, for want of
-processes, memory or descriptors, a retry.
+group of its own, and a timeout ends the group: TERM, and KILL for what is left of it.
+Fails: `run` never raises; a command that cannot be started is the operator's mistake; an entry
+that cannot be read, or want of processes, memory, space or descriptors, is a retry.
 """
 
 from __future__ import annotations
@@ -14,21 +14,24 @@ import contextlib
 import errno
 import fcntl
 import os
+import select
 import signal
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Sequence
 
 from watcher import contents
 from watcher.durations import show
 from watcher.entry import Entry
 from watcher.errors import Undecodable
-from watcher.handle.outcome import Outcome, Verdict, from_exit_status
+from watcher.handle.outcome import Outcome, Verdict, from_exit_status, shortened
 
 KEPT = 4096  # bytes of standard error
 INLINE = 64 << 10  # bytes of metadata that go into the environment (execve(2): 128 KiB a string)
 KILL_AFTER = 5.0  # seconds between TERM and KILL
+LONGEST_WAIT = 3600.0  # seconds; poll(2) takes milliseconds, and no more than an int's worth
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 _SHORTAGE = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ETXTBSY)
 
@@ -49,10 +52,9 @@ class Command:
                 return self._run(entry, opened)
         except Undecodable as error:
             return Outcome(Verdict.REJECT, str(error))
-        except OSError as error:
-            reason = f"{self.argv[0]}: cannot be run: {error.strerror or error}"
-            short = error.errno in _SHORTAGE
-            return Outcome(Verdict.RETRY if short else Verdict.MISCONFIGURED, reason)
+        except (OSError, MemoryError) as error:
+            why = getattr(error, "strerror", None) or repr(error)
+            return Outcome(Verdict.RETRY, shortened(f"cannot be given to the command: {why}"))
 
     def _run(self, entry: Entry, opened: contextlib.ExitStack) -> Outcome:
         metadata = contents.to_json(entry.metadata).encode("utf-8", "replace")
@@ -65,14 +67,17 @@ class Command:
             environment[b"WATCHER_METADATA_FILE"] = path
         stdin = _message(entry, opened)
         stderr = opened.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - it is one
-        process = subprocess.Popen(
-            self.argv,
-            stdin=stdin,
-            stderr=stderr,
-            env=environment,
-            pass_fds=passed,
-            process_group=0,
-        )
+        try:
+            process = subprocess.Popen(
+                self.argv,
+                stdin=stdin,
+                stderr=stderr,
+                env=environment,
+                pass_fds=passed,
+                process_group=0,
+            )
+        except (OSError, ValueError) as error:  # ValueError: an argument that has no bytes
+            return self._not_started(error)
         with self._lock:
             self._running.add(process.pid)
         try:
@@ -86,22 +91,30 @@ class Command:
             return Outcome(Verdict.RETRY, reason, None, text, process.returncode)
         return from_exit_status(process.returncode, text)
 
+    def _not_started(self, error: OSError | ValueError) -> Outcome:
+        why = getattr(error, "strerror", None) or str(error)
+        short = isinstance(error, OSError) and error.errno in _SHORTAGE
+        verdict = Verdict.RETRY if short else Verdict.MISCONFIGURED
+        return Outcome(verdict, shortened(f"{self.argv[0]}: cannot be run: {why}"))
+
     def _wait(self, process: subprocess.Popen[bytes]) -> bool:
         """Wait for the command; True if it had to be ended for lateness."""
-        try:
-            process.wait(self.timeout)
-        except subprocess.TimeoutExpired:
-            _signal_group(process.pid, signal.SIGTERM)
-        else:
+        if _ended(process, self.timeout):
             return False
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(KILL_AFTER)
+        deadline = time.monotonic() + KILL_AFTER
+        _signal_group(process.pid, signal.SIGTERM)
+        if _ended(process, KILL_AFTER):
+            # What it started has the same time to end; nothing announces that, so we look.
+            while _signal_group(process.pid, 0) and time.monotonic() < deadline:
+                time.sleep(0.02)
         _signal_group(process.pid, signal.SIGKILL)
         process.wait()
         return True
 
     def _environment(self, entry: Entry) -> dict[bytes, bytes]:
         environment = dict(os.environb)
+        for ours in (b"WATCHER_METADATA", b"WATCHER_METADATA_FILE"):
+            environment.pop(ours, None)  # we may ourselves be what a handler runs
         environment[b"WATCHER_QUEUE"] = os.fsencode(entry.queue)
         environment[b"WATCHER_ENTRY"] = os.fsencode(entry.name)
         environment[b"WATCHER_KEY"] = entry.key.encode()
@@ -146,6 +159,42 @@ def _end_of(fd: int) -> str:
     return os.pread(fd, KEPT, max(0, size - KEPT)).decode("utf-8", "backslashreplace")
 
 
-def _signal_group(pid: int, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
+def _ended(process: subprocess.Popen[bytes], seconds: float | None) -> bool:
+    """Wait for a process to end, so long at most; say whether it has. Then it is reaped."""
+    if seconds is not None:
+        try:
+            fd = os.pidfd_open(process.pid)
+        except OSError:  # before Linux 5.3, or out of descriptors: subprocess looks now and then
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(seconds)
+            return process.returncode is not None
+        try:
+            if not _readable(fd, time.monotonic() + seconds):
+                return False
+        finally:
+            os.close(fd)
+    process.wait()
+    return True
+
+
+def _readable(fd: int, deadline: float) -> bool:
+    """Wait until a descriptor has something to say, until `deadline` at most."""
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    while True:
+        left = max(0.0, deadline - time.monotonic())
+        if poll.poll(min(left, LONGEST_WAIT) * 1000):
+            return True
+        if left == 0:
+            return False
+
+
+def _signal_group(pid: int, number: int) -> bool:
+    """Send a signal to a process group; say whether anybody is in it."""
+    try:
         os.killpg(pid, number)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # a handler that became somebody else
+    return True

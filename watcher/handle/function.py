@@ -1,20 +1,25 @@
 """A python handler: `package.module:function`, called with the `Entry`.
 
 Guarantees: nothing the function raises leaves `run`, SystemExit and KeyboardInterrupt included.
+A function that only returned something still to be run (`async def`, a generator) has done nothing
+yet, and is the operator's mistake rather than done.
 Fails: `load` raises BadConfiguration when there is no such function.
 """
 
 from __future__ import annotations
 
 import importlib
+import inspect
 import traceback
 from collections.abc import Callable
 
+from watcher.durations import LONGEST
 from watcher.entry import Entry
 from watcher.errors import BadConfiguration, Undecodable
-from watcher.handle.outcome import DONE, Outcome, Reject, Retry, Verdict
+from watcher.handle.outcome import DONE, Outcome, Reject, Retry, Verdict, shortened
 
 KEPT = 4096  # characters of a traceback
+_NOT_RUN = "expected a function that works when called, not `async def` or a generator"
 
 
 class Function:
@@ -26,16 +31,18 @@ class Function:
     def run(self, entry: Entry) -> Outcome:
         """Call the function: returning is done, `Retry` and `Reject` say so, the rest retries."""
         try:
-            self._function(entry)
+            returned = self._function(entry)
         except Retry as retry:
-            return Outcome(Verdict.RETRY, str(retry) or "the handler asks for a retry", retry.after)
+            return _retry(retry)
         except Reject as reject:
-            return Outcome(Verdict.REJECT, str(reject) or "rejected by the handler")
+            return Outcome(Verdict.REJECT, _text(reject) or "rejected by the handler")
         except Undecodable as error:
             return Outcome(Verdict.REJECT, str(error))
         except BaseException as error:  # noqa: BLE001 - sys.exit() in a handler must not end the worker
             text = "".join(traceback.format_exception(error))[-KEPT:]
-            return Outcome(Verdict.RETRY, f"{type(error).__name__}: {error}", None, text)
+            return Outcome(Verdict.RETRY, f"{type(error).__name__}: {_text(error)}", None, text)
+        if _unrun(returned):
+            return Outcome(Verdict.MISCONFIGURED, f"nothing ran: {_NOT_RUN}")
         return DONE
 
     def abandon(self) -> None:
@@ -51,7 +58,7 @@ def load(spec: str) -> Function:
         target: object = importlib.import_module(module_name)
         for attribute in name.split("."):
             target = getattr(target, attribute)
-    except Exception as error:  # noqa: BLE001 - a module may raise anything at import
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a module may do anything at import
         raise BadConfiguration(
             f"handler {spec!r}: cannot be imported ({type(error).__name__}: {error});"
             " expected package.module:function, importable with this PYTHONPATH"
@@ -60,4 +67,40 @@ def load(spec: str) -> Function:
         raise BadConfiguration(
             f"handler {spec!r}: expected a function, got {type(target).__name__}"
         )
+    if any(kind(target) for kind in _LATER):
+        raise BadConfiguration(f"handler {spec!r}: {_NOT_RUN}")
     return Function(target)
+
+
+_LATER = (
+    inspect.iscoroutinefunction,
+    inspect.isgeneratorfunction,
+    inspect.isasyncgenfunction,
+)
+
+
+def _unrun(returned: object) -> bool:
+    """Whether a call only made something that would do the work, had somebody run it."""
+    if inspect.iscoroutine(returned) or inspect.isgenerator(returned):
+        returned.close()
+        return True
+    return inspect.isawaitable(returned) or inspect.isasyncgen(returned)
+
+
+def _retry(retry: Retry) -> Outcome:
+    """Read a handler's wish; an `after` that is no number of seconds is said and passed over."""
+    reason = _text(retry) or "the handler asks for a retry"
+    after = getattr(retry, "after", None)
+    if after is None:
+        return Outcome(Verdict.RETRY, reason)
+    if type(after) in (int, float) and 0 <= after <= LONGEST:
+        return Outcome(Verdict.RETRY, reason, float(after))
+    return Outcome(Verdict.RETRY, f"{reason} (its `after` is passed over: not a number of seconds)")
+
+
+def _text(error: BaseException) -> str:
+    """Return what an exception says, in one line; its own __str__ may raise as well."""
+    try:
+        return shortened(str(error))
+    except Exception as another:  # noqa: BLE001 - it is the handler's code
+        return f"(its text cannot be had: {type(another).__name__})"

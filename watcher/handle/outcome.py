@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from watcher.entry import Entry
+from watcher.errors import one_line
+
+LONGEST_REASON = 500  # characters; all that is known is in the note beside the entry
 
 
 class Verdict(enum.Enum):
@@ -61,8 +64,14 @@ def from_exit_status(status: int, stderr: str = "") -> Outcome:
         return DONE
     last = stderr.strip().splitlines()[-1:] or [""]
     words = f"signal {-status}" if status < 0 else f"exit status {status}"
-    reason = f"{words}: {last[0]}" if last[0] else words
+    reason = shortened(f"{words}: {last[0]}" if last[0] else words)
     return Outcome(_verdict(status), reason, None, stderr, status)
+
+
+def shortened(text: str) -> str:
+    """Make a reason of what a handler said: one line, and not a long one."""
+    line = one_line(text[: LONGEST_REASON + 1].strip())
+    return line if len(line) <= LONGEST_REASON else line[:LONGEST_REASON] + "..."
 
 
 def _verdict(status: int) -> Verdict:

@@ -1,0 +1,1 @@
+"""Looking without touching: what is in a queue, why, and what a directory can do."""
