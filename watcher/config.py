@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 SHORTEST = 0.01  # seconds between sweeps, or before a retry
 MOST_WORKERS = 256
 LONGEST_SUFFIX = 64  # bytes
+LONGEST_SHOWN = 100  # characters of a wrong value, in a message
 
 
 class Exec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -191,17 +192,7 @@ _LATER = ("max", "multiplier", "jitter", "give_up_after", "max_attempts")
 
 def load(file: str, environment: Mapping[str, str]) -> dict[str, Queue]:
     """Read a TOML file of queues; raises BadConfiguration."""
-    import tomllib
-
-    try:
-        with open(file, "rb") as opened:
-            tree = tomllib.load(opened)
-    except OSError as error:
-        raise BadConfiguration(f"{file}: cannot be read: {error.strerror}") from None
-    except RecursionError:
-        raise BadConfiguration(f"{file}: not TOML: nested too deeply") from None
-    except ValueError as error:  # TOMLDecodeError, UnicodeDecodeError, a number of 5000 digits
-        raise BadConfiguration(f"{file}: not TOML: {error}") from None
+    tree = _read_toml(file)
     queues = tree.pop("queues", None)
     if tree:
         raise BadConfiguration(f"{file}: {next(iter(tree))}: unknown key; expected [queues.NAME]")
@@ -222,6 +213,20 @@ def load(file: str, environment: Mapping[str, str]) -> dict[str, Queue]:
                     f" queues.{other.name} has {other.path} too"
                 )
     return loaded
+
+
+def _read_toml(file: str) -> dict[str, Any]:
+    import tomllib
+
+    try:
+        with open(file, "rb") as opened:
+            return tomllib.load(opened)
+    except OSError as error:
+        raise BadConfiguration(f"{file}: cannot be read: {error.strerror}") from None
+    except RecursionError:
+        raise BadConfiguration(f"{file}: not TOML: nested too deeply") from None
+    except ValueError as error:  # TOMLDecodeError, UnicodeDecodeError, a number of 5000 digits
+        raise BadConfiguration(f"{file}: not TOML: {error}") from None
 
 
 def queue(
@@ -300,9 +305,8 @@ def _handler(value: object, place: str) -> Exec | Python:
             f'{place}: {error}; expected {{ exec = ["COMMAND", "ARG"], timeout = "2m" }}'
             ' or { python = "package.module:function" }'
         ) from None
-    if isinstance(handler, Exec):
-        if not handler.exec or any("\0" in word for word in handler.exec):
-            raise BadConfiguration(f"{place}.exec: expected a command and its arguments")
+    if isinstance(handler, Exec) and (not handler.exec or "\0" in "".join(handler.exec)):
+        raise BadConfiguration(f"{place}.exec: expected a command and its arguments")
     return handler
 
 
@@ -340,7 +344,9 @@ def _try(read: Callable[[object], Any], value: object, place: str, expected: str
     try:
         return read(value)
     except (ValueError, KeyError, OverflowError):
-        raise BadConfiguration(f"{place}: expected {expected}; got {value!r}") from None
+        shown = repr(value)
+        shown = shown if len(shown) <= LONGEST_SHOWN else shown[:LONGEST_SHOWN] + "..."
+        raise BadConfiguration(f"{place}: expected {expected}; got {shown}") from None
 
 
 def _checked(settings: Queue, given: set[str], where: str) -> Queue:

@@ -104,6 +104,10 @@ class Sweep:
                 mark = batch.entries[-1] if batch.more else None
         self.summary.seconds = time.monotonic() - self._began
 
+    def end_early(self) -> None:
+        """Begin no other entry."""
+        self._limits = Limits(0.0, 0)
+
     def _one(self, name: bytes, attempt: Callable[[bytes], Report]) -> Iterator[Line]:
         report = attempt(name)
         if report.result is Result.REUNITED:
@@ -116,7 +120,7 @@ class Sweep:
             self._handed += 1
         yield Line(name, report)
         if report.result is Result.MISCONFIGURED:
-            self._limits = Limits(0.0, 0)  # every other entry would fare the same
+            self.end_early()  # every other entry would fare the same
 
     def _over(self) -> bool:
         seconds, entries = self._limits

@@ -18,7 +18,7 @@ from watcher.errors import Usage
 @click.option("--metadata", is_flag=True, help="The metadata instead of the message.")
 @click.option("--raw", is_flag=True, help="The entry's file as it is, not decoded.")
 @click.option("--json", "as_json", is_flag=True, help="With --metadata: one JSON object.")
-def command(  # noqa: PLR0913, PLR0917 - click passes each option
+def command(
     queue_dir: str,
     entry: str,
     config: str | None,

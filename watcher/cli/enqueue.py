@@ -49,7 +49,7 @@ def command(
 
 
 def _print(name: str) -> None:
-    """Print a committed entry's name; that nobody reads it must not keep the next from its queue."""
+    """Print a committed entry's name; if nobody reads it, the next is committed all the same."""
     try:
         click.echo(name)
     except OSError as error:

@@ -55,12 +55,9 @@ def command(  # noqa: PLR0913, PLR0917 - click passes each option
     spool = options.open_spool(settings)
     sweep = Sweep(spool, settings.name, options.terms_for(settings), run, limits)
     show = _Json(spool.layout) if as_json else _Text(spool.layout, dry_run)
-    stop = _Stop(run)
+    _end_on_signals(sweep, run)
     for line in sweep.lines(_nobody):
         show.line(line)
-        if stop.asked:
-            sweep.summary.complete = False
-            break
     show.end(sweep)
     return _code(sweep.summary)
 
@@ -69,22 +66,21 @@ def _nobody(_record: Transition) -> None:
     """Tell nobody: a sweep shows its lines itself."""
 
 
-class _Stop:
-    """Hears TERM and INT, which the handler's process group does not: the entry is finished."""
+def _end_on_signals(sweep: Sweep, handler: Handler | None) -> None:
+    """End the sweep at TERM and INT, which a command does not hear: its entry is finished."""
+    heard: list[int] = []
 
-    def __init__(self, handler: Handler | None) -> None:
-        self.asked = False
-        self._handler = handler
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._hear)
-
-    def _hear(self, _number: int, _frame: FrameType | None) -> None:
-        if self.asked:
-            if self._handler is not None:
-                self._handler.abandon()
+    def hear(number: int, _frame: FrameType | None) -> None:
+        heard.append(number)
+        sweep.end_early()
+        if len(heard) > 1:
+            if handler is not None:
+                handler.abandon()
             os.write(2, b"watcher: stopped at once; the entry in hand will be handled again\n")
             os._exit(os.EX_TEMPFAIL)
-        self.asked = True
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, hear)
 
 
 def _seconds(text: str | None) -> float | None:

@@ -122,7 +122,7 @@ def _generator() -> type[BytesGenerator]:
 
     class Stable(BytesGenerator):
         @classmethod
-        def _make_boundary(cls, text: bytes | None = None) -> str:  # type: ignore[override]
+        def _make_boundary(cls, text: bytes | None = None) -> str:
             return _invented(text or b"").decode()
 
     return Stable

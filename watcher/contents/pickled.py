@@ -152,7 +152,7 @@ def _string_line(machine: Machine) -> str | bytes:
         raise Undecodable(f"damaged: a string without its quotes before byte {machine.position}")
     import codecs
 
-    return _text2(codecs.escape_decode(text[1:-1])[0])  # type: ignore[attr-defined]
+    return _text2(codecs.escape_decode(text[1:-1])[0])
 
 
 def _unicode(data: bytes) -> str:
@@ -182,6 +182,10 @@ def _drop(machine: Machine) -> None:
         machine.marks.pop()
     else:
         machine.stack.pop()
+
+
+def _pop_mark(machine: Machine) -> None:
+    machine.since_mark()
 
 
 def _global(machine: Machine) -> Class:
@@ -283,7 +287,7 @@ BY_CODE: dict[bytes, Callable[[Machine], None]] = {
     b"\x95": _frame,
     b"(": lambda machine: machine.marks.append(len(machine.stack)),
     b"0": _drop,
-    b"1": lambda machine: machine.since_mark() and None,
+    b"1": _pop_mark,
     b"2": _push(lambda machine: machine.stack[-1]),
     b"N": _push(lambda _: None),
     b"\x88": _push(lambda _: True),

@@ -8,9 +8,10 @@ need not fear.
 from __future__ import annotations
 
 import base64
+import datetime as dt
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from watcher.contents.values import HEADER, Inert
@@ -118,26 +119,23 @@ def to_json(metadata: Mapping[str, object]) -> str:
 
 
 def _jsonable(value: Any) -> Any:
-    kind = type(value)
-    if kind in (str, int, bool, type(None)):
-        return value
-    if kind is float:
-        return value if math.isfinite(value) else {"$float": str(value)}
-    if kind is bytes:
-        if value.isascii():
-            return value.decode()
-        return {"$bytes_b64": base64.b64encode(value).decode()}
-    if kind in (list, tuple):
-        return [_jsonable(item) for item in value]
-    if kind in (set, frozenset):
-        return sorted((_jsonable(item) for item in value), key=str)
-    if kind is dict:
-        return _object(value)
-    if kind.__name__ == "datetime":
-        return value.isoformat()
-    if kind.__name__ == "timedelta":
-        return value.total_seconds()
-    return str(value)
+    return _JSON.get(type(value), str)(value)
+
+
+def _float(value: float) -> Any:
+    return value if math.isfinite(value) else {"$float": str(value)}
+
+
+def _bytes(value: bytes) -> Any:
+    return value.decode() if value.isascii() else {"$bytes_b64": base64.b64encode(value).decode()}
+
+
+def _list(value: Iterable[Any]) -> list[Any]:
+    return [_jsonable(item) for item in value]
+
+
+def _sorted(value: Iterable[Any]) -> list[Any]:
+    return sorted(_list(value), key=str)
 
 
 def _object(value: dict[Any, Any]) -> Any:
@@ -148,3 +146,17 @@ def _object(value: dict[Any, Any]) -> Any:
             for key, item in value.items()
         }
     return {"$dict": [[_jsonable(key), _jsonable(item)] for key, item in value.items()]}
+
+
+_JSON: dict[type, Callable[[Any], Any]] = {
+    **dict.fromkeys((str, int, bool, type(None)), lambda value: value),
+    float: _float,
+    bytes: _bytes,
+    list: _list,
+    tuple: _list,
+    set: _sorted,
+    frozenset: _sorted,
+    dict: _object,
+    dt.datetime: dt.datetime.isoformat,
+    dt.timedelta: dt.timedelta.total_seconds,
+}
