@@ -1,5 +1,5 @@
 # The one definition of each check: people, hooks and CI call these targets.
-.PHONY: help setup run race test test-all lint format wheel clean
+.PHONY: help setup run race test test-all test-versions lint format wheel clean
 
 VENV := .venv
 MAILMAN := .venv-mailman
@@ -10,6 +10,7 @@ help:
 	@echo "make run       watch a small queue at work (ctrl-C ends it; RUN_SECONDS=20 ends by itself)"
 	@echo "make race      the race of 2002: the old rule loses messages, this program none"
 	@echo "make test      the tests            make test-all  with the slow ones"
+	@echo "make test-versions  the tests on every Python from 3.11 to 3.13 that is found"
 	@echo "make lint      ruff, mypy, imports  make format    let ruff put the layout right"
 	@echo "make wheel     dist/*.whl           make clean     remove what make made"
 
@@ -34,6 +35,16 @@ test: setup $(MAILMAN)/.stamp
 test-all: setup $(MAILMAN)/.stamp
 	$(PYTEST)
 
+# A version that is not on this machine is said and left out; the live writers are the same for all.
+test-versions:
+	@for version in 3.11 3.12 3.13; do \
+		if python$$version -c '' 2>/dev/null; then \
+			PYTHON=python$$version scripts/make_venv .venv-$$version -e '.[test]' && \
+			.venv-$$version/bin/python -m pytest -q -n 2 --dist loadfile -m "not slow" \
+				--ignore tests/live --ignore tests/packaging || exit 1; \
+		else echo "python$$version: not on this machine"; fi; \
+	done
+
 lint: setup
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
@@ -50,6 +61,6 @@ wheel: setup
 	@ls dist/*.whl
 
 clean:
-	rm -rf $(VENV) $(MAILMAN) .demo build dist *.egg-info \
+	rm -rf $(VENV) $(VENV)-3.* $(MAILMAN) .demo build dist *.egg-info \
 		.pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find watcher scripts tests -name __pycache__ -type d -prune -exec rm -rf {} +
