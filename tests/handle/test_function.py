@@ -141,7 +141,7 @@ LATER = [asynchronous, generator, asynchronous_generator]
 @pytest.mark.parametrize("function", LATER)
 def test_a_function_that_only_promises_to_work_is_not_done(function):
     """Its entry would be removed, and nothing would ever have happened."""
-    hidden = functools.partial(lambda entry: function(entry))
+    hidden = functools.partial(function)
     outcome = Function(hidden).run(ENTRY)
     assert outcome.verdict is Verdict.MISCONFIGURED
     assert "nothing ran" in outcome.reason

@@ -46,6 +46,16 @@ class Lazy(click.Group):
         command: click.Command = importlib.import_module(f"watcher.cli.{cmd_name}").command
         return command
 
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command; see to what click's `main` would answer in a way of its own."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:  # whoever read our output has enough: `| head -1`
+            _discard_output()
+            return os.EX_OK
+        except KeyboardInterrupt:
+            raise click.Abort from None
+
     def format_commands(
         self,
         ctx: click.Context,  # noqa: ARG002 - click's signature
@@ -74,7 +84,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
             sys.stdout.flush()
     except click.ClickException as error:
         _fail(" ".join(error.format_message().split()), os.EX_USAGE)
-    except click.exceptions.Abort:
+    except click.Abort:
         _fail("interrupted", 128 + 2)
     except BrokenPipeError:
         _discard_output()

@@ -1,10 +1,13 @@
 """What is in an entry's files: bytes in, message and metadata out. PURE, and safe on anything.
 
-    pickled, machine, values   `.pck`: two pickles, Mailman 2.1 and 3, or the plain form
-    marshalled                 `.db` of Mailman 2.0 to 2.1.4
-    literal                    `.db` in its ASCII form, which Mailman executed and we only read
-    message                    a message object to its bytes
-    plain                      what we write ourselves, and JSON for handlers
+    pickled, machine, objects    `.pck`: two pickles, Mailman 2.1 and 3, or the plain form
+    values                       the allow-list, and what a pickle's objects become
+    skim                         where a pickle ends
+    marshalled                   `.db` of Mailman 2.0 to 2.1.4
+    literal                      `.db` in its ASCII form, which Mailman executed and we only read
+    message, header, generator2  a message object to its bytes
+    plain                        metadata as plain values, and what we write ourselves
+    jsonline                     metadata as JSON, for handlers
 
 Guarantees: nothing that is read is imported, called or executed; the work is bounded by the size
 of the input.
@@ -45,7 +48,7 @@ def read_pck(data: bytes) -> Contents:
     second, position = pickled.read(data, position)
     if position != len(data):
         raise Undecodable(f"damaged: {len(data) - position} bytes after the second pickle")
-    return Contents(message.render(first), _metadata(second, len(data)))
+    return Contents(message.render(first, len(data)), _metadata(second, len(data)))
 
 
 def read_pck_message(data: bytes) -> bytes:
@@ -57,16 +60,19 @@ def read_pck_message(data: bytes) -> bytes:
     first, position = pickled.read(data)
     if position != len(data):
         raise Undecodable(f"damaged: {len(data) - position} bytes after the pickle")
-    return message.render(first)
+    return message.render(first, len(data))
 
 
 def pickles(data: bytes) -> int:
-    """Return how many whole pickles the data holds, 2 standing for more; raise Undecodable."""
-    from watcher.contents import pickled
+    """Return how many whole pickles the data holds, 2 standing for more; raise Undecodable.
+
+    Only where they end is looked for, so that nothing is made of their values.
+    """
+    from watcher.contents import skim
 
     position = count = 0
     while position < len(data) and count < 2:  # noqa: PLR2004 - a whole entry has two
-        _value, position = pickled.read(data, position)
+        position = skim.end(data, position)
         count += 1
     return count
 
@@ -99,9 +105,9 @@ def write_pck(message: bytes, metadata: Mapping[str, object]) -> bytes:
 
 def to_json(metadata: Mapping[str, object]) -> str:
     """Return metadata as one line of JSON for handlers; raise Undecodable if it is too large."""
-    from watcher.contents import plain
+    from watcher.contents import jsonline
 
-    return plain.to_json(metadata)
+    return jsonline.to_json(metadata)
 
 
 def _metadata(value: object, size: int) -> dict[str, object]:

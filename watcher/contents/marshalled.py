@@ -13,7 +13,7 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from watcher.contents.values import is_key
+from watcher.contents.values import is_key, text2
 from watcher.errors import Undecodable
 
 MAX_DEPTH = 100
@@ -76,7 +76,7 @@ def read(data: bytes) -> Any:
     reader = _Reader(data)
     try:
         value = reader.value()
-    except (ValueError, OverflowError, struct.error) as error:
+    except (ValueError, OverflowError, RecursionError, struct.error) as error:
         raise Undecodable(f"damaged near byte {reader.position}: {error}") from None
     if value is _NULL:
         raise Undecodable("damaged: an end without a dict")
@@ -85,22 +85,21 @@ def read(data: bytes) -> Any:
     return value
 
 
-def _text(data: bytes) -> str | bytes:
-    return data.decode("ascii") if data.isascii() else data
-
-
 def _long(reader: _Reader, _depth: int) -> int:
     count = reader.signed()
     if abs(count) > MAX_DIGITS:
         raise Undecodable(f"refused: a number of {abs(count)} digits")
     value = 0
     for shift in range(abs(count)):
-        value |= reader.signed(2) << (15 * shift)
+        digit = reader.signed(2)
+        if digit < 0:
+            raise Undecodable(f"damaged: a digit below zero at byte {reader.position - 2}")
+        value |= digit << (15 * shift)
     return -value if count < 0 else value
 
 
 def _interned(reader: _Reader, _depth: int) -> str | bytes:
-    text = _text(reader.take(reader.signed()))
+    text = text2(reader.take(reader.signed()))
     reader.interned.append(text)
     return text
 
@@ -115,7 +114,7 @@ def _reference(reader: _Reader, _depth: int) -> str | bytes:
 def _dict(reader: _Reader, depth: int) -> dict[Any, Any]:
     made: dict[Any, Any] = {}
     while (key := reader.value(depth)) is not _NULL:
-        if not is_key(key):
+        if not is_key(key, len(made)):
             raise Undecodable(f"refused: a key that is no text or number, byte {reader.position}")
         value = reader.value(depth)
         if value is _NULL:
@@ -141,7 +140,7 @@ _CODES: dict[bytes, Callable[[_Reader, int], Any]] = {
     b"g": lambda reader, _depth: struct.unpack("<d", reader.take(8))[0],
     b"x": lambda reader, depth: complex(_float_text(reader, depth), _float_text(reader, depth)),
     b"y": lambda reader, _depth: complex(*struct.unpack("<dd", reader.take(16))),
-    b"s": lambda reader, _depth: _text(reader.take(reader.signed())),
+    b"s": lambda reader, _depth: text2(reader.take(reader.signed())),
     b"t": _interned,
     b"R": _reference,
     b"u": lambda reader, _depth: reader.take(reader.signed()).decode("utf-8", "surrogatepass"),

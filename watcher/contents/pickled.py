@@ -14,18 +14,25 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from watcher.contents.machine import Machine
-from watcher.contents.values import (
-    ALLOWED,
-    OBJECT,
-    RECONSTRUCTOR,
-    Class,
-    Inert,
-    is_key,
+from watcher.contents.machine import CONTAINER, Machine
+from watcher.contents.objects import (
+    add_items,
+    append,
+    build,
+    called,
+    dict_of,
+    named,
+    named_on_stack,
+    new_object,
+    new_object_ex,
+    object_named,
+    object_of_stack,
+    set_item,
+    set_items,
 )
+from watcher.contents.values import MAX_DIGITS, keys, text2, unescaped
 from watcher.errors import Undecodable
 
-MAX_DIGITS = 1_000  # of a whole number, in decimal or in bytes
 STOP = ord(".")
 
 
@@ -39,94 +46,9 @@ def read(data: bytes, position: int = 0) -> tuple[Any, int]:
         return machine.stack.pop(), machine.position + 1
     except IndexError:
         raise machine.broken() from None
-    except KeyError as error:
-        raise Undecodable(f"damaged: memo {error} is empty at byte {machine.position}") from None
-    except (TypeError, ValueError, AttributeError, ArithmeticError, struct.error) as error:
-        raise Undecodable(f"damaged near byte {machine.position}: {error}") from None
-
-
-def _text2(data: bytes) -> str | bytes:
-    """Read a str of Python 2."""
-    return data.decode("ascii") if data.isascii() else data
-
-
-def _find(module: str, name: str) -> Class:
-    found = ALLOWED.get((module, name))
-    if found is None:
-        shown = f"{module}.{name}"[:80].encode("unicode_escape").decode()
-        raise Undecodable(f"refused: {shown} is not on the allow-list")
-    return found
-
-
-def _call(function: Any, arguments: Any) -> Any:
-    if not isinstance(function, Class) or not isinstance(arguments, tuple):
-        raise Undecodable("refused: a call of something that is not a class")
-    if function.make is not None:
-        return function.make(*arguments)
-    if function.kind == RECONSTRUCTOR:
-        match arguments:
-            case (Class() as wanted, Class(kind="object"), None):
-                return _new(wanted)
-        raise Undecodable("refused: an object rebuilt from another than object")
-    return _new(function)
-
-
-def _new(wanted: Any) -> Inert:
-    """Make an inert record; what its constructor was given does not matter to it."""
-    if not isinstance(wanted, Class) or wanted.make or wanted.kind in (RECONSTRUCTOR, OBJECT):
-        raise Undecodable("refused: an object of something that is not a class")
-    return Inert(wanted.kind)
-
-
-def _build(machine: Machine) -> None:
-    state = machine.stack.pop()
-    target = machine.stack[-1]
-    if isinstance(state, tuple) and len(state) == 2:  # noqa: PLR2004 - (state, slots)
-        parts = [part for part in state if part is not None]
-    else:
-        parts = [state]
-    if not isinstance(target, Inert) or not all(isinstance(part, dict) for part in parts):
-        raise Undecodable("refused: a state for something that has none")
-    for part in parts:
-        target.state.update((key, value) for key, value in part.items() if isinstance(key, str))
-
-
-def _append(machine: Machine, items: list[Any]) -> None:
-    target = machine.stack[-1]
-    if not isinstance(target, list):
-        raise Undecodable("damaged: items for something that is not a list")
-    target.extend(items)
-
-
-def _set_items(machine: Machine, items: list[Any]) -> None:
-    target = machine.stack[-1]
-    if not isinstance(target, dict) or len(items) % 2:
-        raise Undecodable("damaged: items for something that is not a dict")
-    for key, value in zip(items[::2], items[1::2], strict=True):
-        if not is_key(key):
-            raise Undecodable("refused: a key that is neither text nor number")
-        target[key] = value
-
-
-def _add_items(machine: Machine) -> None:
-    items, target = machine.since_mark(), machine.stack[-1]
-    if not isinstance(target, set) or not all(is_key(item) for item in items):
-        raise Undecodable("refused: a set's member that is neither text nor number")
-    target.update(items)
-
-
-def _frozen(items: list[Any]) -> frozenset[Any]:
-    if not all(is_key(item) for item in items):
-        raise Undecodable("refused: a set's member that is neither text nor number")
-    return frozenset(items)
-
-
-def _dict(items: list[Any]) -> dict[Any, Any]:
-    made = Machine(b"")
-    made.stack.append({})
-    _set_items(made, items)
-    result: dict[Any, Any] = made.stack[0]
-    return result
+    except (TypeError, ValueError, ArithmeticError, RecursionError, struct.error) as error:
+        reason = f"{error!s:.100}".encode("unicode_escape").decode()
+        raise Undecodable(f"damaged near byte {machine.position}: {reason}") from None
 
 
 def _decimal(text: bytes) -> int:
@@ -150,9 +72,7 @@ def _string_line(machine: Machine) -> str | bytes:
     text = machine.line().strip()
     if len(text) < 2 or text[0] != text[-1] or text[0] not in b"'\"":  # noqa: PLR2004
         raise Undecodable(f"damaged: a string without its quotes before byte {machine.position}")
-    import codecs
-
-    return _text2(codecs.escape_decode(text[1:-1])[0])
+    return text2(unescaped(text[1:-1]))
 
 
 def _unicode(data: bytes) -> str:
@@ -161,6 +81,16 @@ def _unicode(data: bytes) -> str:
 
 def _push(make: Callable[[Machine], Any]) -> Callable[[Machine], None]:
     def opcode(machine: Machine) -> None:
+        machine.stack.append(make(machine))
+
+    return opcode
+
+
+def _container(make: Callable[[Machine], Any]) -> Callable[[Machine], None]:
+    """Push what takes far more memory than its opcode, and is paid for."""
+
+    def opcode(machine: Machine) -> None:
+        machine.pay(CONTAINER)
         machine.stack.append(make(machine))
 
     return opcode
@@ -186,51 +116,6 @@ def _drop(machine: Machine) -> None:
 
 def _pop_mark(machine: Machine) -> None:
     machine.since_mark()
-
-
-def _global(machine: Machine) -> Class:
-    module, name = machine.line(), machine.line()
-    return _find(module.decode("ascii", "replace"), name.decode("ascii", "replace"))
-
-
-def _stack_global(machine: Machine) -> Class:
-    name, module = machine.stack.pop(), machine.stack.pop()
-    if not isinstance(name, str) or not isinstance(module, str):
-        raise Undecodable("damaged: a class whose name is not text")
-    return _find(module, name)
-
-
-def _reduce(machine: Machine) -> Any:
-    arguments, function = machine.stack.pop(), machine.stack.pop()
-    return _call(function, arguments)
-
-
-def _newobj(machine: Machine) -> Any:
-    _arguments, wanted = machine.stack.pop(), machine.stack.pop()
-    if isinstance(wanted, Class) and wanted.make is not None:
-        return _call(wanted, _arguments)
-    return _new(wanted)
-
-
-def _newobj_ex(machine: Machine) -> Inert:
-    _keywords, _arguments, wanted = machine.stack.pop(), machine.stack.pop(), machine.stack.pop()
-    return _new(wanted)
-
-
-def _obj(machine: Machine) -> Any:
-    wanted, *_arguments = machine.since_mark()
-    return _new(wanted)
-
-
-def _inst(machine: Machine) -> Any:
-    wanted = _global(machine)
-    machine.since_mark()
-    return _new(wanted)
-
-
-def _set_item(machine: Machine) -> None:
-    value, key = machine.stack.pop(), machine.stack.pop()
-    _set_items(machine, [key, value])
 
 
 def _refuse(what: str) -> Callable[[Machine], None]:
@@ -261,7 +146,7 @@ def _signed(machine: Machine) -> int:
 def _memoized(size: int | None) -> Callable[[Machine], None]:
     def opcode(machine: Machine) -> None:
         index = _decimal(machine.line()) if size is None else machine.number(size)
-        machine.stack.append(machine.memo[index])
+        machine.stack.append(machine.recall(index))
 
     return opcode
 
@@ -302,8 +187,8 @@ BY_CODE: dict[bytes, Callable[[Machine], None]] = {
     b"F": _push(lambda machine: float(machine.line())),
     b"G": _push(lambda machine: struct.unpack(">d", machine.take(8))[0]),
     b"S": _push(_string_line),
-    b"T": _push(lambda machine: _text2(machine.take(_signed(machine)))),
-    b"U": _counted(1, _text2),
+    b"T": _push(lambda machine: text2(machine.take(_signed(machine)))),
+    b"U": _counted(1, text2),
     b"V": _push(lambda machine: machine.line().decode("raw-unicode-escape")),
     b"X": _counted(4, _unicode),
     b"\x8c": _counted(1, _unicode),
@@ -312,22 +197,22 @@ BY_CODE: dict[bytes, Callable[[Machine], None]] = {
     b"C": _counted(1, bytes),
     b"\x8e": _counted(8, bytes),
     b"\x96": _counted(8, bytes),
-    b"]": _push(lambda _: []),
-    b"a": lambda machine: _append(machine, [machine.stack.pop()]),
-    b"e": lambda machine: _append(machine, machine.since_mark()),
-    b"l": _push(lambda machine: machine.since_mark()),
+    b"]": _container(lambda _: []),
+    b"a": lambda machine: append(machine, [machine.stack.pop()]),
+    b"e": lambda machine: append(machine, machine.since_mark()),
+    b"l": _container(lambda machine: machine.since_mark()),
     b")": _push(lambda _: ()),
     b"t": _push(lambda machine: tuple(machine.since_mark())),
     b"\x85": _tuple(1),
     b"\x86": _tuple(2),
     b"\x87": _tuple(3),
-    b"}": _push(lambda _: {}),
-    b"d": _push(lambda machine: _dict(machine.since_mark())),
-    b"s": _set_item,
-    b"u": lambda machine: _set_items(machine, machine.since_mark()),
-    b"\x8f": _push(lambda _: set()),
-    b"\x90": _add_items,
-    b"\x91": _push(lambda machine: _frozen(machine.since_mark())),
+    b"}": _container(lambda _: {}),
+    b"d": _container(lambda machine: dict_of(machine.since_mark())),
+    b"s": set_item,
+    b"u": lambda machine: set_items(machine, machine.since_mark()),
+    b"\x8f": _container(lambda _: set()),
+    b"\x90": add_items,
+    b"\x91": _container(lambda machine: frozenset(keys(machine.since_mark()))),
     b"g": _memoized(None),
     b"h": _memoized(1),
     b"j": _memoized(4),
@@ -335,14 +220,14 @@ BY_CODE: dict[bytes, Callable[[Machine], None]] = {
     b"q": _memoize(1),
     b"r": _memoize(4),
     b"\x94": lambda machine: machine.remember(len(machine.memo)),
-    b"c": _push(_global),
-    b"\x93": _push(_stack_global),
-    b"R": _push(_reduce),
-    b"b": _build,
-    b"i": _push(_inst),
-    b"o": _push(_obj),
-    b"\x81": _push(_newobj),
-    b"\x92": _push(_newobj_ex),
+    b"c": _push(named),
+    b"\x93": _push(named_on_stack),
+    b"R": _container(called),
+    b"b": build,
+    b"i": _container(object_named),
+    b"o": _container(object_of_stack),
+    b"\x81": _container(new_object),
+    b"\x92": _container(new_object_ex),
     b"P": _refuse("a persistent id"),
     b"Q": _refuse("a persistent id"),
     b"\x82": _refuse("an extension code"),

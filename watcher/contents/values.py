@@ -7,6 +7,7 @@ of the right shape and nothing else.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -40,16 +41,59 @@ MESSAGE, HEADER, CHARSET, POLICY, DEFECT = "message", "header", "charset", "poli
 RECONSTRUCTOR, OBJECT = "reconstructor", "object"
 
 PRIMITIVE = (str, bytes, int, float, bool, type(None))
+MAX_DIGITS = 1_000  # of a whole number, in decimal or in bytes
+MAX_KEY = 10_000  # characters or bytes of a key
 KEY_PARTS = 16  # members of a tuple that may be a key
+SMALL = 1 << 60  # whole numbers below it have a hash of their own
+CROWD = 64  # members that a dict or set may have and still take keys whose hash a writer chooses
 
 
-def is_key(value: object) -> bool:
-    """Whether a value may be a dict's key or a set's member: flat, so that hashing it is cheap."""
+def is_key(value: object, size: int = 0) -> bool:
+    """Whether a value may be a key of a dict, or a member of a set, that has `size` by now.
+
+    Flat, so that hashing it is cheap; short, as it is compared at each look-up. Large numbers and
+    tuples of numbers can be chosen to have one hash, and thousands of them in one dict to cost
+    hours: beyond `CROWD` members only text, bytes and small numbers are let in.
+    """
+    if isinstance(value, str | bytes):
+        return len(value) <= MAX_KEY
+    if isinstance(value, int):
+        return size < CROWD or -SMALL < value < SMALL
     if isinstance(value, tuple):
-        return len(value) <= KEY_PARTS and all(isinstance(part, PRIMITIVE) for part in value)
-    if isinstance(value, PRIMITIVE):
-        return True
-    return type(value).__name__ in {"datetime", "timedelta", "timezone"}
+        return size < CROWD and len(value) <= KEY_PARTS and all(map(_is_part, value))
+    return value is None or isinstance(value, float)
+
+
+def _is_part(value: object) -> bool:
+    return isinstance(value, PRIMITIVE) and is_key(value)
+
+
+def text2(data: bytes) -> str | bytes:
+    """Return a str of Python 2: text where it is ASCII, else the bytes it is."""
+    return data.decode("ascii") if data.isascii() else data
+
+
+_ESCAPE = re.compile(r"\\(?:x([0-9a-fA-F]{2})|([0-7]{1,3})|([\\'\"abfnrtv\n]))")
+_NAMED: dict[str, str] = dict(
+    zip("\\'\"abfnrtv\n", ("\\", "'", '"', *"\a\b\f\n\r\t\v", ""), strict=True)
+)
+
+
+def unescaped(data: bytes) -> bytes:
+    """Return what stands between the quotes of a str's repr; an unknown escape stays as it is.
+
+    The standard library's decoder warns of those, and a warning may be an error.
+    """
+    if b"\\" not in data:
+        return data
+    return _ESCAPE.sub(_character, data.decode("latin-1")).encode("latin-1")
+
+
+def _character(match: re.Match[str]) -> str:
+    hexadecimal, octal, named = match[1], match[2], match[3]
+    if named is not None:
+        return _NAMED[named]
+    return chr(int(hexadecimal, 16) if hexadecimal else int(octal, 8) & 255)
 
 
 def _wrong(what: str) -> Undecodable:
@@ -100,22 +144,24 @@ def _timezone(*arguments: object) -> dt.timezone:
     raise _wrong("timezone")
 
 
-def _members(*arguments: object) -> list[Any]:
-    if not arguments:
-        return []
-    if len(arguments) == 1 and isinstance(arguments[0], list | tuple | set | frozenset):
-        members = list(arguments[0])
-        if all(is_key(member) for member in members):
-            return members
-    raise _wrong("set")
+def keys(members: list[Any]) -> list[Any]:
+    """Return the members of a set to be; raise Undecodable if one may not be in it."""
+    if not all(is_key(member, place) for place, member in enumerate(members)):
+        raise Undecodable("refused: a set's member that is neither text nor number")
+    return members
 
 
 def _set(*arguments: object) -> set[Any]:
-    return set(_members(*arguments))
+    match arguments:
+        case []:
+            return set()
+        case [list() | tuple() | set() | frozenset() as members]:
+            return set(keys(list(members)))
+    raise _wrong("set")
 
 
 def _frozenset(*arguments: object) -> frozenset[Any]:
-    return frozenset(_members(*arguments))
+    return frozenset(_set(*arguments))
 
 
 def _encode(*arguments: object) -> bytes:
@@ -149,7 +195,6 @@ ALLOWED: dict[tuple[str, str], Class] = {
     ("email.Charset", "Charset"): Class(CHARSET),
     ("email.header", "Header"): Class(HEADER),
     ("email.Header", "Header"): Class(HEADER),
-    ("email.errors", "MissingHeaderBodySeparatorDefect"): Class(DEFECT),
 }
 for _module in ("__builtin__", "builtins"):
     ALLOWED[_module, "set"] = Class("set", _set)
@@ -166,12 +211,13 @@ for _name in (
     "InvalidMultipartContentTransferEncodingDefect",
     "MalformedHeaderDefect",
     "MisplacedEnvelopeHeaderDefect",
+    "MissingHeaderBodySeparatorDefect",
     "MultipartInvariantViolationDefect",
     "NoBoundaryInMultipartDefect",
     "StartBoundaryNotFoundDefect",
     "UndecodableBytesDefect",
 ):
-    ALLOWED["email.errors", _name] = Class(DEFECT)
+    ALLOWED["email.errors", _name] = ALLOWED["email.Errors", _name] = Class(DEFECT)
 for _module, _name in (
     ("Mailman.Message", "Message"),
     ("Mailman.Message", "UserNotification"),

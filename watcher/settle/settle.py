@@ -28,17 +28,24 @@ from watcher.spool.spool import Spool
 
 
 def prepare() -> None:
-    """Import now what settling may need: when descriptors run out it is too late to open a module.
+    """Import now what an attempt may need: out of descriptors it is too late to open a module.
 
     It costs some 30 ms, so it is not done before the watch is armed.
     """
     import ctypes
     import datetime as dt
+    import email.generator
+    import email.header
+    import email.message
+    import email.policy
     import json
 
     import tenacity
 
-    del ctypes, dt, json, tenacity
+    from watcher.contents import generator2, jsonline, literal, marshalled, pickled, plain, skim
+
+    del ctypes, dt, email, json, tenacity
+    del generator2, jsonline, literal, marshalled, pickled, plain, skim
 
 
 def remove(spool: Spool, parts: Sequence[Part]) -> None:

@@ -1,0 +1,216 @@
+"""`watcher enqueue`: what is printed is on disk, whatever happens to the rest."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import statistics
+import subprocess
+import time
+
+import pytest
+
+
+@pytest.fixture
+def enqueue(queue, watcher_command, environment):
+    """Run `watcher enqueue QUEUE ...`."""
+
+    def run(*arguments, message=b"", place=queue, **more):
+        argv = [*watcher_command, "enqueue", os.fsencode(place), *arguments]
+        options = {"input": message, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | more
+        if "stdin" in options:
+            del options["input"]
+        return subprocess.run(argv, env=environment, timeout=60, **options)
+
+    return run
+
+
+def entries(queue):
+    """Return the entries by name: (message, metadata)."""
+    found = {}
+    for path in queue.iterdir():
+        with open(path, "rb") as file:
+            found[path.name] = pickle.load(file), pickle.load(file)
+    return found
+
+
+def one_line(ended, code):
+    assert ended.returncode == code, ended
+    (line,) = ended.stderr.decode().splitlines()
+    assert line.startswith("watcher: ")
+    return line
+
+
+@pytest.mark.parametrize("arguments", [(), ("-",)])
+def test_standard_input_becomes_an_entry_and_its_name_is_printed(queue, enqueue, arguments):
+    message = os.urandom(100_000)
+    ended = enqueue(*arguments, message=message)
+    assert (ended.returncode, ended.stderr) == (0, b"")
+    name = ended.stdout.decode().removesuffix("\n")
+    assert entries(queue) == {f"{name}.pck": (message, {})}
+
+
+def test_each_of_many_files_becomes_an_entry_in_order(queue, tmp_path, enqueue):
+    files = []
+    for number in range(20):
+        files.append(tmp_path / f"file {number}")
+        files[-1].write_bytes(b"%d" % number)
+    ended = enqueue("--meta", "listname=test", "--meta", "note=a=b", *files, "-", message=b"last")
+    printed = ended.stdout.decode().split()
+    assert printed == sorted(printed)
+    found = entries(queue)
+    assert [found[f"{name}.pck"][0] for name in printed] == [
+        *(b"%d" % number for number in range(20)),
+        b"last",
+    ]
+    assert {str(metadata) for _message, metadata in found.values()} == {
+        "{'listname': 'test', 'note': 'a=b'}"
+    }
+
+
+@pytest.mark.parametrize("trouble", ["missing", "directory"])
+def test_a_file_that_cannot_be_read_ends_it_and_what_was_committed_is_printed(
+    queue, tmp_path, enqueue, trouble
+):
+    good, bad = tmp_path / "good", tmp_path / "bad\n"
+    good.write_bytes(b"good")
+    if trouble == "directory":
+        bad.mkdir()
+    ended = enqueue(good, bad, good)
+    line = one_line(ended, os.EX_NOINPUT)
+    assert "bad\\n: cannot be read: " in line
+    assert list(entries(queue)) == [f"{ended.stdout.decode().strip()}.pck"]
+
+
+def test_no_such_directory_is_66(tmp_path, enqueue):
+    for place in (tmp_path / "nowhere", tmp_path / "file"):
+        (tmp_path / "file").touch()
+        assert "no such queue directory; make it first" in one_line(enqueue(place=place), 66)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--meta", "x"),
+        ("--meta", "=x"),
+        ("--suffix", ".csv"),
+        ("--format", "raw", "--meta", "a=b"),
+        ("--format", "raw", "--suffix", ".tmp"),
+        ("--format", "raw", "--suffix", "/../x"),
+        ("--format", "tar"),
+        ("--bogus",),
+        ("-", "-"),
+    ],
+    ids=" ".join,
+)
+def test_what_cannot_be_meant_is_64_and_commits_nothing(queue, enqueue, arguments):
+    one_line(enqueue(*arguments, message=b"x"), os.EX_USAGE)
+    assert list(queue.iterdir()) == []
+
+
+@pytest.mark.parametrize("suffix", [None, ".csv"])
+def test_a_raw_entry_is_the_bytes(queue, enqueue, suffix):
+    ended = enqueue(
+        *("--format", "raw", *(["--suffix", suffix] if suffix else [])), message=b"\x00\xff"
+    )
+    (path,) = queue.iterdir()
+    assert path.name == ended.stdout.decode().strip() + (suffix or "")
+    assert path.read_bytes() == b"\x00\xff"
+
+
+def test_bytes_that_are_no_text_are_passed_through(queue, tmp_path, enqueue):
+    file = os.path.join(os.fsencode(tmp_path), b"caf\xe9\xff")
+    with open(file, "wb") as opened:
+        opened.write(b"m")
+    ended = enqueue(b"--meta", b"k=\xff", file)
+    assert ended.returncode == 0, ended.stderr
+    assert list(entries(queue).values()) == [(b"m", {"k": "\udcff"})]
+
+
+# -- streams that are closed, full, or that nobody reads --------------------------------------
+
+
+def test_when_nobody_reads_the_names_every_file_is_committed_all_the_same(queue, tmp_path, enqueue):
+    files = [tmp_path / str(number) for number in range(5)]
+    for file in files:
+        file.write_bytes(file.name.encode())
+    reading, writing = os.pipe()
+    os.close(reading)
+    ended = enqueue(*files, stdout=writing)
+    os.close(writing)
+    assert (ended.returncode, ended.stderr) == (0, b"")
+    assert sorted(message for message, _metadata in entries(queue).values()) == [
+        *(b"%d" % number for number in range(5))
+    ]
+
+
+def test_a_name_that_cannot_be_printed_is_said_and_is_no_reason_to_try_again(
+    queue, tmp_path, enqueue
+):
+    (tmp_path / "file").write_bytes(b"m")
+    with open("/dev/full", "wb") as full:
+        ended = enqueue(tmp_path / "file", tmp_path / "file", stdout=full)
+    line = one_line(ended, os.EX_IOERR)
+    (name,) = entries(queue)
+    assert f"the entry {name.removesuffix('.pck')} is committed" in line
+
+
+def closed(fd):
+    return {"preexec_fn": lambda: os.close(fd)}
+
+
+def test_without_a_standard_input_nothing_is_committed(queue, enqueue):
+    assert "standard input is closed" in one_line(enqueue(stdin=None, **closed(0)), 64)
+    assert list(queue.iterdir()) == []
+    with open("/dev/null", "wb") as unreadable:
+        assert "-: cannot be read" in one_line(enqueue(stdin=unreadable), 66)
+    assert list(queue.iterdir()) == []
+
+
+def test_without_standard_output_or_error_the_entry_is_whole(queue, tmp_path, enqueue):
+    """A file of the queue must not get number 1 or 2 and be written to by somebody else."""
+    file = tmp_path / "file"
+    file.write_bytes(b"m" * 100)
+    assert enqueue(file, **closed(1)).returncode == 0
+    assert enqueue(file, **closed(2)).returncode == 0
+    assert enqueue(tmp_path / "none", **closed(2)).returncode == 66
+    assert [message for message, _ in entries(queue).values()] == [b"m" * 100] * 2
+
+
+# -- starting fast ----------------------------------------------------------------------------
+
+SLOW = {"watchdog", "tenacity", "pyinotify", "msgspec", "asyncore", "asyncio", "tomllib", "logging"}
+
+
+def test_it_imports_none_of_what_it_does_not_need(queue, watcher_command, environment):
+    argv = [watcher_command[0], "-X", "importtime", *watcher_command[1:], "enqueue", str(queue)]
+    ended = subprocess.run(argv, env=environment, input=b"", capture_output=True, timeout=60)
+    assert ended.returncode == 0
+    imported = {
+        line.rsplit("|", 1)[1].strip().split(".")[0]
+        for line in ended.stderr.decode().splitlines()
+        if line.startswith("import time:")
+    }
+    assert "watcher" in imported
+    assert "click" in imported
+    assert imported & SLOW == set()
+
+
+def test_it_starts_in_less_than_100_ms_beyond_pythons_own_start(
+    enqueue, watcher_command, environment
+):
+    """The median of several, measured against what the machine is able to do just now."""
+
+    def seconds(run):
+        began = time.perf_counter()
+        run()
+        return time.perf_counter() - began
+
+    def python():
+        subprocess.run([watcher_command[0], "-c", "pass"], env=environment, check=True)
+
+    enqueue()  # compiled and cached from here on
+    pairs = [(seconds(python), seconds(enqueue)) for _ in range(7)]
+    bare = statistics.median(pair[0] for pair in pairs)
+    whole = statistics.median(pair[1] for pair in pairs)
+    assert whole - bare < max(0.1, 8 * bare)

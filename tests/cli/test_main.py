@@ -1,0 +1,181 @@
+"""The command line as a whole: help, errors in one line, exit codes, tracebacks on request."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+
+import click
+import pytest
+
+from watcher import cli
+from watcher.errors import NoSuch, TryAgain, WatcherError
+
+
+@pytest.fixture
+def watcher(watcher_command, environment, tmp_path):
+    def run(*arguments, **more):
+        return subprocess.run(
+            [*watcher_command, *arguments],
+            env=environment,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            **more,
+        )
+
+    return run
+
+
+def test_without_arguments_it_prints_its_help(watcher, environment, watcher_command):
+    environment["PYTHONPATH"] = os.path.dirname(os.path.dirname(cli.__path__[0]))
+    ended = watcher()
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout == watcher("--help").stdout == watcher("-h").stdout
+    for name in cli.COMMANDS:
+        assert f"\n  {name} " in ended.stdout
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_every_command_has_its_help(watcher, environment, name):
+    environment["PYTHONPATH"] = os.path.dirname(os.path.dirname(cli.__path__[0]))
+    ended = watcher(name, "--help")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.startswith(f"Usage: watcher {name} ")
+
+
+@pytest.fixture
+def run_main(capfd):
+    """Run `main` in this process; return its exit code, output and error lines."""
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as caught:
+            cli.main(list(arguments))
+        out, err = capfd.readouterr()
+        return caught.value.code, out, err.splitlines()
+
+    return run
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("nosuch",), ("--bogus",), ("enqueue",), ("list",), ("sweep", "a", "--bogus"), ("run", "--x")],
+    ids=" ".join,
+)
+def test_a_usage_error_is_one_line_and_64(run_main, arguments):
+    code, out, err = run_main(*arguments)
+    assert (code, out) == (os.EX_USAGE, "")
+    assert len(err) == 1
+    assert err[0].startswith("watcher: ")
+
+
+class Stand(click.Command):
+    """Stands in for a command."""
+
+
+def stand_in(monkeypatch, action):
+    def get_command(_self, _context, _name):
+        return Stand("enqueue", callback=action)
+
+    monkeypatch.setattr(cli.Lazy, "get_command", get_command)
+
+
+def raising(error):
+    def action():
+        raise error
+
+    return action
+
+
+FAILURES = [
+    (NoSuch("q: no such\nthing"), 66, "watcher: q: no such\\nthing"),
+    (TryAgain("full"), 75, "watcher: full"),
+    (WatcherError("x\x1b[31m\udcff"), 70, "watcher: x\\x1b[31m\\udcff"),
+    (PermissionError(errno.EACCES, "no", "f"), 77, "watcher: f: no (errno 13)"),
+    (OSError(errno.ENOSPC, "full"), 75, "watcher: full (errno 28)"),
+    (OSError(errno.EMFILE, "many"), 75, "watcher: many (errno 24)"),
+    (FileNotFoundError(errno.ENOENT, "none", "f"), 66, "watcher: f: none (errno 2)"),
+    (OSError(errno.EIO, "broken"), 74, "watcher: broken (errno 5)"),
+    (
+        ZeroDivisionError("a\nb"),
+        70,
+        "watcher: bug: ZeroDivisionError: a\\nb; `watcher --debug` shows where",
+    ),
+]
+
+
+@pytest.mark.parametrize(("error", "code", "line"), FAILURES, ids=repr)
+def test_an_error_is_one_line_and_its_code(run_main, monkeypatch, error, code, line):
+    stand_in(monkeypatch, raising(error))
+    monkeypatch.setattr(cli, "_discard_output", lambda: None)
+    assert run_main("enqueue") == (code, "", [line])
+
+
+@pytest.mark.parametrize(("error", "code", "line"), FAILURES, ids=repr)
+def test_debug_shows_the_traceback_above_the_line_and_keeps_the_code(
+    run_main, monkeypatch, error, code, line
+):
+    stand_in(monkeypatch, raising(error))
+    monkeypatch.setattr(cli, "_discard_output", lambda: None)
+    ended, out, err = run_main("--debug", "enqueue")
+    assert (ended, out, err[-1]) == (code, "", line)
+    assert err[0] == "Traceback (most recent call last):"
+    assert "in action" in "".join(err)
+
+
+def test_debug_shows_the_traceback_of_a_real_error(watcher, environment):
+    environment["PYTHONPATH"] = os.path.dirname(os.path.dirname(cli.__path__[0]))
+    plain, debug = (watcher(*flag, "enqueue", "nowhere", input="") for flag in ([], ["--debug"]))
+    assert plain.returncode == debug.returncode == 66
+    assert "Traceback" not in plain.stderr
+    assert "Traceback" in debug.stderr
+    assert debug.stderr.endswith(plain.stderr)
+
+
+def test_a_number_that_a_command_returns_is_the_exit_code(run_main, monkeypatch):
+    for code in (0, 75):
+        stand_in(monkeypatch, lambda code=code: code)
+        assert run_main("enqueue") == (code, "", [])
+
+
+def test_ctrl_c_is_130_and_a_word(run_main, monkeypatch):
+    stand_in(monkeypatch, raising(KeyboardInterrupt()))
+    assert run_main("enqueue")[::2] == (130, ["watcher: interrupted"])
+
+
+@pytest.mark.parametrize("fd", [0, 1, 2])
+def test_a_command_never_starts_with_a_standard_descriptor_closed(
+    watcher_command, environment, queue, fd
+):
+    """Else the first file it opens gets the number, and what is printed goes into it."""
+    handler = ["sh", "-c", 'for n in 0 1 2; do test -e /proc/$$/fd/$n || exit 64; done; cat > "$0"']
+    out = queue.parent / "out"
+    (queue / "e.in").write_bytes(b"message")
+    argv = [*watcher_command, "sweep", str(queue), "--format", "raw", "--grace-age", "0s", "--"]
+    ended = subprocess.run(
+        [*argv, *handler, str(out)],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        preexec_fn=lambda: os.close(fd),
+        timeout=60,
+    )
+    assert ended.returncode == 0
+    assert out.read_bytes() == b"message"
+    assert list(queue.glob("*")) == [queue / ".watcher"] or list(queue.glob("*")) == []
+
+
+@pytest.mark.parametrize("period", ["25d", "30d", "10000d"])
+def test_a_period_longer_than_the_kernels_timeouts_is_no_end_of_the_daemon(
+    queue, start_daemon, recorder, period
+):
+    """poll(2) takes milliseconds in an int: 25 days are too many."""
+    daemon = start_daemon(queue, "--sweep-every", period, handler=recorder.argv())
+    (queue / "bad.pck.tmp").write_bytes(b"bad")
+    (queue / "bad.pck.tmp").rename(queue / "bad.pck")
+    daemon.wait_for("reject", entry="bad")
+    assert daemon.end() == 0
+    assert daemon.stray == []

@@ -1,0 +1,469 @@
+"""Every option from every place it can come from; whatever is wrong is said in one line."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, example, given, settings, strategies as st
+
+from watcher import config
+from watcher.cli import sweep as sweep_command
+from watcher.cli.run import command as run_command
+from watcher.config import OPTIONS, Exec, Python
+from watcher.durations import EXPECTED
+from watcher.errors import BadConfiguration
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "configuration.md"
+TRUE = '{ exec = ["true"] }'
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Write a configuration file and return its name."""
+    file = tmp_path / "w.toml"
+
+    def written(text):
+        file.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return str(file)
+
+    return written
+
+
+@pytest.fixture
+def one(write):
+    """Load a file of one queue with some lines in it."""
+
+    def load(lines="", environment=(), handler=TRUE):
+        text = f'[queues.q]\npath = "/spool/q"\nhandler = {handler}\n{lines}\n'
+        return config.load(write(text), dict(environment))["q"]
+
+    return load
+
+
+def refusal(call, *arguments):
+    """Return the one line with which a configuration is refused."""
+    with pytest.raises(BadConfiguration) as caught:
+        call(*arguments)
+    text = str(caught.value)
+    assert text.isprintable()
+    return text
+
+
+# -- each option ------------------------------------------------------------------------------
+
+# key: (a value in TOML, what it means; as text in a variable or flag, what it means)
+VALUES = {
+    "legacy": ("true", True, "yes", True),
+    "format": ('"raw"', "raw", "raw", "raw"),
+    "suffix": ('".csv"', ".csv", ".txt", ".txt"),
+    "grace_age": ('"90s"', 90.0, "1h30m", 5400.0),
+    "sweep_every": ('"250ms"', 0.25, "2m", 120.0),
+    "concurrency": ("4", 4, "256", 256),
+    "source": ('"polling"', "polling", "inotify", "inotify"),
+    "max_size": ('"2K"', 2048, "3M", 3 << 20),
+}
+RAW = {"suffix": {"WATCHER_FORMAT": "raw"}}  # what an option needs beside it
+KEYS = sorted(OPTIONS)
+
+
+def flag_value(key, text):
+    return {"legacy": True, "concurrency": 256}.get(key, text)
+
+
+def test_the_values_above_cover_every_option():
+    assert set(VALUES) == set(OPTIONS)
+    assert set(OPTIONS) < set(config.Queue.__struct_fields__)
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_the_default_that_is_told_is_the_default(key):
+    told = config._read(key, config._from_text(key, OPTIONS[key].default), key)
+    assert getattr(config.queue("/spool", {}, {}), key) == told
+    assert getattr(config.Queue(name="q", path="/"), key) == told
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_flags_beat_the_environment_which_beats_the_file_which_beats_the_default(one, key):
+    written, in_file, text, in_environment = VALUES[key]
+    beside = RAW.get(key, {})
+    default = getattr(one(environment=beside), key)
+    from_file = one(f"{key} = {written}", beside)
+    assert getattr(from_file, key) == in_file != default
+    variable = {f"WATCHER_{key.upper()}": text, **beside}
+    from_environment = one(f"{key} = {written}", variable)
+    assert getattr(from_environment, key) == in_environment
+    assert getattr(config.queue("/spool", {}, variable), key) == in_environment
+    flag = {key: flag_value(key, text)}
+    flagged = config.queue("/spool/q", flag, beside, None, from_file)
+    assert getattr(flagged, key) == in_environment
+    over_variable = {f"WATCHER_{key.upper()}": written.strip('"'), **beside}
+    assert getattr(config.queue("/spool", flag, over_variable), key) == in_environment
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_every_option_is_a_flag_of_run_and_the_shared_ones_of_sweep(key):
+    flag = f"--{key.replace('_', '-')}"
+    assert flag in {name for option in run_command.params for name in option.opts}
+    of_sweep = {name for option in sweep_command.command.params for name in option.opts}
+    assert (flag in of_sweep) == (key not in ("sweep_every", "concurrency", "source"))
+
+
+WRONG = {
+    "legacy": ["1", '"true"', "[]", '""'],
+    "format": ['"RAW"', "1", '""', "{}"],
+    "suffix": ["1", '"a/b"', '".tmp"', '"x\\u0000"', f'"{"x" * 65}"', '"' + "é" * 33 + '"'],
+    "grace_age": ["300", "5.0", '"5 m"', '"-1s"', '""', '"1e9s"', '"10001d"', "inf", "true"],
+    "sweep_every": ["60", '"0s"', '"9ms"', '"never"', '"99999999d"'],
+    "concurrency": ["0", "257", "-1", "1.0", '"2"', "true", '""', "1" * 60],
+    "source": ['"Inotify"', "1", '""'],
+    "max_size": ["0", "-1", '"0M"', '"5T"', '""', '"M"', '"1.5G"', "1.5", "true", '"-1K"'],
+}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [(key, value) for key in KEYS for value in WRONG[key]],
+    ids=lambda text: ascii(text)[:30],
+)
+def test_a_wrong_value_in_the_file_is_named_with_what_was_expected(one, tmp_path, key, value):
+    text = refusal(one, f"{key} = {value}")
+    assert text.startswith(
+        f"{tmp_path}/w.toml: queues.q.{key}: expected {OPTIONS[key].expected}; got "
+    )
+
+
+WRONG_TEXTS = {
+    "legacy": ["2", "maybe", ""],
+    "format": ["RAW", ""],
+    "suffix": ["a/b", "x.tmp", "x" * 65],
+    "grace_age": ["", "soon", "-1s"],
+    "sweep_every": ["0", "0s", "x"],
+    "concurrency": ["", "0", "257", "two", "1.0", "9" * 5000, "²"],
+    "source": ["", "x"],
+    "max_size": ["", "0", "5T", "²"],
+}
+
+
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [(key, text) for key in KEYS for text in WRONG_TEXTS[key]],
+    ids=lambda text: ascii(text)[:30],
+)
+def test_a_wrong_variable_or_flag_is_named_with_what_was_expected(one, key, text):
+    variable = f"WATCHER_{key.upper()}"
+    expected = f": expected {OPTIONS[key].expected}; got "
+    assert refusal(one, "", {variable: text}).startswith(variable + expected)
+    assert refusal(config.queue, "/spool", {}, {variable: text}).startswith(variable + expected)
+    flag = f"--{key.replace('_', '-')}"
+    assert refusal(config.queue, "/spool", {key: text}, {}).startswith(flag + expected)
+
+
+def test_a_long_wrong_value_is_cut(one):
+    assert len(refusal(one, f'source = "{"x" * 100_000}"')) < 500
+
+
+# -- the rest of a queue ----------------------------------------------------------------------
+
+BROKEN = {
+    "not TOML": ("queues = [", "w.toml: not TOML: "),
+    "not UTF-8": (b"a = '\xff'", "w.toml: not TOML: "),
+    "number of 5000 digits": ("a = " + "1" * 5000, "w.toml: not TOML: "),
+    "deep": ("a = " + "[" * 5000, "w.toml: not TOML: "),
+    "empty": ("", "w.toml: queues: expected a table [queues.NAME] for each queue"),
+    "no queues": ("[queues]", "w.toml: queues: expected a table"),
+    "queues is a number": ("queues = 5", "w.toml: queues: expected a table"),
+    "a queue is a number": ("[queues]\nq = 5", "w.toml: queues.q: expected a table"),
+    "a queue is a list": ("[[queues.q]]\npath = '/'", "w.toml: queues.q: expected a table"),
+    "unknown at the top": (
+        f"[queues.q]\npath='/x'\nhandler={TRUE}\n[metrics]\n",
+        "w.toml: metrics: unknown key; expected [queues.NAME]",
+    ),
+    "name with a line end": ('[queues."a\\nb"]', "w.toml: queues.a\\nb: expected a name"),
+    "empty name": ('[queues.""]', "w.toml: queues.: expected a name"),
+    "NUL name": ('[queues."a\\u0000"]', "w.toml: queues.a\\x00: expected a name"),
+    "key with a line end": ('[queues.q]\n"a\\nb" = 1', "w.toml: queues.q.a\\nb: unknown key"),
+    "key that colours": ('"\\u001b[31m" = 1', "w.toml: \\x1b[31m: unknown key"),
+    "no path": (f"[queues.q]\nhandler={TRUE}", "w.toml: queues.q.path: missing"),
+    "no handler": ("[queues.q]\npath='/x'", "w.toml: queues.q.handler: missing"),
+    "path is a number": ("[queues.q]\npath=1", "w.toml: queues.q.path: expected a directory"),
+    "path is empty": ("[queues.q]\npath=''", "w.toml: queues.q.path: expected a directory"),
+    "path with NUL": ('[queues.q]\npath="a\\u0000"', "w.toml: queues.q.path: expected a directory"),
+    "name as a key": ("[queues.q]\nname='x'", "w.toml: queues.q.name: unknown key"),
+    "origin as a key": ("[queues.q]\norigin='x'", "w.toml: queues.q.origin: unknown key"),
+    "inner name as a key": ("[queues.q]\nretry_initial=1.0", "queues.q.retry_initial: unknown key"),
+}
+
+
+@pytest.mark.parametrize(("text", "expected"), BROKEN.values(), ids=BROKEN.keys())
+def test_a_broken_file_says_where_and_what(write, text, expected):
+    assert expected in refusal(config.load, write(text), {})
+
+
+def test_a_file_that_cannot_be_read_says_so(tmp_path):
+    missing = str(tmp_path / "no.toml")
+    assert (
+        refusal(config.load, missing, {}) == f"{missing}: cannot be read: No such file or directory"
+    )
+    assert "Is a directory" in refusal(config.load, str(tmp_path), {})
+
+
+HANDLERS = {
+    "a word": ('"true"', "handler: Expected `object`, got `str`"),
+    "nothing": ("{}", "handler: Object missing required field `exec`"),
+    "no list": ('{ exec = "true" }', "handler: Expected `array`, got `str` - at `$.exec`"),
+    "empty list": ("{ exec = [] }", "handler.exec: expected a command and its arguments"),
+    "a number": ("{ exec = ['a', 1] }", "handler: Expected `str`, got `int` - at `$.exec[1]`"),
+    "NUL": ('{ exec = ["a\\u0000"] }', "handler.exec: expected a command"),
+    "unknown": ("{ exec = ['a'], shell = true }", "handler: Object contains unknown field `shell`"),
+    "unknown with a line end": ('{ exec = ["a"], "x\\ny" = 1 }', "unknown field `x\\ny`"),
+    "both": ("{ exec = ['a'], python = 'a:b' }", "handler: Object contains unknown field `exec`"),
+    "late python": ("{ python = 'a:b', timeout = '1s' }", "unknown field `timeout`"),
+    "later kind": ("{ lmtp = 'localhost' }", "handler: Object contains unknown field `lmtp`"),
+    "timeout a number": ("{ exec = ['a'], timeout = 5 }", f"handler.timeout: expected {EXPECTED}"),
+    "timeout zero": ("{ exec = ['a'], timeout = '0s' }", f"handler.timeout: expected {EXPECTED}"),
+    "timeout word": ("{ exec = ['a'], timeout = 'x' }", f"handler.timeout: expected {EXPECTED}"),
+    "python a number": ("{ python = 5 }", "handler: Expected `str`, got `int` - at `$.python`"),
+}
+
+
+@pytest.mark.parametrize(("handler", "expected"), HANDLERS.values(), ids=HANDLERS.keys())
+def test_a_wrong_handler_says_what_was_expected(one, handler, expected):
+    text = refusal(lambda: one(handler=handler))
+    assert "w.toml: queues.q.handler" in text
+    assert expected in text
+    assert "expected" in text
+
+
+def test_handlers_are_read(one):
+    assert one(handler="{ exec = ['a', 'b'], timeout = '2m' }").handler == Exec(("a", "b"), 120.0)
+    assert one(handler=TRUE).handler == Exec(("true",), None)
+    assert one(handler="{ python = 'a.b:c' }").handler == Python("a.b:c")
+
+
+def test_a_handler_that_cannot_be_had_is_named_with_its_place(one, tmp_path):
+    where = f"{tmp_path}/w.toml: queues.q."
+    text = refusal(one(handler="{ exec = ['/no/such/program'] }").load_handler)
+    assert text.startswith(f"{where}handler.exec: expected a command that can be run")
+    text = refusal(one(handler="{ python = 'no_such_module:f' }").load_handler)
+    assert text.startswith(f"{where}handler.python: ")
+    text = refusal(config.queue("/q", {}, {}, ["/no/such/program"]).load_handler)
+    assert text.startswith("command line: handler.exec: ")
+    loaded = one(handler="{ exec = ['true'], timeout = '1m30s' }").load_handler()
+    assert (loaded.argv, loaded.timeout) == (("true",), 90.0)
+    assert config.queue("/q", {}, {}).load_handler() is None
+
+
+def test_retry_takes_what_this_version_has(one):
+    assert one().retry_initial == one("retry = {}").retry_initial == 30.0
+    assert one('retry = { initial = "2m" }').retry_initial == 120.0
+    for later in ("max", "multiplier", "jitter", "give_up_after", "max_attempts"):
+        text = refusal(one, f'retry = {{ {later} = "1h" }}')
+        assert f"queues.q.retry.{later}: not in this version" in text
+    assert "retry.first: unknown key; expected initial" in refusal(one, "retry = { first = 1 }")
+    for wrong in ('"30s"', "30", "[]"):
+        assert "queues.q.retry: expected a table" in refusal(one, f"retry = {wrong}")
+    for wrong in ("30", '"0s"', '""'):
+        text = refusal(one, f"retry = {{ initial = {wrong} }}")
+        assert f"queues.q.retry.initial: expected {EXPECTED}" in text
+
+
+def test_a_relative_path_is_relative_to_the_file(write, tmp_path, monkeypatch):
+    file = write(f'[queues.a]\npath = "x/../spool/a/"\nhandler = {TRUE}\n')
+    assert config.load(file, {})["a"].path == f"{tmp_path}/spool/a"
+    monkeypatch.chdir(tmp_path)
+    assert config.load("w.toml", {})["a"].path == f"{tmp_path}/spool/a"
+
+
+@pytest.mark.parametrize("second", ["/spool/a", "/spool/./a/", "/spool/b/../a", "LINK"])
+def test_two_queues_cannot_have_one_directory(write, tmp_path, second):
+    (tmp_path / "spool").mkdir()
+    (tmp_path / "link").symlink_to("spool")
+    first = str(tmp_path / "spool") if second == "LINK" else "/spool/a"
+    second = str(tmp_path / "link") if second == "LINK" else second
+    text = "".join(
+        f'[queues.{name}]\npath = "{path}"\nhandler = {TRUE}\n'
+        for name, path in (("one", first), ("two", second))
+    )
+    assert refusal(config.load, write(text), {}) == (
+        f"{tmp_path}/w.toml: queues.two.path: expected a directory of its own;"
+        f" queues.one has {first} too"
+    )
+
+
+def test_raw_and_legacy_exclude_each_other_wherever_they_come_from(one):
+    expected = 'legacy: expected false where format is "raw"'
+    assert expected in refusal(one, 'legacy = true\nformat = "raw"')
+    assert expected in refusal(one, "legacy = true", {"WATCHER_FORMAT": "raw"})
+    assert expected in refusal(config.queue, "/q", {"legacy": True, "format": "raw"}, {})
+    assert expected in refusal(config.queue, "/q", {"format": "raw"}, {"WATCHER_LEGACY": "1"})
+
+
+def test_a_suffix_goes_with_raw_and_raw_without_one_takes_every_file(one):
+    expected = 'suffix: goes with format = "raw" only'
+    assert expected in refusal(one, 'suffix = ".csv"')
+    assert expected in refusal(one, "", {"WATCHER_SUFFIX": ".csv"})
+    assert expected in refusal(config.queue, "/q", {"suffix": ".csv"}, {})
+    assert one().suffix == ".pck"
+    assert one('format = "raw"').suffix == ""
+    assert config.queue("/q", {"format": "raw"}, {}).suffix == ""
+
+
+def test_raw_with_a_suffix_of_pck_has_it_wherever_it_comes_from(one):
+    raw = {"WATCHER_FORMAT": "raw", "WATCHER_SUFFIX": ".pck"}
+    from_file = one('format = "raw"\nsuffix = ".pck"')
+    assert from_file.suffix == ".pck"
+    assert config.queue("/q", {"grace_age": "1s"}, {}, None, from_file).suffix == ".pck"
+    assert one("", raw).suffix == ".pck"
+    assert config.queue("/q", {}, raw).suffix == ".pck"
+    assert config.queue("/q", {"format": "raw", "suffix": ".pck"}, {}).suffix == ".pck"
+
+
+def test_a_directory_on_the_command_line_has_its_name_and_its_configured_settings(one):
+    assert config.queue("/var/spool/in/", {}, {}).name == "in"
+    assert config.queue("/", {}, {}).name == "/"
+    configured = one('grace_age = "7s"')
+    assert config.find({"q": configured}, "/spool/./q/") is configured
+    assert config.find({"q": configured}, "/spool") is None
+    given = config.queue("/spool/q", {}, {}, ["cat", "-v"], configured)
+    assert (given.name, given.grace_age, given.handler) == ("q", 7.0, Exec(("cat", "-v")))
+
+
+# -- read again -------------------------------------------------------------------------------
+
+
+def test_settings_that_mean_the_same_are_equal_however_they_are_written(one):
+    first = one(
+        'grace_age = "5m"\nmax_size = "1M"\nretry = { initial = "60s" }',
+        handler="{ exec = ['a'], timeout = '2m' }",
+    )
+    second = one(
+        '# another order\nmax_size = 1048576\nretry = { initial = "1m" }\nlegacy = false\n'
+        'grace_age = "300"',
+        handler="{ timeout = '120s', exec = ['a'] }",
+    )
+    assert first == second
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_settings_that_differ_in_any_option_are_not_equal(one, key):
+    beside = RAW.get(key, {})
+    assert one(f"{key} = {VALUES[key][0]}", beside) != one("", beside)
+
+
+def test_settings_that_differ_in_handler_retry_or_path_are_not_equal(one, write):
+    base = one()
+    assert base == one()
+    assert base != one(handler="{ exec = ['true', ''] }")
+    assert base != one(handler="{ exec = ['true'], timeout = '1s' }")
+    assert base != one('retry = { initial = "31s" }')
+    moved = f'[queues.q]\npath = "/spool/r"\nhandler = {TRUE}\n'
+    assert base != config.load(write(moved), {})["q"]
+
+
+# -- anything at all --------------------------------------------------------------------------
+
+words = st.sampled_from(
+    [*OPTIONS, "path", "handler", "retry", "exec", "python", "timeout", "initial", "max", "a:b"]
+) | st.text(st.characters(exclude_categories=["Cs"]), max_size=5)
+scalars = (
+    words
+    | st.sampled_from(["/spool/q", "5m", "0s", "raw", "mailman", ".csv", "auto", "1M", "true"])
+    | st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.floats()
+    | st.dates()
+    | st.times()
+    | st.datetimes(timezones=st.sampled_from([None, dt.UTC]))
+)
+trees = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words, inner, max_size=4),
+    max_leaves=8,
+)
+tables = st.fixed_dictionaries(
+    {}, optional={"path": st.just("/spool/q") | trees, "handler": trees, "retry": trees}
+) | st.dictionaries(words, trees, max_size=5)
+files = st.one_of(
+    st.builds(
+        lambda queues: {"queues": queues}, st.dictionaries(words, tables | trees, max_size=3)
+    ),
+    st.dictionaries(words, trees, max_size=3),
+)
+
+
+@given(
+    files,
+    st.dictionaries(st.sampled_from([f"WATCHER_{key.upper()}" for key in OPTIONS]), st.text()),
+)
+@example({"queues": {"\x1b[2J": {}}}, {})
+@example({"queues": {"q": {"path": "/q", "handler": {"exec": ["\n"], "\x07": 1}}}}, {})
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_tree_does_anything_but_load_or_be_refused_in_one_line(monkeypatch, tree, environment):
+    monkeypatch.setattr(config, "_read_toml", lambda _file: dict(tree))
+    try:
+        loaded = config.load("/etc/w.toml", environment)
+    except BadConfiguration as error:
+        text = str(error)
+        assert text.isprintable()
+        assert text.startswith(("/etc/w.toml: ", "WATCHER_"))
+    else:
+        assert all(msgspec.structs.asdict(queue)["path"] for queue in loaded.values())
+
+
+@given(
+    st.binary(max_size=60) | st.text(max_size=60).map(lambda text: text.encode("utf-8", "replace"))
+)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_file_does_anything_but_load_or_be_refused_in_one_line(write, data):
+    assert refusal(config.load, write(data), {}).startswith(write(data) + ": ")
+
+
+# -- the document -----------------------------------------------------------------------------
+
+
+def table():
+    """The options as the document shows them."""
+    lines = [
+        "| key | flag | variable | value | default | |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for key, option in OPTIONS.items():
+        flag, variable = f"--{key.replace('_', '-')}", f"WATCHER_{key.upper()}"
+        row = [f"`{key}`", f"`{flag}`", f"`{variable}`", option.expected]
+        lines.append(f"| {' | '.join([*row, f'`{option.default}`', option.help])} |")
+    return "\n".join(lines)
+
+
+def test_the_documents_table_is_the_table_of_options():
+    """Run with WRITE_DOCUMENTS=1 to write it anew."""
+    text = DOCUMENT.read_text()
+    begin = text.index("-->\n", text.index("<!-- options")) + len("-->\n")
+    end = text.index("<!-- end -->")
+    if os.environ.get("WRITE_DOCUMENTS"):
+        DOCUMENT.write_text(f"{text[:begin]}\n{table()}\n\n{text[end:]}")
+        return
+    assert text[begin:end].strip() == table()
+
+
+def test_the_documents_example_loads_and_its_refusal_is_word_for_word(write, tmp_path):
+    blocks = DOCUMENT.read_text().split("```")
+    (example_file,) = [block.removeprefix("toml\n") for block in blocks if block.startswith("toml")]
+    loaded = config.load(write(example_file), {})
+    assert set(loaded) == {"incoming", "reports"}
+    assert loaded["reports"].path == f"{tmp_path}/reports"
+    write(example_file.replace("concurrency = 1", "concurrency = 0"))
+    ended = subprocess.run(
+        [sys.executable, "-m", "watcher", "run", "--config", "w.toml"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(DOCUMENT.parents[1])},
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == os.EX_CONFIG
+    assert f"\n{ended.stderr}" in blocks
