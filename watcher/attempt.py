@@ -48,11 +48,11 @@ class Result(enum.Enum):
 
 
 class Report(NamedTuple):
-    """What became of an entry, why, and in how many seconds to look again (0: not by timer)."""
+    """What became of an entry, why, and in how many seconds to look again."""
 
     result: Result
     why: str = ""
-    wait: float = 0.0
+    wait: float | None = None
     shape: Shape = Shape.WHOLE
 
 
@@ -82,9 +82,11 @@ class Attempt:
         self.listen = listen
         self.patience = patience
 
-    def __call__(self, spool: Spool, name: bytes, how: How, number: int = 1) -> Report:
-        """Make one attempt. `number` is 1 for the first."""
-        claim = take(spool, name, how, self.terms)
+    def __call__(
+        self, spool: Spool, name: bytes, how: How, number: int = 1, heard: int = 0
+    ) -> Report:
+        """Make one attempt. `number` is 1 for the first; `heard` as in `take`."""
+        claim = take(spool, name, how, self.terms, heard)
         try:
             if isinstance(claim, Refused):
                 return self._refused(spool, name, claim)
@@ -135,6 +137,10 @@ class Attempt:
         self, claim: Claim, how: How, entry: Entry, outcome: Outcome, seconds: float
     ) -> Report:
         spool, name = claim.spool, claim.name
+        if outcome.verdict is Verdict.DONE and claim.changed():
+            why = "written to while it was handled: a new entry, when it is of age"
+            self.tell(spool, name, State.CLAIMED, Move.RELEASE, why, seconds)
+            return Report(Result.YOUNG, why, self.terms.grace)
         if outcome.verdict is Verdict.DONE:
             self._insist(lambda: settle.remove(spool, claim.parts))
             self.tell(spool, name, State.CLAIMED, Move.FINISH, outcome.reason, seconds)
@@ -155,7 +161,7 @@ class Attempt:
         self.tell(spool, name, State.CLAIMED, Move.RELEASE, outcome.reason, seconds)
         if outcome.verdict is Verdict.MISCONFIGURED:
             return Report(Result.MISCONFIGURED, outcome.reason)
-        return Report(Result.RETRY, outcome.reason, outcome.after or 0.0)
+        return Report(Result.RETRY, outcome.reason, outcome.after)
 
     def _insist(self, step: Callable[[], object]) -> None:
         """Take a settling step, again and again while the disk refuses, with the claim held."""
@@ -218,7 +224,7 @@ def preview(spool: Spool, name: bytes, terms: Terms, held: Mapping[tuple[int, in
             if pid := held.get((spool.identity[0], part.ino)):
                 return Report(Result.BUSY, f"claimed by process {pid}")
         if claim.action is Action.ORPHAN:
-            return Report(Result.ORPHANED, claim.why, 0.0, Shape.HALF)
+            return Report(Result.ORPHANED, claim.why, None, Shape.HALF)
         if claim.kind != "raw":
             _ = _entry(claim, "", terms, 1).metadata
     except Undecodable as error:

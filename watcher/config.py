@@ -8,22 +8,17 @@ the file (or variable, or flag), the key, and what was expected, in one line.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from watcher import durations
 from watcher.errors import BadConfiguration
+from watcher.options import OPTIONS, from_environment, period, read_by, read_option
 
 if TYPE_CHECKING:
     from watcher.handle.outcome import Handler
-
-
-SHORTEST = 0.01  # seconds between sweeps, or before a retry
-MOST_WORKERS = 256
-LONGEST_SUFFIX = 64  # bytes
-LONGEST_SHOWN = 100  # characters of a wrong value, in a message
 
 
 class Exec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -88,105 +83,6 @@ class Queue(msgspec.Struct, frozen=True, kw_only=True):
             raise BadConfiguration(f"{self.origin}{error}") from None
 
 
-class Option(NamedTuple):
-    """One row of the table: how a value is read, and what people are told of it."""
-
-    read: Callable[[object], Any]
-    expected: str
-    default: str
-    help: str
-
-
-def _duration(value: object) -> float:
-    if isinstance(value, str):
-        return durations.parse(value)
-    raise ValueError
-
-
-def _period(value: object) -> float:
-    seconds = _duration(value)
-    if seconds < SHORTEST:
-        raise ValueError
-    return seconds
-
-
-_SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
-
-
-def _size(value: object) -> int:
-    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
-        return value
-    if isinstance(value, str):
-        number, unit = (value, "") if value[-1:].isdigit() else (value[:-1], value[-1:])
-        size = int(number) * _SIZES[unit]
-        if size > 0:
-            return size
-    raise ValueError
-
-
-def _flag(value: object) -> bool:
-    if isinstance(value, bool):
-        return value
-    raise ValueError
-
-
-def _count(value: object) -> int:
-    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MOST_WORKERS:
-        return value
-    raise ValueError
-
-
-def _from_text(key: str, text: str) -> object:
-    """Return what an environment variable's text stands for, as TOML would have written it."""
-    if key == "legacy":
-        return {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}.get(
-            text.lower(), text
-        )
-    if key == "concurrency" and text.isdecimal() and len(text) <= len(str(MOST_WORKERS)):
-        return int(text)
-    return text
-
-
-def _one_of(*words: str) -> Callable[[object], str]:
-    def read(value: object) -> str:
-        if isinstance(value, str) and value in words:
-            return value
-        raise ValueError
-
-    return read
-
-
-def _suffix(value: object) -> str:
-    if not isinstance(value, str) or "/" in value or "\0" in value or value.endswith(".tmp"):
-        raise ValueError
-    if len(os.fsencode(value)) > LONGEST_SUFFIX:  # UnicodeEncodeError is a ValueError
-        raise ValueError
-    return value
-
-
-OPTIONS: dict[str, Option] = {
-    "legacy": Option(_flag, "true or false", "false", "also serve `.db`/`.msg` pairs"),
-    "format": Option(
-        _one_of("mailman", "raw"), '"mailman" or "raw"', "mailman", "what an entry's file holds"
-    ),
-    "suffix": Option(
-        _suffix, 'an ending like ".csv", not ".tmp"', ".pck", "raw only: which files are entries"
-    ),
-    "grace_age": Option(
-        _duration, durations.EXPECTED, "5m", "how old a file must be before a sweep judges it"
-    ),
-    "sweep_every": Option(_period, durations.EXPECTED, "60s", "time between sweeps"),
-    "concurrency": Option(_count, "a number from 1 to 256", "1", "entries handled at once"),
-    "source": Option(
-        _one_of("auto", "inotify", "polling"),
-        '"auto", "inotify" or "polling"',
-        "auto",
-        "where hints come from; auto asks the file system",
-    ),
-    "max_size": Option(
-        _size, 'bytes, or a size like "256M"', "256M", "a larger entry goes to dead/ unread"
-    ),
-}
 _LATER = ("max", "multiplier", "jitter", "give_up_after", "max_attempts")
 
 
@@ -243,13 +139,13 @@ def queue(
             "name": os.path.basename(os.path.abspath(path)) or "/",
             "path": os.path.abspath(path),
         }
-        given = _from_environment(environment)
+        given = from_environment(environment)
         values |= given
     else:
         given = {"suffix": base.suffix}
         values = msgspec.structs.asdict(base)
     for key, value in flags.items():
-        values[key] = _read(key, value, f"--{key.replace('_', '-')}")
+        values[key] = read_option(key, value, f"--{key.replace('_', '-')}")
     if argv:
         values |= {"handler": Exec(tuple(argv)), "origin": "command line: "}
     return _checked(Queue(**values), {*flags, *given}, "command line")
@@ -282,21 +178,21 @@ def _from_table(
         elif key == "retry":
             values["retry_initial"] = _retry(value, place)
         elif key in OPTIONS:
-            values[key] = _read(key, value, place)
+            values[key] = read_option(key, value, place)
         else:
             known = ", ".join(["path", "handler", "retry", *OPTIONS])
             raise BadConfiguration(f"{place}: unknown key; expected one of {known}")
     for required in ("path", "handler"):
         if required not in values:
             raise BadConfiguration(f"{where}.{required}: missing; every queue needs one")
-    given = _from_environment(environment)
+    given = from_environment(environment)
     return _checked(Queue(**values | given), {*table, *given}, where)
 
 
 def _handler(value: object, place: str) -> Exec | Python:
     shape: type[Exec | Python] = Python if isinstance(value, dict) and "python" in value else Exec
     if isinstance(value, dict) and "timeout" in value:
-        timeout = _try(_period, value["timeout"], f"{place}.timeout", durations.EXPECTED)
+        timeout = read_by(period, value["timeout"], f"{place}.timeout", durations.EXPECTED)
         value = value | {"timeout": timeout}
     try:
         handler = msgspec.convert(value, shape)
@@ -320,33 +216,10 @@ def _retry(value: object, place: str) -> float:
             )
         if key != "initial":
             raise BadConfiguration(f"{place}.{key}: unknown key; expected initial")
-    initial: float = _try(
-        _period, value.get("initial", "30s"), f"{place}.initial", durations.EXPECTED
+    initial: float = read_by(
+        period, value.get("initial", "30s"), f"{place}.initial", durations.EXPECTED
     )
     return initial
-
-
-def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
-    values = {}
-    for key in OPTIONS:
-        variable = f"WATCHER_{key.upper()}"
-        if variable in environment:
-            values[key] = _read(key, _from_text(key, environment[variable]), variable)
-    return values
-
-
-def _read(key: str, value: object, place: str) -> Any:
-    option = OPTIONS[key]
-    return _try(option.read, value, place, option.expected)
-
-
-def _try(read: Callable[[object], Any], value: object, place: str, expected: str) -> Any:
-    try:
-        return read(value)
-    except (ValueError, KeyError, OverflowError):
-        shown = repr(value)
-        shown = shown if len(shown) <= LONGEST_SHOWN else shown[:LONGEST_SHOWN] + "..."
-        raise BadConfiguration(f"{place}: expected {expected}; got {shown}") from None
 
 
 def _checked(settings: Queue, given: set[str], where: str) -> Queue:

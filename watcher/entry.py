@@ -27,6 +27,7 @@ class Part(NamedTuple):
     ino: int
     size: int
     ctime_ns: int
+    mtime_ns: int = -1  # -1: not known
 
 
 class Entry:

@@ -69,6 +69,7 @@ class Notice:
         self._pass: tuple[How, Mark] | None = None  # the scan under way, and where it stands
         self._behind = True  # a catch-up scan is wanted
         self._dropping = False  # hints are not kept until the next batch is scanned
+        self._dropped = False  # one was not, since the scan under way began
 
     def now(self) -> float:
         """Seconds on the clock that is never stepped."""
@@ -80,7 +81,7 @@ class Notice:
         """Take one hint from the source."""
         if seen is Seen.RENAMED and not self.layout.legacy:
             if self.layout.kind(name) is Kind.ENTRY:
-                self.offer(name, How.RENAMED)
+                self.offer(name, How.RENAMED, self._clock.real())
         elif seen is Seen.EVERYTHING:
             log.event(self.settings.name, "behind", "events were lost; scanning the directory")
             self.fall_behind()
@@ -100,23 +101,26 @@ class Notice:
         if whole is not None:
             self.offer(whole, How.CLOSED)
         elif kind is Kind.ENTRY and seen is Seen.RENAMED:
-            self.offer(name, How.RENAMED)
+            self.offer(name, How.RENAMED, self._clock.real())
         elif self.orphans:
             self.offer(name, How.SWEEP)
 
-    def offer(self, name: bytes, how: How) -> None:
+    def offer(self, name: bytes, how: How, heard: int = 0) -> None:
         """Give an entry to the workers, or fall behind when there is no room for it."""
         if self._dropping:
+            self._dropped = True
             return
         self.timers.cancel(name)
-        if not self.ready.push(name, how):
+        if not self.ready.push(name, how, heard):
             self.fall_behind()
+            self._dropped = True
 
     def fall_behind(self, anew: bool = False) -> None:
         """Stop keeping hints: what they would say, a catch-up scan finds.
 
         A catch-up scan that is under way finds it too, being in the order of commit, unless that
-        order is in doubt (`anew`).
+        order is in doubt (`anew`); what came within one tick of the clock, or was in hand, when
+        the scan went by, is found by the scan that follows one during which hints were dropped.
         """
         self._dropping = True
         if anew or self._pass is None or self._pass[0] is not How.CATCH_UP:
@@ -136,24 +140,38 @@ class Notice:
         if self.spool is not None:
             if now >= self._next_check:
                 self._check_path(now)
-            if now >= self._next_sweep and self._pass is None:
+            if now >= self._next_sweep and not self._scanning():
                 self._begin_sweep(now)
-        if not self._dropping:
-            for name, how in self.timers.due(now):
-                self.offer(name, how)
+        if self._keeps_time():
+            self._offer_due(now)
         self._scan_if_wanted(now)
-        self.hungry = self._pass is not None or self._behind  # before the look at the room
+        self.hungry = self._scanning()  # before the look at the room
         return self._next_due()
+
+    def _scanning(self) -> bool:
+        """Whether a scan is under way or wanted; a sweep comes after it."""
+        return self._pass is not None or self._behind
+
+    def _keeps_time(self) -> bool:
+        """Whether timers are heard: while behind only if there is room, or they would be lost."""
+        return not self._dropping or self.has_room()
+
+    def _offer_due(self, now: float) -> None:
+        for due in self.timers.due(now):
+            if not self.ready.push(due.name, due.how, due.heard):
+                self.timers.set(due.name, now, due.how, due.heard, young=due.young)
+                self.fall_behind()
 
     def _next_due(self) -> float:
         moments = [] if self._armed else [self._next_try]
         if self.spool is not None:
-            moments.append(self._next_sweep)
-            if (self._pass is not None or self._behind) and self.has_room():
+            if not self._scanning():
+                moments.append(self._next_sweep)
+            elif self.has_room():
                 moments.append(self._next_scan)
-        if not self._dropping and (timer := self.timers.next()) is not None:
+        if self._keeps_time() and (timer := self.timers.next()) is not None:
             moments.append(timer)
-        return min(moments)
+        return min(moments, default=self.now() + self.settings.sweep_every)
 
     # -- the watch ----------------------------------------------------------------------------
 
@@ -231,7 +249,7 @@ class Notice:
             return
         if self._pass is None and self._behind:
             self._recover(self.spool)
-            self._pass, self._behind = (How.CATCH_UP, START), False
+            self._pass, self._behind, self._dropped = (How.CATCH_UP, START), False, False
         if self._pass is None or now < self._next_scan:
             return
         if self.has_room():
@@ -239,8 +257,9 @@ class Notice:
 
     def _scan_batch(self, spool: Spool, how: How, mark: Mark) -> None:
         self._dropping = False  # what comes from here on is seen by its event, or by a later batch
+        skip = self._known if how is How.SWEEP else self._in_order
         try:
-            batch = scan(spool, mark, self._known, min(BATCH, self.ready.limit - len(self.ready)))
+            batch = scan(spool, mark, skip, min(BATCH, self.ready.limit - len(self.ready)))
         except OSError as error:
             self.fall_behind(anew=True)
             self._pass = None
@@ -258,11 +277,16 @@ class Notice:
             return
         self._pass = None
         self._mention(batch.bystanders)
+        self._behind = self._behind or self._dropped
         if how is How.CATCH_UP:
             log.event(self.settings.name, "ready", f"{batch.total} entries found by scanning")
 
     def _known(self, name: bytes) -> bool:
         return name in self.ready or name in self.timers
+
+    def _in_order(self, name: bytes) -> bool:
+        """Whether a catch-up scan may pass over a name: one that waits for its age it may take."""
+        return name in self.ready or (name in self.timers and not self.timers.young(name))
 
     def _found(self, found: Mark, how: How) -> None:
         kind = self.layout.kind(found.name)
@@ -273,7 +297,7 @@ class Notice:
         else:
             left = self.settings.grace_age - self.ages.age(found.name, found.ctime_ns)
             if left > 0 and not (self.orphans and kind in _HALVES):
-                self.timers.set(found.name, self.now() + left, How.SWEEP)
+                self.timers.set(found.name, self.now() + left, How.SWEEP, young=True)
             else:
                 self.offer(found.name, How.SWEEP)
 

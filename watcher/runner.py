@@ -89,6 +89,7 @@ class Runner:
                 continue
             self._follow_up(name, how, report)
             ready.finish(name)
+            self._probe_on()
             if self.notice.hungry and self.notice.has_room():
                 self.notice.hungry = False
                 self._wake()
@@ -98,7 +99,8 @@ class Runner:
         if spool is None:
             return Report(Result.GONE)
         try:
-            return self._attempt(spool, name, how, self._attempts.get(name, 0) + 1)
+            number = self._attempts.get(name, 0) + 1
+            return self._attempt(spool, name, how, number, self.notice.ready.heard(name))
         except Exception as error:  # noqa: BLE001 - a bug of ours: the entry stays, the queue goes on
             log.log.exception("bug")
             return Report(Result.STUCK, f"{display(name)}: {type(error).__name__}: {error}")
@@ -110,9 +112,10 @@ class Runner:
             case Result.RETRY:
                 self._count(self._attempts, name)
                 self._handler_works()
-                self._again(name, report.wait or self.settings.retry_initial, how)
+                wait = self.settings.retry_initial if report.wait is None else report.wait
+                self._again(name, wait, how)
             case Result.YOUNG:
-                self._again(name, report.wait, How.SWEEP)
+                self._again(name, report.wait or 0.0, How.SWEEP, young=True)
             case Result.BUSY:
                 wait = self._look_again(name, how)
                 if wait >= LOOK_LONGEST:
@@ -145,8 +148,9 @@ class Runner:
         self._again(name, wait, how)
         return wait
 
-    def _again(self, name: bytes, seconds: float, how: How) -> None:
-        if self.notice.timers.set(name, self.notice.now() + seconds, how):
+    def _again(self, name: bytes, seconds: float, how: How, *, young: bool = False) -> None:
+        due, heard = self.notice.now() + seconds, self.notice.ready.heard(name)
+        if self.notice.timers.set(name, due, how, heard, young=young):
             self._wake()
 
     def _count(self, counts: dict[bytes, int], name: bytes) -> int:
@@ -161,6 +165,11 @@ class Runner:
         self.notice.ready.put_back(name, how)
         self._next_probe = self.notice.now() + self.settings.retry_initial
         self._wake()
+
+    def _probe_on(self) -> None:
+        """While the queue is held: the entry tried may not have come to its handler; try another."""
+        if self._next_probe is None and self.health.has("handler"):
+            self.notice.ready.allow(1)
 
     def _handler_works(self) -> None:
         self.health.trouble("entry", None)

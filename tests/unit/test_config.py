@@ -12,12 +12,13 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, example, given, settings, strategies as st
 
-from watcher import config
+from watcher import config, options
 from watcher.cli import sweep as sweep_command
 from watcher.cli.run import command as run_command
-from watcher.config import OPTIONS, Exec, Python
+from watcher.config import Exec, Python
 from watcher.durations import EXPECTED
 from watcher.errors import BadConfiguration
+from watcher.options import OPTIONS
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "configuration.md"
 TRUE = '{ exec = ["true"] }'
@@ -83,7 +84,7 @@ def test_the_values_above_cover_every_option():
 
 @pytest.mark.parametrize("key", KEYS)
 def test_the_default_that_is_told_is_the_default(key):
-    told = config._read(key, config._from_text(key, OPTIONS[key].default), key)
+    told = options.read_option(key, options.from_text(key, OPTIONS[key].default), key)
     assert getattr(config.queue("/spool", {}, {}), key) == told
     assert getattr(config.Queue(name="q", path="/"), key) == told
 

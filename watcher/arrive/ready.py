@@ -2,17 +2,26 @@
 
 Guarantees: bounded (`push` says no when it is full, and the queue is then *behind*); a name is in
 here once, whoever sees it and however often; a name that is pushed while a worker has it is given
-out once more afterwards, because a new file may have been renamed over the one in hand.
+out once more afterwards, because a new file may have been renamed over the one in hand. With a name
+goes when its rename was heard of: what stands under it later may be another file (`claim.take`).
 """
 
 from __future__ import annotations
 
 import threading
 from collections import deque
+from typing import NamedTuple
 
 from watcher.evidence import How
 
 MAX_READY = 65_536
+
+
+class _Word(NamedTuple):
+    """What is known of a name: how, and when it was heard of (nanoseconds since the epoch)."""
+
+    how: How
+    heard: int
 
 
 class Ready:
@@ -20,9 +29,10 @@ class Ready:
 
     def __init__(self, limit: int = MAX_READY) -> None:
         self.limit = limit
-        self._waiting: dict[bytes, How] = {}
+        self._waiting: dict[bytes, _Word] = {}
         self._order: deque[bytes] = deque()
-        self._working: dict[bytes, How | None] = {}
+        self._working: dict[bytes, _Word | None] = {}
+        self._heard: dict[bytes, int] = {}  # of the names in hand
         self._changed = threading.Condition(threading.Lock())
         self._closed = False
         self._permits: int | None = None  # None: no limit
@@ -37,21 +47,22 @@ class Ready:
         """Return the names that workers have in hand."""
         return list(self._working)
 
-    def push(self, name: bytes, how: How) -> bool:
+    def push(self, name: bytes, how: How, heard: int = 0) -> bool:
         """Add an entry; False when there is no room. Of two hows the stronger proof counts."""
+        word = _Word(how, heard)
         with self._changed:
             if name in self._working:
                 before = self._working[name]
-                self._working[name] = how if before is None else max(before, how)
+                self._working[name] = word if before is None else max(before, word)
                 return True
             known = self._waiting.get(name)
             if known is not None:
-                if how > known:
-                    self._waiting[name] = how
+                if word > known:
+                    self._waiting[name] = word
                 return True
             if len(self._order) >= self.limit:
                 return False
-            self._waiting[name] = how
+            self._waiting[name] = word
             self._order.append(name)
             self._changed.notify()
             return True
@@ -64,16 +75,21 @@ class Ready:
                     if self._permits is not None:
                         self._permits -= 1
                     name = self._order.popleft()
-                    how = self._waiting.pop(name)
+                    how, self._heard[name] = self._waiting.pop(name)
                     self._working[name] = None
                     return name, how
                 self._changed.wait()
             return None
 
+    def heard(self, name: bytes) -> int:
+        """Return when a name in hand was heard of (nanoseconds since the epoch; 0: not said)."""
+        return self._heard.get(name, 0)
+
     def finish(self, name: bytes) -> int:
         """Let go of an entry that `pop` gave; return how many still wait."""
         with self._changed:
             again = self._working.pop(name, None)
+            self._heard.pop(name, None)
             if again is not None:
                 self._waiting[name] = again
                 self._order.append(name)
@@ -84,7 +100,8 @@ class Ready:
         """Let go of an entry and give it out again before all others."""
         with self._changed:
             again = self._working.pop(name, None)
-            self._waiting[name] = how if again is None else max(how, again)
+            word = _Word(how, self._heard.pop(name, 0))
+            self._waiting[name] = word if again is None else max(word, again)
             self._order.appendleft(name)
             self._changed.notify()
 

@@ -20,6 +20,8 @@ class Due(NamedTuple):
 
     name: bytes
     how: How
+    heard: int = 0  # when its rename was heard of, as in `Ready`
+    young: bool = False  # it waits for nothing but its age: a catch-up scan may take it sooner
 
 
 class Timers:
@@ -28,7 +30,7 @@ class Timers:
     def __init__(self, limit: int = MAX_TIMERS) -> None:
         self._limit = limit
         self._heap: list[tuple[float, bytes]] = []
-        self._set: dict[bytes, tuple[float, How]] = {}
+        self._set: dict[bytes, tuple[float, Due]] = {}
         self._lock = threading.Lock()  # workers set, the watcher takes
 
     def __len__(self) -> int:
@@ -37,7 +39,14 @@ class Timers:
     def __contains__(self, name: bytes) -> bool:
         return name in self._set
 
-    def set(self, name: bytes, due: float, how: How) -> bool:
+    def young(self, name: bytes) -> bool:
+        """Whether a name waits for nothing but its age."""
+        known = self._set.get(name)
+        return known is not None and known[1].young
+
+    def set(
+        self, name: bytes, due: float, how: How, heard: int = 0, *, young: bool = False
+    ) -> bool:
         """Set the timer of a name; True when it is now the earliest of all."""
         with self._lock:
             known = self._set.get(name)
@@ -45,7 +54,7 @@ class Timers:
                 return False
             if known is None and len(self._set) >= self._limit:
                 return False
-            self._set[name] = (due, how)
+            self._set[name] = (due, Due(name, how, heard, young))
             if len(self._heap) > 2 * len(self._set) + 64:  # mostly moments that count no more
                 self._heap = [(moment, known_name) for known_name, (moment, _) in self._set.items()]
                 heapq.heapify(self._heap)
@@ -67,7 +76,7 @@ class Timers:
                 known = self._set.get(name)
                 if known is not None and known[0] == moment:
                     del self._set[name]
-                    taken.append(Due(name, known[1]))
+                    taken.append(known[1])
         return taken
 
     def next(self) -> float | None:

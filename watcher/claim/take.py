@@ -92,6 +92,12 @@ class Claim:
                 return worse
         return Writer.NONE
 
+    def changed(self) -> bool:
+        """Whether the message was written to, in place, since it was claimed."""
+        message = self.parts[0]
+        now = os.fstat(message.fd)
+        return (now.st_size, now.st_mtime_ns) != (message.size, message.mtime_ns)
+
     def release(self) -> None:
         """Give the entry back: the locks go with the descriptors."""
         for part in self.parts:
@@ -99,12 +105,19 @@ class Claim:
         self.parts = ()
 
 
-def take(spool: Spool, name: bytes, how: How, terms: Terms) -> Claim | Refused:
-    """Claim the entry whose message's file is `name` (or the lone `.db` of that name)."""
+def take(spool: Spool, name: bytes, how: How, terms: Terms, heard: int = 0) -> Claim | Refused:
+    """Claim the entry whose message's file is `name` (or the lone `.db` of that name).
+
+    `heard` is when its rename was heard of (nanoseconds since the epoch; 0: not said). A file that
+    changed later may be another's, written in place under a name that came free: of that one the
+    rename proves nothing. Asked only where leases tell, that is where ctime is this machine's.
+    """
     claim = Claim(spool, name, terms)
     try:
         refused = claim.add(name)
         if refused is None:
+            if spool.leases and 0 < heard < claim.parts[0].ctime_ns:
+                how = min(how, How.CATCH_UP)
             if how is How.RENAMED and not spool.layout.legacy:
                 return claim  # the hot path: its rename is all the evidence there need be
             refused = _weigh(claim, how)
@@ -185,7 +198,8 @@ def _open_and_lock(spool: Spool, name: bytes, lock: bool) -> Part | Refused:
         status = os.fstat(fd)
         refused = _check(spool, name, status)
         if refused is None:
-            return Part(name, fd, status.st_ino, status.st_size, status.st_ctime_ns)
+            size, ctime_ns, mtime_ns = status.st_size, status.st_ctime_ns, status.st_mtime_ns
+            return Part(name, fd, status.st_ino, size, ctime_ns, mtime_ns)
     except BlockingIOError:
         refused = Refused(Refusal.BUSY, "claimed by another process or thread")
     except OSError as error:
