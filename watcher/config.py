@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from watcher import durations
-from watcher.errors import BadConfiguration
+from watcher.errors import BadConfiguration, Usage
 from watcher.options import OPTIONS, from_environment, period, read_by, read_option
 
 if TYPE_CHECKING:
@@ -145,7 +145,10 @@ def queue(
         given = {"suffix": base.suffix}
         values = msgspec.structs.asdict(base)
     for key, value in flags.items():
-        values[key] = read_option(key, value, f"--{key.replace('_', '-')}")
+        try:
+            values[key] = read_option(key, value, f"--{key.replace('_', '-')}")
+        except BadConfiguration as error:
+            raise Usage(str(error)) from None
     if argv:
         values |= {"handler": Exec(tuple(argv)), "origin": "command line: "}
     return _checked(Queue(**values), {*flags, *given}, "command line")

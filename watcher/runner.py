@@ -167,7 +167,7 @@ class Runner:
         self._wake()
 
     def _probe_on(self) -> None:
-        """While the queue is held: the entry tried may not have come to its handler; try another."""
+        """Try another entry of a held queue: the one tried may not have come to its handler."""
         if self._next_probe is None and self.health.has("handler"):
             self.notice.ready.allow(1)
 

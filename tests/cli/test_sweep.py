@@ -141,7 +141,7 @@ def test_the_exit_code_says_how_it_went(queue, sweep, handler, code):
         (("--max-entries", "-1"), ("true",), 64),
         (("--max-entries", "x"), ("true",), 64),
         (("--bogus",), ("true",), 64),
-        (("--grace-age", "soon"), ("true",), 78),
+        (("--grace-age", "soon"), ("true",), 64),
         (("--suffix", ".csv"), ("true",), 78),
         (("--legacy", "--format", "raw"), ("true",), 78),
         (("--config", "/no/such/file"), ("true",), 78),

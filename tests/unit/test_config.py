@@ -17,7 +17,7 @@ from watcher.cli import sweep as sweep_command
 from watcher.cli.run import command as run_command
 from watcher.config import Exec, Python
 from watcher.durations import EXPECTED
-from watcher.errors import BadConfiguration
+from watcher.errors import BadConfiguration, Usage
 from watcher.options import OPTIONS
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "configuration.md"
@@ -162,7 +162,9 @@ def test_a_wrong_variable_or_flag_is_named_with_what_was_expected(one, key, text
     assert refusal(one, "", {variable: text}).startswith(variable + expected)
     assert refusal(config.queue, "/spool", {}, {variable: text}).startswith(variable + expected)
     flag = f"--{key.replace('_', '-')}"
-    assert refusal(config.queue, "/spool", {key: text}, {}).startswith(flag + expected)
+    with pytest.raises(Usage) as refused:  # the command line's fault, not the configuration's
+        config.queue("/spool", {key: text}, {})
+    assert str(refused.value).startswith(flag + expected)
 
 
 def test_a_long_wrong_value_is_cut(one):
