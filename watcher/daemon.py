@@ -170,5 +170,5 @@ class Daemon:
         """Leave now. The kernel frees the claims; running commands are told to end."""
         for runner in [*self._runners.values(), *self._leaving]:
             runner.handler.abandon()
-        os.write(2, b"watcher: stopped at once; entries in hand will be handled again\n")
+        log.last_words(b"watcher: stopped at once; entries in hand will be handled again\n")
         os._exit(STOPPED_AT_ONCE)

@@ -321,3 +321,4 @@ class Notice:
         """Take no more hints and give out no more entries."""
         self._sources.disarm(self.tag)
         self.ready.close()
+        self.spool = None  # closed with the last claim; else it would keep a mount busy

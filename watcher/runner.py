@@ -50,7 +50,7 @@ class Runner:
         self._stopping = threading.Event()
         self._next_probe: float | None = None
         self._attempts: dict[bytes, int] = {}
-        self._looks: dict[bytes, int] = {}
+        self._looks: dict[bytes, tuple[int, int]] = {}  # when it was heard of, how often looked at
         terms = Terms(settings.grace_age, self.notice.ages, settings.max_size)
         patience = Patience(
             lambda seconds: not self._stopping.wait(seconds),
@@ -144,7 +144,12 @@ class Runner:
 
     def _look_again(self, name: bytes, how: How) -> float:
         """Look at an entry again soon, and ever less often; return in how many seconds."""
-        wait = delay(self._count(self._looks, name), LOOK_AGAIN, LOOK_LONGEST)
+        heard = self.notice.ready.heard(name)
+        known, looks = self._looks.get(name, (heard, 0))
+        looks = looks + 1 if known == heard else 1  # the name may be another file's by now
+        if name in self._looks or len(self._looks) < MAX_COUNTED:
+            self._looks[name] = (heard, looks)
+        wait = delay(looks, LOOK_AGAIN, LOOK_LONGEST)
         self._again(name, wait, how)
         return wait
 

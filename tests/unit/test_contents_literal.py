@@ -295,3 +295,10 @@ def test_nothing_but_undecodable_escapes(body):
             whole(data)
         except Undecodable as error:
             readable(error)
+
+
+def test_a_literal_nests_as_deep_as_metadata_may_and_no_deeper():
+    depth = literal.MAX_DEPTH
+    assert literal.read(b"k = " + b"[" * depth + b"]" * depth)["k"] != []
+    with pytest.raises(Undecodable, match=r"line 1 .* nested deeper than"):
+        literal.read(b"k = " + b"[" * (depth + 1) + b"1" + b"]" * (depth + 1))

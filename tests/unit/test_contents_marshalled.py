@@ -233,3 +233,10 @@ def test_nothing_but_undecodable_escapes(body):
             whole(data)
         except Undecodable as error:
             readable(error)
+
+
+def test_a_marshal_nests_to_a_depth_and_no_deeper():
+    deepest = (b"[" + long(1)) * marshalled.MAX_DEPTH
+    assert marshalled.read(deepest + b"N") != []
+    with pytest.raises(Undecodable, match="refused: nested deeper than"):
+        marshalled.read(deepest + b"[" + long(1) + b"N")

@@ -407,3 +407,10 @@ def test_a_shortage_of_the_machine_is_not_taken_for_damage(trouble, monkeypatch)
         header_text(subject)
     with pytest.raises(type(trouble)):
         rendered(letter([("Subject", subject)], "x"))
+
+
+def test_a_header_object_in_the_metadata_is_bounded():
+    assert header_text(inert(HEADER, _chunks=[("x" * 60_000, "utf-8")])) == "x" * 60_000
+    for chunks in ([("x" * 70_000, "utf-8")], [("", "utf-8")] * 1_001):
+        with pytest.raises(Undecodable, match="refused: a header of more than"):
+            header_text(inert(HEADER, _chunks=chunks))

@@ -369,3 +369,10 @@ def test_nothing_but_undecodable_escapes_from_damaged_genuine_files(genuine, dat
             st.one_of(st.binary(max_size=3), st.sampled_from(FRAGMENTS))
         )
     only_undecodable(bytes(damaged))
+
+
+def test_a_number_of_as_many_digits_as_allowed_is_read_and_no_longer_one():
+    assert pickled.read(b"I" + b"9" * 1_000 + b"\n.")[0] == 10**1_000 - 1
+    for data in (b"I" + b"9" * 1_001 + b"\n.", b"L" + b"9" * 1_001 + b"L\n."):
+        with pytest.raises(Undecodable, match="refused: a number of"):
+            pickled.read(data)

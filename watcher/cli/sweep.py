@@ -68,6 +68,8 @@ def _nobody(_record: Transition) -> None:
 
 def _end_on_signals(sweep: Sweep, handler: Handler | None) -> None:
     """End the sweep at TERM and INT, which a command does not hear: its entry is finished."""
+    from watcher.telemetry.log import last_words
+
     heard: list[int] = []
 
     def hear(number: int, _frame: FrameType | None) -> None:
@@ -76,7 +78,7 @@ def _end_on_signals(sweep: Sweep, handler: Handler | None) -> None:
         if len(heard) > 1:
             if handler is not None:
                 handler.abandon()
-            os.write(2, b"watcher: stopped at once; the entry in hand will be handled again\n")
+            last_words(b"watcher: stopped at once; the entry in hand will be handled again\n")
             os._exit(os.EX_TEMPFAIL)
 
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -3,14 +3,18 @@
 Text:  2026-11-23 07:00:00.123 incoming: 1017783548.1+ab.pck finish -> done in 12 ms
 JSON:  {"time": ..., "level": "info", "event": "finish", "queue": "incoming", "entry": ..., ...}
 
-Guarantees: one line a record whatever an entry is called; nothing here raises into a stage.
+Guarantees: one line a record whatever an entry is called; nothing here raises into a stage, and a
+log that nobody reads (a full pipe, a stopped terminal) holds no stage up: after `PATIENCE` seconds
+lines are dropped, and how many is said once there is room again.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
-import sys
+import os
+import select
 import time
 
 from watcher.lifecycle import Move, Transition
@@ -18,6 +22,7 @@ from watcher.spool.layout import display
 
 log = logging.getLogger("watcher")
 
+PATIENCE = 1.0  # seconds
 LONG = 10.0  # seconds: beyond, milliseconds say nothing
 
 _LEVELS = {
@@ -30,7 +35,7 @@ _LEVELS = {
 
 def setup(style: str = "text", level: str = "info") -> None:
     """Send the log to standard error; `style` is "text" or "json", `level` a name of logging's."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Stderr()
     handler.setFormatter(Json() if style == "json" else Text())
     log.handlers[:] = [handler]
     log.setLevel(level.upper())
@@ -59,6 +64,41 @@ def transition(record: Transition) -> None:
 def event(queue: str, name: str, detail: str, level: int = logging.INFO) -> None:
     """Log something that happened to a queue: armed, overflow, trouble, sweep."""
     log.log(level, "%s", name, extra={"queue": queue, "detail": detail})
+
+
+def last_words(words: bytes) -> None:
+    """Write to standard error if that can be done at once; for a process about to exit."""
+    if _has_room(2, 0.0):
+        with contextlib.suppress(OSError):
+            os.write(2, words)
+
+
+def _has_room(fd: int, seconds: float) -> bool:
+    """Whether some 4096 bytes can be written without waiting longer than this."""
+    poll = select.poll()
+    poll.register(fd, select.POLLOUT)
+    return bool(poll.poll(seconds * 1000))
+
+
+class _Stderr(logging.Handler):
+    """Writes to standard error, never waiting for long."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._dropped = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line, or drop it; logging holds our lock."""
+        try:
+            if not _has_room(2, 0.0 if self._dropped else PATIENCE):
+                self._dropped += 1
+                return
+            if self._dropped:
+                lost, self._dropped = self._dropped, 0
+                event("", "log", f"{lost} lines were dropped: nobody read them")
+            os.write(2, self.format(record).encode("utf-8", "backslashreplace") + b"\n")
+        except Exception:  # noqa: BLE001 - as logging's own handlers do
+            self.handleError(record)
 
 
 class Text(logging.Formatter):
