@@ -128,6 +128,7 @@ class Attempt:
     def _work(self, claim: Claim, how: How, number: int) -> Report:
         spool, name = claim.spool, claim.name
         entry = _entry(claim, self.queue, self.terms, number)
+        settle.usable(spool)  # or the work would be done again and again
         self.tell(spool, name, State.READY, Move.CLAIM, claim.why)
         began = time.monotonic()
         outcome = self.handler.run(entry)

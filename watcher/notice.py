@@ -241,8 +241,9 @@ class Notice:
             if found := aside.recover(spool):
                 log.event(self.settings.name, "recovered", f"{found} files a crash left aside")
             self.orphans = spool.stat(b".watcher/orphans") is not None
+            self._health.trouble("what a crash left", None)
         except (OSError, WatcherError) as error:
-            self._health.trouble("disk", str(error))
+            self._health.trouble("what a crash left", str(error))
 
     def _scan_if_wanted(self, now: float) -> None:
         if self.spool is None:
@@ -264,9 +265,9 @@ class Notice:
             self.fall_behind(anew=True)
             self._pass = None
             why = f"{self.settings.path}: the directory cannot be read: {error.strerror}"
-            self._next_scan = self._fail("disk", why)
+            self._next_scan = self._fail("scan", why)
             return
-        self._health.trouble("disk", None)
+        self._health.trouble("scan", None)
         if self._armed:
             self._failures = 0
         for found in batch.entries:

@@ -27,7 +27,7 @@ def test_what_is_written_over_the_file_in_hand_is_handled_and_not_removed(
     recorder.open_gate()
     daemon.wait_for("finish", entry="report.csv")
     assert not (queue / "report.csv").exists()
-    assert len(recorder.calls) == 2  # noqa: PLR2004
+    assert len(recorder.calls) == 2
 
 
 def test_a_rename_proves_nothing_of_a_file_written_later_under_its_name(

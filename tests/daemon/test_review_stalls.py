@@ -74,7 +74,7 @@ def test_what_an_overflow_lost_is_taken_at_once_although_a_sweep_saw_it_first(qu
     for number in range(beyond - 200):  # all but the newest are another's: it would take long
         (queue / f"{number:06}").unlink()
     daemon.send(signal.SIGCONT)
-    daemon.wait(lambda: len(daemon.events("finish")) == 200)  # noqa: PLR2004
+    daemon.wait(lambda: len(daemon.events("finish")) == 200)
 
 
 def test_a_log_that_nobody_reads_holds_up_neither_the_queue_nor_the_end(queue):

@@ -6,7 +6,7 @@ uses, looked at there, and removed only if it is the one that was claimed; a new
 
 Guarantees: no file but the one claimed is removed, by any interleaving; a file that a crash left
 aside is put back into the queue by `recover`, as an entry like any other (at least once).
-Fails: OSError; the file is then in the queue, or aside where `recover` finds it.
+Fails: OSError or WatcherError; the file is then in the queue, or aside where `recover` finds it.
 
     inflight/PID.RANDOM/     locked (flock) by its process for as long as it lives
         NAME                 the file just claimed and done, or a newcomer about to go back
@@ -21,6 +21,7 @@ import os
 import weakref
 
 from watcher.entry import Part
+from watcher.errors import WatcherError
 from watcher.spool.disk import DIRECTORY
 from watcher.spool.layout import stored
 from watcher.spool.spool import Spool
@@ -33,7 +34,10 @@ def remove(spool: Spool, part: Part) -> None:
     now = spool.stat(part.name)
     if now is None or now.st_ino != part.ino:
         return  # the handler moved it away, or a newcomer has the name
-    directory = _directory(spool)
+    directory = _directory_unless_full(spool)
+    if directory is None:
+        spool.disk.unlink(part.name, spool.fd)
+        return
     if inode(part.name, directory) is not None:  # a newcomer that could not go back last time
         put_back(spool, part.name, directory, part.name)
     try:
@@ -44,6 +48,11 @@ def remove(spool: Spool, part: Part) -> None:
         spool.disk.unlink(part.name, directory)
     else:
         put_back(spool, part.name, directory, part.name)
+
+
+def usable(spool: Spool) -> None:
+    """Raise now what `remove` would raise once the work is done, so that it is not begun."""
+    _directory_unless_full(spool)
 
 
 def recover(spool: Spool) -> int:
@@ -99,6 +108,21 @@ def inode(name: bytes, directory: int) -> int | None:
     try:
         return os.stat(name, dir_fd=directory, follow_symlinks=False).st_ino
     except FileNotFoundError:
+        return None
+
+
+def _directory_unless_full(spool: Spool) -> int | None:
+    """Return `_directory`; None on a full disk that has no room for one.
+
+    There what is done must go all the same, or the disk stays full: it is unlinked where it lies,
+    right after the look. In the raw format, where names are used again, it is not.
+    """
+    try:
+        return _directory(spool)
+    except (OSError, WatcherError):
+        free = os.fstatvfs(spool.fd)
+        if spool.layout.raw or (free.f_bavail and free.f_favail):
+            raise
         return None
 
 

@@ -48,6 +48,11 @@ def prepare() -> None:
     del generator2, jsonline, literal, marshalled, pickled, plain, skim
 
 
+def usable(spool: Spool) -> None:
+    """Raise now what would keep `remove` from its work: before a handler has done its own."""
+    aside.usable(spool)
+
+
 def remove(spool: Spool, parts: Sequence[Part]) -> None:
     """Remove a done entry. A file that is no longer the one claimed is somebody else's: it stays.
 
