@@ -130,8 +130,10 @@ class Runner:
                 self._again(name, LOOK_AGAIN, How.SWEEP)
             case Result.FOREIGN:
                 self.notice.mention(name, "left alone", report.why)
-            case Result.WRITER | Result.MISCONFIGURED:
-                pass  # its closing or the next sweep; `_hold`
+            case Result.WRITER:  # its closing, or the next sweep, brings it back
+                self.notice.mention(name, "left alone", report.why)
+            case Result.MISCONFIGURED:
+                pass  # `_hold` has seen to it
 
     def _settled(self, name: bytes, report: Report) -> None:
         self.notice.marks.forget(name)

@@ -174,6 +174,7 @@ def test_a_slow_writer_past_every_grace_age_is_left_alone(
     name = writers.commit_2_0_8(str(queue), writers.letter(1, 1), sweep, db_closed_last=True)
     daemon.wait_for("finish", entry=name)
     assert daemon.events("abandon") == []
+    assert len(daemon.events("left alone")) == 1  # said once, not at every sweep
     assert len(recorder.calls) == 1
 
 

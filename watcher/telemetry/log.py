@@ -17,6 +17,7 @@ import os
 import select
 import time
 
+from watcher.errors import one_line
 from watcher.lifecycle import Move, Transition
 from watcher.spool.layout import display
 
@@ -110,7 +111,7 @@ class Text(logging.Formatter):
         stamp = f"{stamp}.{int(record.msecs):03d}"
         queue = getattr(record, "queue", "")
         entry = getattr(record, "entry", "")
-        detail = _one_line(getattr(record, "detail", "") or _traceback(record))
+        detail = one_line(getattr(record, "detail", "") or _traceback(record))
         what = record.getMessage()
         words = f"{stamp} {queue + ': ' if queue else ''}"
         if not entry:
@@ -141,7 +142,3 @@ class Json(logging.Formatter):
 
 def _traceback(record: logging.LogRecord) -> str:
     return logging.Formatter().formatException(record.exc_info) if record.exc_info else ""
-
-
-def _one_line(text: str) -> str:
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
