@@ -23,7 +23,9 @@ from watcher.errors import CannotCreate, NoSuch, NotPermitted, TryAgain, Unavail
 from watcher.producer import enqueue
 
 STRACE = shutil.which("strace")
-PYTHON2 = Path("/root/.pyenv/versions/2.7.18/bin/python")
+PYTHON2 = next(  # an old Python lies where pyenv puts it, if anywhere
+    Path("~/.pyenv/versions").expanduser().glob("2.7*/bin/python2.7"), Path("python2.7")
+)
 NAME = re.compile(r"[0-9]+\.[0-9]{6}\+[0-9a-f]{40}")
 METADATA = {
     "listname": "test",
