@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Mapping
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -137,13 +138,18 @@ class _Json:
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
-        self._out = os.fdopen(os.dup(1), "w")
+        self._out = os.dup(1)  # no file object: it would complain at its end of a reader that left
         sys.stdout.flush()
         os.dup2(2, 1)
 
-    def line(self, line: Line) -> None:
+    def _put(self, record: Mapping[str, object]) -> None:
         import json
 
+        line = memoryview(json.dumps(record).encode() + b"\n")
+        while line:
+            line = line[os.write(self._out, line) :]
+
+    def line(self, line: Line) -> None:
         from watcher.spool.layout import display
 
         stem = display(self._layout.stem(line.name))
@@ -155,11 +161,9 @@ class _Json:
         }
         if line.report.wait:
             record["wait"] = round(line.report.wait, 3)  # type: ignore[assignment]
-        click.echo(json.dumps(record), self._out)
+        self._put(record)
 
     def end(self, sweep: Sweep) -> None:
-        import json
-
         summary = sweep.summary
         record = {
             "summary": {result.name.lower(): count for result, count in summary.counts.items()},
@@ -168,7 +172,7 @@ class _Json:
             "complete": summary.complete,
             "seconds": round(summary.seconds, 3),
         }
-        click.echo(json.dumps(record), self._out)
+        self._put(record)
 
 
 def _words(result: Result, dry_run: bool) -> str:
