@@ -1,12 +1,15 @@
-"""Durations as people write them: 30s, 5m, 2h, 5d, 1h30m, 250ms, or plain seconds. PURE."""
+"""Durations as people write them: 30s, 5m, 2h, 5d, 1h30m, 250ms, or plain seconds. PURE.
+
+Units come once each, the largest first: 5m5m or 30s1h is a slip, and refused.
+"""
 
 from __future__ import annotations
 
 import re
 
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 _NUMBER = r"[0-9]+(?:\.[0-9]+)?"
-_PART = re.compile(rf"({_NUMBER})(ms|s|m|h|d)")
+_PARTS = re.compile("".join(rf"(?:({_NUMBER}){unit})?" for unit in _UNITS))
 LONGEST = 10_000 * 86400.0  # seconds: 27 years; sums with the time of day stay exact
 EXPECTED = "a duration like 30s, 5m, 2h or 1h30m, at most 10000d"
 
@@ -16,14 +19,11 @@ def parse(text: str) -> float:
     text = text.strip()
     if re.fullmatch(_NUMBER, text):
         text += "s"
-    position, seconds = 0, 0.0
-    for part in _PART.finditer(text):
-        if part.start() != position:
-            break
-        seconds += float(part[1]) * _UNITS[part[2]]
-        position = part.end()
-    if position == 0 or position != len(text):
+    parts = _PARTS.fullmatch(text)
+    if not text or parts is None:
         raise ValueError(f"expected {EXPECTED}; got {text!r}")
+    numbers = (float(number or 0) for number in parts.groups())
+    seconds = sum(number * size for number, size in zip(numbers, _UNITS.values(), strict=True))
     if seconds > LONGEST:
         raise ValueError(f"expected at most {show(LONGEST)}; got {text!r}")
     return seconds

@@ -48,6 +48,8 @@ def enqueue(
     """
     if raw and metadata:
         raise Usage("a raw entry has no metadata: leave it out, or use the Mailman format")
+    if not raw and suffix != ".pck":
+        raise Usage(f"suffix {suffix!r}: goes with raw only; Mailman's entries end in .pck")
     if raw and (suffix.endswith(".tmp") or "/" in suffix or "\0" in suffix):
         raise Usage(
             f'suffix {suffix!r}: expected an ending like ".csv", not ".tmp": no watcher'

@@ -184,6 +184,47 @@ def test_a_megabyte_of_metadata_is_no_obstacle(entry, report):
     assert report(entry(metadata=metadata))["metadata"] == metadata
 
 
+def test_little_metadata_is_all_in_its_file_too(entry, report, monkeypatch):
+    monkeypatch.setattr(command_module, "INLINE", 10)
+    told = report(entry(metadata={"listname": "test"}))
+    assert told["metadata"] == {"listname": "test"}
+    assert "WATCHER_METADATA_FILE" in told["environment"]
+
+
+def test_an_environment_that_is_full_leaves_metadata_to_the_file(entry, report, monkeypatch):
+    """What execve(2) takes in all is a quarter of the stack's limit, arguments included."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_STACK)
+    room = 1 << 20
+    left = room - (40 << 10) - sum(len(k) + len(v) + 10 for k, v in os.environb.items())
+    for number in range(10):
+        monkeypatch.setenv(f"FILLER{number}", "x" * (left // 10 - 20))
+    metadata = {"filler": "y" * (INLINE - 4096)}
+    resource.setrlimit(resource.RLIMIT_STACK, (room * 4, hard))
+    try:
+        told = report(entry(metadata=metadata))
+    finally:
+        resource.setrlimit(resource.RLIMIT_STACK, (soft, hard))
+    assert told["metadata"] == metadata
+    assert "WATCHER_METADATA" not in told["environment"]
+    assert not os.path.exists(bytes.fromhex(told["environment"]["WATCHER_METADATA_FILE"]))
+
+
+def test_arguments_that_no_environment_makes_room_for_are_the_operators_mistake(entry):
+    outcome = Command(["/bin/true", "x" * (1 << 20)]).run(entry())
+    assert outcome.verdict is Verdict.MISCONFIGURED
+    assert outcome.reason == "/bin/true: cannot be run: Argument list too long"
+
+
+def test_no_room_for_metadata_is_a_retry(entry, monkeypatch):
+    def full(*_arguments, **_more):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(command_module.tempfile, "NamedTemporaryFile", full)
+    outcome = Command(["/bin/true"]).run(entry(metadata={"filler": "x" * INLINE}))
+    assert outcome.verdict is Verdict.RETRY
+    assert "No space left" in outcome.reason
+
+
 def test_a_command_gets_the_descriptors_of_its_own_claim_and_no_others(entry, tmp_path):
     """Six at once; each waits until all are there, and then looks what it has open."""
     text = """
@@ -318,6 +359,56 @@ def test_of_much_stderr_the_end_is_kept_and_memory_stays_flat(entry):
     assert peak < 8 << 20
 
 
+def test_a_script_that_opens_stderr_by_name_overwrites_nothing_of_its_own(entry):
+    text = "echo first >&2; echo second > /dev/stderr; echo third >&2; exit 75"
+    assert Command(shell(text)).run(entry()).stderr.endswith("second\nthird\n")
+
+
+@pytest.fixture(params=["pidfd", "older kernel"])
+def any_kernel(request, monkeypatch):
+    if request.param == "older kernel":
+
+        def pidfd_open(_pid):
+            raise OSError(errno.ENOSYS, "Function not implemented")
+
+        monkeypatch.setattr(os, "pidfd_open", pidfd_open)
+
+
+RUNAWAY = """
+import os, time
+deadline = time.monotonic() + 30
+os.write(2, b"x" * 3_000_000 + b"middle")
+while os.fstat(2).st_size >= 3_000_000:
+    assert time.monotonic() < deadline, "nobody made room"
+    time.sleep(0.01)
+os.write(2, b" the end")
+raise SystemExit(75)
+"""
+
+
+@pytest.mark.parametrize("timeout", [None, 60])
+def test_stderr_without_end_does_not_fill_the_disk(entry, monkeypatch, any_kernel, timeout):
+    monkeypatch.setattr(command_module, "STDERR_ON_DISK", 1 << 20)
+    outcome = Command(python(RUNAWAY), timeout).run(entry())
+    assert outcome.exit_status == os.EX_TEMPFAIL, outcome
+    assert outcome.stderr.endswith("xmiddle the end")
+    assert len(outcome.stderr) == KEPT
+
+
+def test_a_file_that_cannot_be_cut_does_not_end_the_wait(entry, tmp_path, monkeypatch):
+    tried = tmp_path / "tried"
+
+    def ftruncate(_fd, _size):
+        tried.touch()
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "ftruncate", ftruncate)
+    monkeypatch.setattr(command_module, "STDERR_ON_DISK", 1)
+    text = 'echo x >&2; echo the end >&2; until [ -e "$1" ]; do sleep 0.02; done; exit 75'
+    outcome = Command(shell(text, tried)).run(entry())
+    assert outcome.reason == "exit status 75: the end"
+
+
 def test_a_child_left_behind_with_our_stderr_open_delays_nobody(entry, tmp_path):
     left = tmp_path / "pid"
     began = time.monotonic()
@@ -337,16 +428,6 @@ def test_one_that_ends_in_time_is_waited_for_without_looking_now_and_then(entry,
 
     monkeypatch.setattr(time, "sleep", sleep)
     assert Command(shell("sleep 0.2"), timeout=60).run(entry()) == DONE
-
-
-@pytest.fixture(params=["pidfd", "older kernel"])
-def any_kernel(request, monkeypatch):
-    if request.param == "older kernel":
-
-        def pidfd_open(_pid):
-            raise OSError(errno.ENOSYS, "Function not implemented")
-
-        monkeypatch.setattr(os, "pidfd_open", pidfd_open)
 
 
 def test_a_timeout_ends_the_command_with_term(entry, tmp_path, any_kernel):

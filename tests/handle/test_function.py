@@ -204,6 +204,9 @@ def test_load_says_in_one_line_what_it_expected(spec):
 BODIES = {
     "syntax error": "def handle(:",
     "raises": "raise RuntimeError('two\\nlines')",
+    "raises what cannot be shown": (
+        "class Mute(Exception):\n def __str__(self): raise ValueError\nraise Mute"
+    ),
     "leaves": "import sys; sys.exit(0)",
     "imports what is not there": "import no_such_module_here",
     "async": "async def handle(entry): pass",

@@ -127,6 +127,13 @@ def test_a_raw_entry_is_the_message_and_nothing_else(queue, suffix):
     assert read(queue, name, suffix) == MESSAGE
 
 
+def test_an_ending_of_ones_own_goes_with_raw_only(queue):
+    """Mailman's entries end in .pck: another ending, silently not used, would be looked for."""
+    with pytest.raises(Usage, match=r"suffix.*raw"):
+        enqueue(queue, b"", suffix=".csv")
+    assert names(queue) == []
+
+
 @pytest.mark.parametrize("suffix", [".tmp", ".csv.tmp", "/x", "/../x", "a\0b"])
 def test_an_ending_that_no_watcher_would_look_at_is_refused(queue, suffix):
     """Else the entry would be committed, and never handled."""

@@ -3,7 +3,9 @@
 Guarantees: the whole message is on the command's standard input, as a file (the claimed one, or a
 sealed memory file), never through a pipe: should we die, the command still reads all of it. The
 command inherits the claim, so the entry stays claimed for as long as it lives. It is a process
-group of its own, and a timeout ends the group: TERM, and KILL for what is left of it.
+group of its own, and a timeout ends the group: TERM, and KILL for what is left of it. Standard
+error is a file, so that nobody waits for whoever still holds it; while the command runs it is cut
+to its end when it grows large.
 Fails: `run` never raises; a command that cannot be started is the operator's mistake; an entry
 that cannot be read, or want of processes, memory, space or descriptors, is a retry.
 """
@@ -13,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import math
 import os
 import select
 import signal
@@ -31,7 +34,8 @@ from watcher.handle.outcome import Outcome, Verdict, from_exit_status, shortened
 KEPT = 4096  # bytes of standard error
 INLINE = 64 << 10  # bytes of metadata that go into the environment (execve(2): 128 KiB a string)
 KILL_AFTER = 5.0  # seconds between TERM and KILL
-LONGEST_WAIT = 3600.0  # seconds; poll(2) takes milliseconds, and no more than an int's worth
+STDERR_ON_DISK = 16 << 20  # bytes; beyond them all but the end is dropped
+LOOK_EVERY = 0.5  # seconds between two looks at how large that is
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 _SHORTAGE = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ETXTBSY)
 
@@ -60,15 +64,36 @@ class Command:
         metadata = contents.to_json(entry.metadata).encode("utf-8", "replace")
         passed = [part.fd for part in entry.parts]
         environment = self._environment(entry)
-        if len(metadata) <= INLINE:
-            environment[b"WATCHER_METADATA"] = metadata
-        else:
-            path = _file_of(metadata, opened)
-            environment[b"WATCHER_METADATA_FILE"] = path
         stdin = _message(entry, opened)
-        stderr = opened.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - it is one
+        stderr = _file_for_stderr(opened)
+        process: subprocess.Popen[bytes] | OSError | ValueError = OSError(errno.E2BIG, "")
+        if len(metadata) <= INLINE:
+            inline = environment | {b"WATCHER_METADATA": metadata}
+            process = self._start(stdin, stderr, inline, passed)
+        if isinstance(process, OSError) and process.errno == errno.E2BIG:
+            environment[b"WATCHER_METADATA_FILE"] = _file_of(metadata, opened)
+            process = self._start(stdin, stderr, environment, passed)
+        if isinstance(process, (OSError, ValueError)):
+            return self._not_started(process)
+        with self._lock:
+            self._running.add(process.pid)
         try:
-            process = subprocess.Popen(
+            late = self._wait(process, stderr)
+        finally:
+            with self._lock:
+                self._running.discard(process.pid)
+        text = _end_of(stderr).decode("utf-8", "backslashreplace")
+        if late:
+            reason = f"timeout: still running after {show(self.timeout or 0)}"
+            return Outcome(Verdict.RETRY, reason, None, text, process.returncode)
+        return from_exit_status(process.returncode, text)
+
+    def _start(
+        self, stdin: int, stderr: int, environment: dict[bytes, bytes], passed: list[int]
+    ) -> subprocess.Popen[bytes] | OSError | ValueError:
+        """Start the command, or return why not (ValueError: an argument that has no bytes)."""
+        try:
+            return subprocess.Popen(
                 self.argv,
                 stdin=stdin,
                 stderr=stderr,
@@ -76,20 +101,8 @@ class Command:
                 pass_fds=passed,
                 process_group=0,
             )
-        except (OSError, ValueError) as error:  # ValueError: an argument that has no bytes
-            return self._not_started(error)
-        with self._lock:
-            self._running.add(process.pid)
-        try:
-            late = self._wait(process)
-        finally:
-            with self._lock:
-                self._running.discard(process.pid)
-        text = _end_of(stderr.fileno())
-        if late:
-            reason = f"timeout: still running after {show(self.timeout or 0)}"
-            return Outcome(Verdict.RETRY, reason, None, text, process.returncode)
-        return from_exit_status(process.returncode, text)
+        except (OSError, ValueError) as error:
+            return error
 
     def _not_started(self, error: OSError | ValueError) -> Outcome:
         why = getattr(error, "strerror", None) or str(error)
@@ -97,13 +110,13 @@ class Command:
         verdict = Verdict.RETRY if short else Verdict.MISCONFIGURED
         return Outcome(verdict, shortened(f"{self.argv[0]}: cannot be run: {why}"))
 
-    def _wait(self, process: subprocess.Popen[bytes]) -> bool:
+    def _wait(self, process: subprocess.Popen[bytes], stderr: int) -> bool:
         """Wait for the command; True if it had to be ended for lateness."""
-        if _ended(process, self.timeout):
+        if _ended(process, self.timeout, stderr):
             return False
         deadline = time.monotonic() + KILL_AFTER
         _signal_group(process.pid, signal.SIGTERM)
-        if _ended(process, KILL_AFTER):
+        if _ended(process, KILL_AFTER, stderr):
             # What it started has the same time to end; nothing announces that, so we look.
             while _signal_group(process.pid, 0) and time.monotonic() < deadline:
                 time.sleep(0.02)
@@ -154,39 +167,58 @@ def _file_of(metadata: bytes, opened: contextlib.ExitStack) -> bytes:
     return os.fsencode(file.name)
 
 
-def _end_of(fd: int) -> str:
+def _file_for_stderr(opened: contextlib.ExitStack) -> int:
+    """Return a file without a name; all that hold it write at its end, also after it was cut."""
+    file = opened.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - it is one
+    fcntl.fcntl(file, fcntl.F_SETFL, os.O_APPEND)
+    return file.fileno()
+
+
+def _end_of(fd: int) -> bytes:
     size = os.fstat(fd).st_size
-    return os.pread(fd, KEPT, max(0, size - KEPT)).decode("utf-8", "backslashreplace")
+    return os.pread(fd, KEPT, max(0, size - KEPT))
 
 
-def _ended(process: subprocess.Popen[bytes], seconds: float | None) -> bool:
+def _cut(fd: int) -> None:
+    """Drop all but the end of a large file; what is written just then may go with it."""
+    with contextlib.suppress(OSError):  # it is only large
+        if os.fstat(fd).st_size > STDERR_ON_DISK:
+            end = _end_of(fd)
+            os.ftruncate(fd, 0)
+            os.write(fd, end)
+
+
+def _ended(process: subprocess.Popen[bytes], seconds: float | None, stderr: int) -> bool:
     """Wait for a process to end, so long at most; say whether it has. Then it is reaped."""
-    if seconds is not None:
-        try:
-            fd = os.pidfd_open(process.pid)
-        except OSError:  # before Linux 5.3, or out of descriptors: subprocess looks now and then
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(seconds)
-            return process.returncode is not None
-        try:
-            if not _readable(fd, time.monotonic() + seconds):
+    deadline = math.inf if seconds is None else time.monotonic() + seconds
+    try:
+        pidfd = os.pidfd_open(process.pid)
+    except OSError:  # before Linux 5.3, or out of descriptors: subprocess looks now and then
+        pidfd = -1
+    try:
+        while True:
+            left = max(0.0, deadline - time.monotonic())
+            if _ends_within(process, pidfd, min(left, LOOK_EVERY)):
+                return True
+            if left == 0:
                 return False
-        finally:
-            os.close(fd)
+            _cut(stderr)
+    finally:
+        if pidfd >= 0:
+            os.close(pidfd)
+
+
+def _ends_within(process: subprocess.Popen[bytes], pidfd: int, seconds: float) -> bool:
+    if pidfd < 0:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(seconds)
+        return process.returncode is not None
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    if not poll.poll(seconds * 1000):
+        return False
     process.wait()
     return True
-
-
-def _readable(fd: int, deadline: float) -> bool:
-    """Wait until a descriptor has something to say, until `deadline` at most."""
-    poll = select.poll()
-    poll.register(fd, select.POLLIN)
-    while True:
-        left = max(0.0, deadline - time.monotonic())
-        if poll.poll(min(left, LONGEST_WAIT) * 1000):
-            return True
-        if left == 0:
-            return False
 
 
 def _signal_group(pid: int, number: int) -> bool:

@@ -60,7 +60,7 @@ def load(spec: str) -> Function:
             target = getattr(target, attribute)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a module may do anything at import
         raise BadConfiguration(
-            f"handler {spec!r}: cannot be imported ({type(error).__name__}: {error});"
+            f"handler {spec!r}: cannot be imported ({type(error).__name__}: {_text(error)});"
             " expected package.module:function, importable with this PYTHONPATH"
         ) from None
     if not callable(target):
