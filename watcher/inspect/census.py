@@ -1,26 +1,32 @@
 """The entries of a queue by state, as they are found. Memory for one at a time.
 
 Guarantees: nothing is opened for writing, locked or moved. The order is the directory's: a census
-of a million entries must not hold them all to sort them.
+of a million entries must not hold them all to sort them. What is claimed is known from /proc/locks
+as it was at the beginning; an entry that goes meanwhile is not listed.
+Fails: NotPermitted where the directories of ours may not be looked into, after what lies in the
+queue itself.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+from watcher import contents
 from watcher.claim import lease
 from watcher.claim.holders import holders
+from watcher.entry import Part, read_part
+from watcher.errors import Undecodable
 from watcher.evidence import Writer
+from watcher.inspect.notes import files_of, look, open_place, put_away, read_note, stem_of
 from watcher.lifecycle import State
-from watcher.spool.disk import DIRECTORY, DISK, LOOK
-from watcher.spool.layout import OURS, STATE_DIRECTORIES, Kind, stored
+from watcher.spool.disk import DISK
+from watcher.spool.layout import OURS, STATE_DIRECTORIES, Kind
 from watcher.spool.spool import Spool, is_regular
 
-MAX_NOTE = 1 << 20  # bytes
+Held = Mapping[tuple[int, int], int]
 
 
 class Listed(NamedTuple):
@@ -32,131 +38,111 @@ class Listed(NamedTuple):
     size: int  # bytes, of all its files
     age: float  # seconds since the youngest of them changed
     why: str = ""
+    note: Mapping[str, object] = {}  # all that its note says
 
 
-def census(spool: Spool, wanted: State | None) -> Iterator[Listed]:
-    """Yield the entries of one state, or of all."""
+def census(
+    spool: Spool, wanted: State | None = None, limit: int = contents.MAX_SIZE
+) -> Iterator[Listed]:
+    """Yield the entries of one state, or of all; `limit` as `max_size` in the configuration."""
     if wanted in (None, State.ARRIVING, State.READY, State.CLAIMED):
-        for listed in _queue(spool):
-            if wanted in (None, listed.state):
+        held = holders()
+        for name, status in files_of(spool.fd):
+            listed = _in_queue(spool, name, status, held, limit)
+            if listed is not None and wanted in (None, listed.state):
                 yield listed
     for state in STATE_DIRECTORIES:
         if wanted in (None, state):
             yield from _put_away(spool, state)
 
 
-def _queue(spool: Spool) -> Iterator[Listed]:
-    held, layout = holders(), spool.layout
-    for name, status in _files(spool.fd):
-        kind = layout.kind(name)
-        if name == OURS or not is_regular(status):
-            continue
-        files: tuple[bytes, ...] = (name,)
-        size, changed = status.st_size, status.st_ctime
-        if kind is Kind.TEMPORARY:
-            yield Listed(State.ARRIVING, name, files, size, _age(changed), "being written")
-            continue
-        if kind is Kind.METADATA_HALF:
-            if any(spool.stat(message) for message in layout.message_halves(name)):
-                continue  # listed under its message
-        elif kind in (Kind.ENTRY, Kind.MESSAGE_HALF):
-            other = spool.stat(layout.metadata_half(name)) if layout.legacy else None
-            if other is not None:
-                files = (name, layout.metadata_half(name))
-                size, changed = size + other.st_size, max(changed, other.st_ctime)
-        else:
-            continue
-        state, why = _state(spool, kind, files, held.get((status.st_dev, status.st_ino)))
-        yield Listed(state, layout.stem(name), files, size, _age(changed), why)
-
-
-def _state(
-    spool: Spool, kind: Kind, files: tuple[bytes, ...], holder: int | None
-) -> tuple[State, str]:
+def _in_queue(
+    spool: Spool, name: bytes, status: os.stat_result, held: Held, limit: int
+) -> Listed | None:
+    layout = spool.layout
+    kind = layout.kind(name)
+    if name == OURS or kind in (Kind.LEFTOVER, Kind.FOREIGN) or not is_regular(status):
+        return None
+    if kind is Kind.TEMPORARY:
+        why, age = "being written, under a name of its writer's", _age(status.st_ctime)
+        return Listed(State.ARRIVING, name, (name,), status.st_size, age, why)
+    files, statuses = [name], [status]
+    if kind is Kind.METADATA_HALF:
+        for message in layout.message_halves(name):
+            there = look(spool.fd, message)
+            if there is not None and is_regular(there):
+                return None  # listed under its message
+    elif layout.legacy:
+        other = look(spool.fd, layout.metadata_half(name))
+        if other is not None and is_regular(other):
+            files.append(layout.metadata_half(name))
+            statuses.append(other)
+    holder = held.get((status.st_dev, status.st_ino))
     if holder is not None:
-        return State.CLAIMED, f"by process {holder}"
-    if any(writer_of(spool, file) is Writer.SOME for file in files):
-        return State.ARRIVING, "a process has it open for writing"
-    if kind is not Kind.ENTRY and len(files) == 1:
-        return State.ARRIVING, "half of a pair"
-    return State.READY, ""
+        found: tuple[State, str] | None = (State.CLAIMED, by_process(holder))
+    else:
+        found = _unclaimed(spool, kind, files, limit)
+    if found is None:
+        return None
+    size = sum(each.st_size for each in statuses)
+    age = _age(max(each.st_ctime for each in statuses))
+    return Listed(found[0], layout.stem(name), tuple(files), size, age, found[1])
 
 
-def writer_of(spool: Spool, name: bytes) -> Writer:
-    """Ask whether a file of the queue is open for writing; touches nothing else."""
-    if not spool.leases:
-        return Writer.UNKNOWN
+def by_process(pid: int) -> str:
+    """Say who has an entry claimed; in another pid namespace the number is no use (0)."""
+    return f"by process {pid}" if pid > 0 else "by a process of another container"
+
+
+def _unclaimed(
+    spool: Spool, kind: Kind, files: list[bytes], limit: int
+) -> tuple[State, str] | None:
+    """Tell arriving from ready; None when the entry is gone."""
+    half = kind is not Kind.ENTRY and len(files) == 1
+    for name in files:
+        try:
+            fd = DISK.open(name, spool.fd)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            return State.READY, f"cannot be opened: {error.strerror}"
+        try:
+            if spool.leases and lease.writer(fd) is Writer.SOME:
+                return State.ARRIVING, "a process has it open for writing"
+            if kind is Kind.ENTRY and spool.layout.legacy and len(files) == 1:
+                half = _one_pickle(fd, name, limit)
+        finally:
+            os.close(fd)
+    return (State.ARRIVING, "half of a pair") if half else (State.READY, "")
+
+
+def _one_pickle(fd: int, name: bytes, limit: int) -> bool:
+    """Whether a `.pck` awaits its `.db` (Mailman 2.1.0 to 2.1.4)."""
+    status = os.fstat(fd)
+    part = Part(name, fd, status.st_ino, status.st_size, status.st_ctime_ns)
     try:
-        fd = DISK.open(name, spool.fd)
-    except OSError:
-        return Writer.UNKNOWN
-    try:
-        return lease.writer(fd)
-    finally:
-        os.close(fd)
+        return contents.pickles(read_part(part, limit)) == 1
+    except (Undecodable, OSError):
+        return False
 
 
 def _put_away(spool: Spool, state: State) -> Iterator[Listed]:
-    try:
-        directory = os.open(
-            os.path.join(OURS, STATE_DIRECTORIES[state]), DIRECTORY | os.O_NOFOLLOW, dir_fd=spool.fd
-        )
-    except OSError:
+    directory = open_place(spool, state)
+    if directory is None:
         return
     try:
-        for name, status in _files(directory):
-            if name.endswith(b".json") or name[:1] == b"." or not is_regular(status):
-                continue
-            stem = spool.layout.stem(name)
-            if name.endswith(b".db"):
-                stem = name.removesuffix(b".db")
-                if any(_there(stem + suffix, directory) for suffix in (b".msg", b".pck")):
-                    continue  # listed under its message
-            elif name.endswith(b".msg"):
-                stem = name.removesuffix(b".msg")
-            metadata = stem + b".db"
-            files = (
-                (name, metadata) if metadata != name and _there(metadata, directory) else (name,)
-            )
-            why = str(read_note(directory, stem).get("why", "no note beside it"))
-            yield Listed(state, stem, files, status.st_size, _age(status.st_ctime), why)
+        for files, status in put_away(directory, spool.layout):
+            size, changed = status.st_size, status.st_ctime
+            for other in files[1:]:
+                there = look(directory, other)
+                if there is not None:
+                    size, changed = size + there.st_size, max(changed, there.st_ctime)
+            note = read_note(directory, files[0], spool.layout)
+            name = stem_of(files[0], spool.layout)
+            why = str(note.get("why", "no note beside it says why"))
+            yield Listed(state, name, files, size, _age(changed), why, note)
     finally:
         os.close(directory)
-
-
-def read_note(directory: int, stem: bytes) -> dict[str, object]:
-    """Return what the note beside an entry says; {} when there is none that can be read."""
-    try:
-        fd = os.open(stored(stem, b".json", 0), LOOK, dir_fd=directory)
-    except OSError:
-        return {}
-    with open(fd, "rb") as file:
-        try:
-            note = json.loads(file.read(MAX_NOTE))
-        except (ValueError, OSError, RecursionError):
-            return {}
-    return note if isinstance(note, dict) else {}
-
-
-def _files(directory: int) -> Iterator[tuple[bytes, os.stat_result]]:
-    fd = os.open(b".", DIRECTORY, dir_fd=directory)
-    try:
-        with os.scandir(fd) as items:
-            for item in items:
-                try:
-                    yield os.fsencode(item.name), item.stat(follow_symlinks=False)
-                except OSError:
-                    continue
-    finally:
-        os.close(fd)
-
-
-def _there(name: bytes, directory: int) -> bool:
-    try:
-        os.stat(name, dir_fd=directory, follow_symlinks=False)
-    except OSError:
-        return False
-    return True
 
 
 def _age(changed: float) -> float:

@@ -1,98 +1,116 @@
-"""What a directory and this machine can do: found out by trying, in a scratch place of ours.
+"""What a directory can do: found out by trying, in a scratch directory in `.watcher/`.
 
-Guarantees: the queue itself is only read; what is tried happens in a directory made for it under
-`.watcher/` (which is made if it is not there) and is removed again.
+Guarantees: the queue itself is only read. The scratch directory is no part of `inflight/`, whose
+files a sweep puts back into the queue; it is removed again, and one that a crash left goes with the
+next trial. A `.watcher/` that root made for a queue others may serve is removed too: theirs would
+be refused.
+Fails: never; what cannot be tried is bad.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
+import select
 import time
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
-from watcher.arrive.scan import Batch, scan
 from watcher.claim import lease
-from watcher.durations import show
-from watcher.errors import WatcherError
+from watcher.errors import NotPermitted, WatcherError
 from watcher.evidence import Writer
+from watcher.inspect.grade import BAD, OK, WARNING, Check
 from watcher.spool import mounts
 from watcher.spool.disk import DIRECTORY, DISK
-from watcher.spool.layout import Kind, Layout, display
+from watcher.spool.layout import INFLIGHT, OURS, Layout
 from watcher.spool.spool import Spool
 
-OK, WARNING, BAD = "ok", "warning", "bad"
-NEARLY = 0.8  # of a limit
-LITTLE = 0.05  # of a disk
-SHOWN = 5  # leftovers named of each kind
+_SCRATCH = b"check."
+_LEFT = 3600.0  # seconds: no trial takes so long
+_PATIENCE = 1.0  # seconds for an event
+_DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
-class Check(NamedTuple):
-    """One thing looked at: how it is, and what to do about it."""
-
-    grade: str
-    about: str
-    what: str
-
-
-def check_directory(spool: Spool, grace: float) -> Iterator[Check]:
-    """Try a queue directory; yields what is found."""
-    blind = spool.filesystem in mounts.EVENTS_BLIND
-    name = spool.filesystem or "unknown"
-    yield Check(
-        WARNING if blind else OK,
-        "file system",
-        f"{name}: changes made elsewhere raise no events; it is polled" if blind else name,
-    )
-    yield from _permissions(spool)
-    yield from _space(spool)
-    yield from _tried(spool)
-    yield from _contents(spool, grace)
-
-
-def _permissions(spool: Spool) -> Iterator[Check]:
-    for mode, what in ((os.R_OK, "read"), (os.W_OK, "write"), (os.X_OK, "search")):
-        if not os.access(spool.path, mode):
-            yield Check(BAD, "permission", f"we may not {what} it: check its owner and mode")
-    if os.fstat(spool.fd).st_mode & 0o002:
-        yield Check(WARNING, "permission", "anybody may write here: chmod o-w unless that is meant")
-
-
-def _space(spool: Spool) -> Iterator[Check]:
-    status = os.fstatvfs(spool.fd)
-    for about, free, total in (
-        ("free space", status.f_bavail, status.f_blocks),
-        ("free inodes", status.f_favail, status.f_files),
-    ):
-        if total:
-            share = free / total
-            grade = BAD if free == 0 else WARNING if share < LITTLE else OK
-            yield Check(grade, about, f"{share:.0%}" + ("" if grade == OK else ": free some"))
-
-
-def _tried(spool: Spool) -> Iterator[Check]:
+def try_directory(spool: Spool) -> Iterator[Check]:
+    """Try what a queue needs of its file system."""
+    made = spool.stat(OURS) is None
     try:
-        inflight = spool.inflight()
-        name = b"check.%d" % os.getpid()
-        os.mkdir(name, 0o700, dir_fd=inflight)
+        spool.inflight()
+        ours = os.open(OURS, DIRECTORY | os.O_NOFOLLOW, dir_fd=spool.fd)
     except (OSError, WatcherError) as error:
-        yield Check(BAD, "our directory", f"cannot be made or used: {error}")
+        yield _unusable(error)
         return
-    fd = os.open(name, DIRECTORY, dir_fd=inflight)
+    try:
+        _remove_left(ours)
+        yield from _trials(spool, ours)
+    finally:
+        os.close(ours)
+        gone = made and _another_may_serve(spool) and _unmake(spool)
+    how = "made, to try things in" if made else "there, and ours"
+    yield Check(OK, "our directory", f".watcher/: {how}" + (", and removed" if gone else ""))
+
+
+def _trials(spool: Spool, ours: int) -> Iterator[Check]:
+    name = _SCRATCH + b"%d.%s" % (os.getpid(), os.urandom(4).hex().encode())
+    try:
+        os.mkdir(name, 0o700, dir_fd=ours)
+        fd = os.open(name, DIRECTORY | os.O_NOFOLLOW, dir_fd=ours)
+    except OSError as error:
+        yield _unusable(error)
+        return
     try:
         for about, trial in _TRIALS.items():
             try:
                 fault = trial(spool, fd)
-            except (OSError, WatcherError) as error:
-                fault = str(error)
+            except (OSError, WatcherError, ImportError) as error:
+                fault = f"cannot be tried: {error}"
             yield Check(OK if not fault else _GRADES.get(about, BAD), about, fault or "works")
     finally:
-        for file in os.listdir(fd):
-            os.unlink(file, dir_fd=fd)
         os.close(fd)
-        os.rmdir(name, dir_fd=inflight)
+        _remove(ours, name)
+
+
+def _unusable(error: OSError | WatcherError) -> Check:
+    denied = isinstance(error, NotPermitted) or getattr(error, "errno", None) in _DENIED
+    code = os.EX_NOPERM if denied else os.EX_UNAVAILABLE
+    return Check(BAD, "our directory", f"cannot be made or used: {error}", code)
+
+
+def _another_may_serve(spool: Spool) -> bool:
+    """Whether we are root in a queue that another user's daemon may serve."""
+    status = os.fstat(spool.fd)
+    return os.geteuid() == 0 and (status.st_uid != 0 or status.st_mode & 0o022 != 0)
+
+
+def _unmake(spool: Spool) -> bool:
+    """Remove the empty directories of ours; False when somebody uses them by now."""
+    try:
+        os.rmdir(os.path.join(OURS, INFLIGHT), dir_fd=spool.fd)
+        os.rmdir(OURS, dir_fd=spool.fd)
+    except OSError:
+        return False
+    return True
+
+
+def _remove_left(ours: int) -> None:
+    with contextlib.suppress(OSError):
+        for name in map(os.fsencode, os.listdir(ours)):
+            if name.startswith(_SCRATCH):
+                status = os.stat(name, dir_fd=ours, follow_symlinks=False)
+                if time.time() - status.st_ctime > _LEFT:
+                    _remove(ours, name)
+
+
+def _remove(ours: int, name: bytes) -> None:
+    with contextlib.suppress(OSError):
+        fd = os.open(name, DIRECTORY | os.O_NOFOLLOW, dir_fd=ours)
+        try:
+            for file in os.listdir(fd):
+                os.unlink(file, dir_fd=fd)
+        finally:
+            os.close(fd)
+        os.rmdir(name, dir_fd=ours)
 
 
 def _make(directory: int, name: bytes) -> int:
@@ -111,17 +129,16 @@ def _try_rename(_spool: Spool, directory: int) -> str:
 
 
 def _try_lock(_spool: Spool, directory: int) -> str:
-    one, other = _make(directory, b"d"), _make(directory, b"d")
-    try:
+    with contextlib.ExitStack() as opened:
+        one, other = (_make(directory, b"d") for _ in range(2))
+        opened.callback(os.close, one)
+        opened.callback(os.close, other)
         fcntl.flock(one, fcntl.LOCK_EX | fcntl.LOCK_NB)
         try:
             fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return ""
         return "two locks on one file: use one process only for this queue"
-    finally:
-        os.close(one)
-        os.close(other)
 
 
 def _try_lease(spool: Spool, directory: int) -> str:
@@ -142,8 +159,6 @@ def _try_lease(spool: Spool, directory: int) -> str:
 
 
 def _try_inotify(spool: Spool, directory: int) -> str:
-    import select
-
     from watcher.arrive.inotify import Inotify
     from watcher.arrive.source import Seen
 
@@ -154,7 +169,7 @@ def _try_inotify(spool: Spool, directory: int) -> str:
     try:
         source.arm(1, scratch)
         os.rename(b"f.tmp", b"f.pck", src_dir_fd=directory, dst_dir_fd=directory)
-        select.select([source.fileno()], [], [], 1.0)
+        select.select([source.fileno()], [], [], _PATIENCE)
         seen = [hint.name for hint in source.read() if hint.seen is Seen.RENAMED]
     finally:
         source.close()
@@ -170,70 +185,3 @@ _TRIALS: dict[str, Callable[[Spool, int], str]] = {
     "inotify": _try_inotify,
 }
 _GRADES = {"lease": WARNING, "inotify": WARNING}
-
-
-def _contents(spool: Spool, grace: float) -> Iterator[Check]:
-    batch = scan(spool, limit=1)
-    yield Check(OK, "entries", str(batch.total))
-    for kind in (Kind.TEMPORARY, Kind.LEFTOVER, Kind.FOREIGN):
-        if batch.counts.get(kind):
-            yield _bystanders(batch, kind, grace)
-    for state in ("orphans", "dead", "held", "deferred"):
-        with contextlib.suppress(OSError):
-            path = os.path.join(spool.path, b".watcher", os.fsencode(state))
-            count = sum(not name.endswith(b".json") for name in os.listdir(path))
-            if count:
-                yield Check(WARNING, state, f"{count} files: see watcher list --state")
-
-
-def _bystanders(batch: Batch, kind: Kind, grace: float) -> Check:
-    of_kind = [item for item in batch.bystanders if item.kind is kind]
-    now = time.time()
-    ages = [now - item.ctime_ns / 1e9 for item in of_kind]
-    oldest = max(ages, default=0.0)
-    names = ", ".join(display(item.name) for item in of_kind[:SHOWN])
-    more = ", ..." if len(of_kind) > SHOWN else ""
-    grade = OK if kind is Kind.TEMPORARY and oldest < grace else WARNING
-    what = f"{batch.counts[kind]}, the oldest for {show(oldest)}: {names}{more}"
-    return Check(grade, kind.value, what)
-
-
-def check_machine() -> Iterator[Check]:
-    """Look at the limits of inotify and how close this user is to them."""
-    instances, watches = _used()
-    for name, used in (("max_user_instances", instances), ("max_user_watches", watches)):
-        limit = _limit(name)
-        if limit is None:
-            yield Check(WARNING, name, "no inotify on this machine: queues are polled")
-            continue
-        near = used >= limit * NEARLY
-        advice = f": raise fs.inotify.{name}" if near else ""
-        yield Check(WARNING if near else OK, name, f"{used} of {limit} in use{advice}")
-    queued = _limit("max_queued_events")
-    if queued is not None:
-        yield Check(OK, "max_queued_events", f"{queued}; a storm of more is found by scanning")
-
-
-def _limit(name: str) -> int | None:
-    try:
-        with open(f"/proc/sys/fs/inotify/{name}", encoding="ascii") as file:
-            return int(file.read())
-    except (OSError, ValueError):
-        return None
-
-
-def _used() -> tuple[int, int]:
-    """Count this user's inotify instances and watches, as far as /proc shows them."""
-    instances = watches = 0
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            if os.stat(f"/proc/{pid}").st_uid != os.geteuid():
-                continue
-            for fd in os.listdir(f"/proc/{pid}/fd"):
-                if os.readlink(f"/proc/{pid}/fd/{fd}") == "anon_inode:inotify":
-                    instances += 1
-                    with open(f"/proc/{pid}/fdinfo/{fd}", encoding="ascii") as info:
-                        watches += sum(line.startswith("inotify ") for line in info)
-        except OSError:
-            continue
-    return instances, watches

@@ -1,0 +1,60 @@
+"""What a path inside `.watcher/` is: an entry put away, its note, or something at work.
+
+Guarantees: nothing is read but the note.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+from watcher.inspect.notes import is_note, read_note
+from watcher.spool.disk import DIRECTORY
+from watcher.spool.layout import INFLIGHT, OURS, STATE_DIRECTORIES, Layout, display
+
+_STATES = {directory: state for state, directory in STATE_DIRECTORIES.items()}
+_BACK = "to have it handled again: mv -n its files back into the queue, the message's last"
+
+
+class Place(NamedTuple):
+    """What a path of ours is, in a line, and what the note beside it says."""
+
+    verdict: str
+    advice: str
+    note: dict[str, object]
+
+
+def queue_of(path: bytes) -> bytes | None:
+    """Return the queue whose `.watcher` a path lies in or is; None outside of any."""
+    words = path.split(b"/")
+    return b"/".join(words[: words.index(OURS)]) or b"/" if OURS in words else None
+
+
+def place(path: bytes, layout: Layout) -> Place:
+    """Say what a path for which `queue_of` knows a queue is."""
+    words = path.split(b"/")
+    inside = words[words.index(OURS) + 1 :]
+    if not inside:
+        return Place("ours: entries put away, and what is at work; never handled from here", "", {})
+    if inside[0] == INFLIGHT:
+        return Place("ours: at work now, or put back into the queue by the next sweep", "", {})
+    state = _STATES.get(inside[0])
+    if state is None or len(inside) > 2:  # noqa: PLR2004 - DIRECTORY/FILE
+        return Place("left alone: in our directory, but not known to us", "", {})
+    if len(inside) == 1:
+        return Place(f"ours: where {state.value} entries lie", f"list --state {state.value}", {})
+    return _put_away(path, layout)
+
+
+def _put_away(path: bytes, layout: Layout) -> Place:
+    parent, name = os.path.split(path)
+    shown = display(os.path.basename(parent))
+    fd = os.open(parent, DIRECTORY)
+    try:
+        if is_note(fd, name, layout):
+            return Place(f"the note beside an entry in {shown}/: it explains, no more", "", {})
+        note = read_note(fd, name, layout)
+    finally:
+        os.close(fd)
+    why = " ".join(str(note.get("why", "no note beside it says why")).split())
+    return Place(f"put away in {shown}/: {why}", _BACK, note)
