@@ -22,7 +22,7 @@ from watcher.errors import Undecodable, WatcherError
 from watcher.evidence import Action, How, Shape
 from watcher.handle.outcome import Handler, Outcome, Verdict
 from watcher.lifecycle import Move, State, Transition, after
-from watcher.settle import settle
+from watcher.settle import halfway, settle
 from watcher.settle.backoff import delay
 from watcher.spool.layout import display
 from watcher.spool.spool import Spool
@@ -102,12 +102,12 @@ class Attempt:
     def _refused(self, spool: Spool, name: bytes, refused: Refused) -> Report:
         if refused.shape is Shape.HALF and (other := self._reunite(spool, name)):
             return Report(Result.REUNITED, other)
-        if refused.refusal is Refusal.FOREIGN and settle.finish_move(spool, name):
+        if refused.refusal is Refusal.FOREIGN and halfway.finish_move(spool, name):
             return Report(Result.FOLLOWED, "a move that was cut short is complete")
         return Report(Result(refused.refusal.value), refused.why, refused.wait, refused.shape)
 
     def _reunite(self, spool: Spool, name: bytes) -> str:
-        other = settle.reunite(spool, name)
+        other = halfway.reunite(spool, name)
         if other is None:
             return ""
         self.tell(spool, name, State.ORPHAN, Move.REUNITE, f"{display(other)} came back")
@@ -118,7 +118,7 @@ class Attempt:
         spool, name = claim.spool, claim.name
         if other := self._reunite(spool, name):
             return Report(Result.REUNITED, other)
-        if moved := settle.follow(spool, claim.parts[0]):
+        if moved := halfway.follow(spool, claim.parts[0]):
             return Report(Result.FOLLOWED, display(moved))
         facts = {"queue": self.queue}
         self._insist(lambda: settle.put_away(spool, State.ORPHAN, claim.parts, claim.why, facts))

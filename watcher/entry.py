@@ -20,7 +20,7 @@ CHUNK = 1 << 20
 
 
 class Part(NamedTuple):
-    """One file of a claimed entry: its name in the queue, the claim's descriptor, its identity."""
+    """One file of a claimed entry: its name where it lies, the claim's descriptor, its identity."""
 
     name: bytes
     fd: int
@@ -28,6 +28,13 @@ class Part(NamedTuple):
     size: int
     ctime_ns: int
     mtime_ns: int = -1  # -1: not known
+    directory: int = -1  # the directory of ours that it lies in; -1: the queue's own
+    own: bytes = b""  # its name in the queue, where `name` has a stamp in front; "": the same
+
+    @property
+    def called(self) -> bytes:
+        """Its name in the queue."""
+        return self.own or self.name
 
 
 class Entry:
@@ -39,6 +46,7 @@ class Entry:
     queue:    the queue's name
     path:     absolute path of the message's file
     attempt:  1 for the first time a handler sees this entry
+    crashes:  how often it was in the hands of a process that died
     damage:   why the contents could not be decoded, once somebody asked for them; else None
     """
 
@@ -47,6 +55,7 @@ class Entry:
         "_message",
         "_metadata",
         "attempt",
+        "crashes",
         "damage",
         "kind",
         "limit",
@@ -65,6 +74,7 @@ class Entry:
         parts: tuple[Part, ...],
         kind: str,
         attempt: int = 1,
+        crashes: int = 0,
         limit: int = contents.MAX_SIZE,
     ) -> None:
         self.queue = queue
@@ -73,6 +83,7 @@ class Entry:
         self.parts = parts
         self.kind = kind  # "pck", "pair" (.msg and .db), "pck+db", or "raw"
         self.attempt = attempt
+        self.crashes = crashes
         self.limit = limit
         self._message: bytes | None = None
         self._metadata: dict[str, object] | None = {} if kind == "raw" else None

@@ -11,7 +11,7 @@ import pytest
 from watcher.claim.take import Claim, take
 from watcher.evidence import How
 from watcher.lifecycle import State
-from watcher.settle import settle
+from watcher.settle import halfway, settle
 from watcher.spool.disk import Disk
 from watcher.spool.layout import Layout
 
@@ -21,7 +21,7 @@ ENTRIES = {
     "legacy pair": (LEGACY, [b"ab.msg", b"ab.db"]),
     "drop folder": (RAW, [b"report.csv"]),
 }
-PLACES = [State.DEAD, State.HELD, State.DEFERRED, State.ORPHAN]
+PLACES = [State.DEAD, State.HELD, State.ORPHAN]
 
 
 @pytest.fixture
@@ -359,14 +359,14 @@ def half_moved(open_spool, put, terms):
     return cut
 
 
-@pytest.mark.parametrize("state", [State.DEAD, State.HELD, State.DEFERRED], ids=lambda s: s.value)
+@pytest.mark.parametrize("state", [State.DEAD, State.HELD], ids=lambda s: s.value)
 @pytest.mark.parametrize("namesakes", [0, 1, 2])
 def test_a_pair_half_moved_is_followed(half_moved, claimed, behind, files, queue, state, namesakes):
     for _ in range(namesakes):
         put_away(*claimed(behind, LEGACY, [b"ab.msg", b"ab.db"]), state)
     spool, half = half_moved(state)
     ending = b"~%d" % namesakes if namesakes else b""
-    assert settle.follow(spool, half) == b"ab" + ending + b".db"
+    assert halfway.follow(spool, half) == b"ab" + ending + b".db"
     assert files() == {}
     assert files(state)[b"ab" + ending + b".db"] == b"metadata"
     assert files(state)[b"ab" + ending + b".msg"] == b"message"
@@ -389,7 +389,7 @@ HOSTILE = {
 def test_a_note_that_says_nothing_moves_nothing(half_moved, files, queue, note):
     spool, half = half_moved(State.DEAD)
     (queue / ".watcher/dead/ab.json").write_bytes(HOSTILE[note])
-    assert settle.follow(spool, half) is None
+    assert halfway.follow(spool, half) is None
     assert files() == {b"ab.db": b"metadata"}
 
 
@@ -406,9 +406,9 @@ def test_a_note_that_is_none_moves_nothing_and_stops_nothing(
         os.mkfifo(note)
     elif what != "missing":
         note.symlink_to(real if what == "symlink" else "nowhere")
-    assert settle.follow(spool, half) is None
+    assert halfway.follow(spool, half) is None
     before = descriptors()
-    assert settle.follow(spool, half) is None
+    assert halfway.follow(spool, half) is None
     assert descriptors() == before
     assert files() == {b"ab.db": b"metadata"}
 
@@ -417,15 +417,15 @@ def test_a_half_that_no_move_explains_is_not_followed(claimed, behind, files, pu
     put_away(*claimed(behind, LEGACY, [b"ab.msg", b"ab.db"]))
     put(b"ab.db", b"another")
     spool, parts = claimed(behind, LEGACY, [b"ab.db"])
-    assert settle.follow(spool, parts[0]) is None
+    assert halfway.follow(spool, parts[0]) is None
     assert files(State.DEAD)[b"ab.db"] == b"old ab.db"
 
 
 def test_nothing_is_made_to_look_for_what_is_not_there(open_spool, claimed, behind, queue):
     spool, parts = claimed(behind, LEGACY, [b"ab.db"])
-    assert settle.follow(spool, parts[0]) is None
-    assert settle.reunite(spool, b"ab.db") is None
-    assert settle.finish_move(spool, b"ab.db") is False
+    assert halfway.follow(spool, parts[0]) is None
+    assert halfway.reunite(spool, b"ab.db") is None
+    assert halfway.finish_move(spool, b"ab.db") is False
     assert not (queue / ".watcher").exists()
 
 
@@ -446,17 +446,17 @@ def test_orphans_reunite_with_the_half_that_turns_up(
     spool.layout = layout
     put_away(spool, parts, State.ORPHAN)
     put(late, b"late")
-    assert settle.reunite(spool, late) == orphan
+    assert halfway.reunite(spool, late) == orphan
     assert files() == {orphan: b"old " + orphan, late: b"late"}
     assert files(State.ORPHAN) == {}
-    assert settle.reunite(spool, late) is None
+    assert halfway.reunite(spool, late) is None
 
 
 def test_reuniting_overwrites_nothing(claimed, behind, put, files):
     spool, parts = claimed(behind, LEGACY, [b"ab.db"])
     put_away(spool, parts, State.ORPHAN)
     put(b"ab.db", b"newer")
-    assert settle.reunite(spool, b"ab.msg") is None
+    assert halfway.reunite(spool, b"ab.msg") is None
     assert files() == {b"ab.db": b"newer"}
     assert files(State.ORPHAN)[b"ab.db"] == b"old ab.db"
 
@@ -465,7 +465,7 @@ def test_orphans_reunite_without_their_note(claimed, behind, put, files, queue):
     spool, parts = claimed(behind, LEGACY, [b"ab.db"])
     put_away(spool, parts, State.ORPHAN)
     (queue / ".watcher/orphans/ab.json").unlink()
-    assert settle.reunite(spool, put(b"ab.msg")) == b"ab.db"
+    assert halfway.reunite(spool, put(b"ab.msg")) == b"ab.db"
     assert set(files()) == {b"ab.db", b"ab.msg"}
 
 
@@ -493,11 +493,11 @@ def test_a_move_cut_between_link_and_unlink_is_finished(
         with pytest.raises(Cut):
             put_away(spool, parts, state)
     assert set(files()) == {name}
-    assert settle.finish_move(spool, name)
+    assert halfway.finish_move(spool, name)
     assert files() == {}
     kept = entries_of(files(state))
     assert list(kept.values()) == [b"old " + name] * (namesakes + 1)
-    assert not settle.finish_move(spool, name)
+    assert not halfway.finish_move(spool, name)
 
 
 def test_a_file_that_only_looks_like_a_cut_move_is_left_alone(claimed, behind, put, files, queue):
@@ -505,9 +505,9 @@ def test_a_file_that_only_looks_like_a_cut_move_is_left_alone(claimed, behind, p
     put(b"ab.pck", b"another")
     (queue.parent / "elsewhere").hardlink_to(queue / "ab.pck")
     spool, _ = claimed(behind, MAILMAN, [b"other.pck"])
-    assert not settle.finish_move(spool, b"ab.pck")
+    assert not halfway.finish_move(spool, b"ab.pck")
     assert files()[b"ab.pck"] == b"another"
     (queue / "third").hardlink_to(queue / ".watcher/dead/ab.pck")
     (queue / "ab.pck").unlink()
     (queue / "ab.pck").hardlink_to(queue / "third")
-    assert not settle.finish_move(spool, b"ab.pck"), "three names: not ours alone"
+    assert not halfway.finish_move(spool, b"ab.pck"), "three names: not ours alone"

@@ -58,7 +58,7 @@ def test_a_stamped_name_can_be_stamped_again(schedule: Schedule) -> None:
 
 def test_a_long_name_is_cut_and_says_so() -> None:
     name = stamped(Schedule(0), b"n" * 250, b".pck")
-    assert len(name) <= NAME_MAX - len(b".note.json") + len(b".pck")
+    assert len(name) <= NAME_MAX - len(b"..json") + len(b".pck")
     assert not fits(Schedule(0), b"n" * 250, b".pck")
     assert parse(name) is not None
 
@@ -75,7 +75,7 @@ def test_a_long_name_is_cut_and_says_so() -> None:
         b"20261123T105313Z-a3-c0-d30-w95.5-X.pck",
         b"20261123T105313.250Z-a-3-c0-d30-w95.5-X.pck",
         b"20261123T105313.250Z-a3-c0-d1e5-w95.5-X.pck",
-        "２０261123T105313.250Z-a3-c0-d30-w95.5-X.pck".encode(),
+        "\uff12\uff10261123T105313.250Z-a3-c0-d30-w95.5-X.pck".encode(),  # digits, but not ASCII
     ],
 )
 def test_what_is_no_stamp(name: bytes) -> None:

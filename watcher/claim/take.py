@@ -23,6 +23,7 @@ from watcher.entry import Part, read_part
 from watcher.errors import Undecodable
 from watcher.evidence import Action, How, Shape, Writer, rule
 from watcher.spool.layout import Kind, display
+from watcher.spool.schedule import Schedule
 from watcher.spool.spool import Spool
 
 
@@ -58,7 +59,7 @@ class Terms(NamedTuple):
 class Claim:
     """One claimed entry. `parts[0]` is its message's file; close with `release`."""
 
-    __slots__ = ("action", "kind", "name", "parts", "spool", "terms", "why")
+    __slots__ = ("action", "kind", "name", "parts", "schedule", "spool", "terms", "why")
 
     def __init__(self, spool: Spool, name: bytes, terms: Terms) -> None:
         self.spool = spool
@@ -67,14 +68,23 @@ class Claim:
         self.parts: tuple[Part, ...] = ()
         self.kind = "raw" if spool.layout.raw else "pck"
         self.action = Action.TAKE
+        self.schedule: Schedule | None = None  # of an entry that was deferred
         self.why = ""
 
-    def add(self, name: bytes) -> Refused | None:
+    @property
+    def stem(self) -> bytes:
+        """The entry's NAME."""
+        layout = self.spool.layout
+        if self.schedule is not None:
+            layout = layout.as_put_away()
+        return layout.stem(self.parts[0].called)
+
+    def add(self, name: bytes, directory: int = -1, own: bytes = b"") -> Refused | None:
         """Open and lock one more file of the entry."""
-        opened = _open_and_lock(self.spool, name, self.terms.lock)
+        opened = _open_and_lock(self.spool, name, self.terms.lock, directory)
         if isinstance(opened, Refused):
             return opened
-        self.parts += (opened,)
+        self.parts += (opened._replace(own=own),)
         return None
 
     def age(self) -> float:
@@ -108,6 +118,7 @@ class Claim:
 def take(spool: Spool, name: bytes, how: How, terms: Terms, heard: int = 0) -> Claim | Refused:
     """Claim the entry whose message's file is `name` (or the lone `.db` of that name).
 
+    `name` is in the queue, or in `deferred/` with that in front (`deferred.take_deferred`).
     `heard` is when its rename was heard of (nanoseconds since the epoch; 0: not said). A file that
     changed later may be another's, written in place under a name that came free: of that one the
     rename proves nothing. Asked only where leases tell, that is where ctime is this machine's.
@@ -183,10 +194,11 @@ def _wants_metadata(claim: Claim) -> bool:
         return False
 
 
-def _open_and_lock(spool: Spool, name: bytes, lock: bool) -> Part | Refused:
+def _open_and_lock(spool: Spool, name: bytes, lock: bool, directory: int) -> Part | Refused:
     writable = lock and spool.write_to_lock
+    place = spool.fd if directory < 0 else directory
     try:
-        fd = (spool.disk.open_writable if writable else spool.disk.open)(name, spool.fd)
+        fd = (spool.disk.open_writable if writable else spool.disk.open)(name, place)
     except FileNotFoundError:
         return Refused(Refusal.GONE, "no longer there")
     except OSError as error:
@@ -196,10 +208,10 @@ def _open_and_lock(spool: Spool, name: bytes, lock: bool) -> Part | Refused:
         if lock:
             spool.disk.lock(fd)
         status = os.fstat(fd)
-        refused = _check(spool, name, status)
+        refused = _check(spool, name, status, directory)
         if refused is None:
             size, ctime_ns, mtime_ns = status.st_size, status.st_ctime_ns, status.st_mtime_ns
-            return Part(name, fd, status.st_ino, size, ctime_ns, mtime_ns)
+            return Part(name, fd, status.st_ino, size, ctime_ns, mtime_ns, directory)
     except BlockingIOError:
         refused = Refused(Refusal.BUSY, "claimed by another process or thread")
     except OSError as error:
@@ -208,7 +220,7 @@ def _open_and_lock(spool: Spool, name: bytes, lock: bool) -> Part | Refused:
     return refused
 
 
-def _check(spool: Spool, name: bytes, status: os.stat_result) -> Refused | None:
+def _check(spool: Spool, name: bytes, status: os.stat_result, directory: int) -> Refused | None:
     """Refuse what cannot be an entry, and what is no longer linked under its name."""
     if not stat.S_ISREG(status.st_mode):
         return Refused(Refusal.FOREIGN, "not a regular file")
@@ -216,7 +228,7 @@ def _check(spool: Spool, name: bytes, status: os.stat_result) -> Refused | None:
         if status.st_nlink == 0:
             return Refused(Refusal.GONE, "no longer there")
         return Refused(Refusal.FOREIGN, f"has {status.st_nlink} hard links, an entry has one name")
-    now = spool.stat(name)
+    now = spool.stat(name, directory)
     if now is None or now.st_ino != status.st_ino or now.st_dev != status.st_dev:
         return Refused(Refusal.GONE, "no longer under this name")
     return None

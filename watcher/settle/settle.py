@@ -1,10 +1,10 @@
-"""Finish with a claimed entry: remove it, put it away where its state lives, or reunite halves.
+"""Finish with a claimed entry: remove it, defer it, or put it away where its state lives.
 
 Guarantees: `remove` removes the files that were claimed and no others. Every other move renames
 without overwriting. The note (NAME.json) is written before the move; its loss costs an
 explanation, never an entry.
 Fails: OSError, and WatcherError when a directory of ours cannot be had; the files are then where
-they were, or half way, which the next sweep recognises and completes:
+they were, or half way, which the next sweep recognises and completes (`halfway`):
 
     step for a pair                      | on disk between the two steps
     -------------------------------------|-----------------------------------------------------
@@ -14,16 +14,15 @@ they were, or half way, which the next sweep recognises and completes:
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import os
 from collections.abc import Mapping, Sequence
 
 from watcher.entry import Part
 from watcher.lifecycle import State
-from watcher.settle import aside
-from watcher.spool.disk import LOOK
-from watcher.spool.layout import display, stored, text
+from watcher.settle import aside, notes
+from watcher.spool.layout import note_of, stored
+from watcher.spool.schedule import Schedule, stamped
 from watcher.spool.spool import Spool
 
 
@@ -61,6 +60,7 @@ def remove(spool: Spool, parts: Sequence[Part]) -> None:
     """
     for part in parts:
         aside.remove(spool, part)
+    notes.forget(spool, parts[0])
 
 
 def put_away(
@@ -71,8 +71,7 @@ def put_away(
     `why` and `facts` go into the note, which is left out when the disk is too full for it.
     """
     target = spool.place(state)
-    stem = spool.layout.stem(parts[0].name)
-    suffixes = [part.name[len(stem) :] for part in parts]
+    stem, suffixes = _stem_and_suffixes(spool, parts)
     for number in itertools.count():
         names = [stored(stem, suffix, number) for suffix in suffixes]
         note = stored(stem, b".json", number)
@@ -80,85 +79,60 @@ def put_away(
             note = stored(stem, b".note.json", number)
         if any(_exists(name, target) for name in (*names, note)):
             continue
-        _write_note(spool, target, note, state, parts, names, why, facts)
+        about = notes.told(stem, state, parts, names)
+        notes.write(spool, target, note, about | {"why": why, **facts})
         try:
             _move_all(spool, parts, names, target)
         except FileExistsError:
             continue  # another took the name meanwhile; our note stays with what it explains
+        notes.forget(spool, parts[0])
         spool.disk.sync(target)
-        spool.disk.sync(spool.fd)
+        spool.disk.sync(spool.fd if parts[0].directory < 0 else parts[0].directory)
         return names[0]
     raise AssertionError("unreachable: count() does not end")
+
+
+def defer(
+    spool: Spool, parts: Sequence[Part], schedule: Schedule, why: str, facts: Mapping[str, object]
+) -> bytes:
+    """Move an entry's files, message first, to `deferred/` under a stamp; return the new name.
+
+    Not synced: should the power fail, the entry is where it was, and one attempt is forgotten.
+    """
+    target = spool.place(State.DEFERRED)
+    stem, suffixes = _stem_and_suffixes(spool, parts)
+    while True:
+        names = [stamped(schedule, stem, suffix) for suffix in suffixes]
+        note = note_of(names[0], spool.layout)
+        about = notes.told(stem, State.DEFERRED, parts, names)
+        notes.write(spool, target, note, about | {"why": why, **facts}, durable=False)
+        try:
+            _move_all(spool, parts, names, target)
+        except FileExistsError:  # a namesake that falls due in the same millisecond
+            schedule = schedule._replace(due_ms=schedule.due_ms + 1)
+            continue
+        notes.forget(spool, parts[0])
+        return names[0]
+
+
+def _stem_and_suffixes(spool: Spool, parts: Sequence[Part]) -> tuple[bytes, list[bytes]]:
+    layout = spool.layout if parts[0].directory < 0 else spool.layout.as_put_away()
+    stem = layout.stem(parts[0].called)
+    return stem, [part.called[len(stem) :] for part in parts]
 
 
 def _move_all(spool: Spool, parts: Sequence[Part], names: Sequence[bytes], target: int) -> None:
     for part, name in zip(parts, names, strict=True):
         if _is_still(spool, part):
-            spool.disk.move(part.name, spool.fd, name, target)
+            source = spool.fd if part.directory < 0 else part.directory
+            spool.disk.move(part.name, source, name, target)
             if aside.inode(name, target) != part.ino:  # a newcomer came between: to be handled
-                aside.put_back(spool, name, target, part.name)
-
-
-def reunite(spool: Spool, half: bytes) -> bytes | None:
-    """Bring the other half of `half` back out of orphans/; return its name, None if not there."""
-    orphans = spool.peek(State.ORPHAN)
-    if orphans is None:
-        return None
-    for other in _others(spool, half):
-        try:
-            spool.disk.move(other, orphans, other, spool.fd)
-        except (FileNotFoundError, FileExistsError):
-            continue
-        with contextlib.suppress(OSError):  # the note explained why it was there
-            spool.disk.unlink(stored(spool.layout.stem(half), b".json", 0), orphans)
-        spool.disk.sync(spool.fd)
-        spool.disk.sync(orphans)
-        return other
-    return None
-
-
-def follow(spool: Spool, half: Part) -> bytes | None:
-    """Complete a move that a crash cut in two: take `half` to where its message was put away.
-
-    Returns its new name, None when no move explains the half. The note says which files belong.
-    """
-    stem = spool.layout.stem(half.name)
-    suffix = half.name[len(stem) :]
-    for state in (State.DEAD, State.HELD, State.DEFERRED):
-        target = spool.peek(state)
-        for number in itertools.count():
-            if target is None:
-                break
-            files = _files_in_note(target, stored(stem, b".json", number))
-            if files is None:
-                break
-            name = stored(stem, suffix, number)
-            if text(name) in files and not _exists(name, target):
-                spool.disk.move(half.name, spool.fd, name, target)
-                return name
-    return None
-
-
-def finish_move(spool: Spool, name: bytes) -> bool:
-    """Complete a move cut between link and unlink: the same file lies in a directory of ours."""
-    here, stem = spool.stat(name), spool.layout.stem(name)
-    for state in (State.DEAD, State.HELD, State.DEFERRED, State.ORPHAN):
-        directory = spool.peek(state)
-        if directory is None or here is None:
-            continue
-        with contextlib.suppress(FileNotFoundError):
-            for number in itertools.count():
-                target = stored(stem, name[len(stem) :], number)
-                there = os.stat(target, dir_fd=directory, follow_symlinks=False)
-                if (there.st_dev, there.st_ino, there.st_nlink) == (here.st_dev, here.st_ino, 2):
-                    spool.disk.unlink(name, spool.fd)
-                    return True
-    return False
+                aside.put_back(spool, name, target, part.called)
 
 
 def _is_still(spool: Spool, part: Part) -> bool:
     """Whether the name still leads to the file that was claimed."""
-    now = spool.stat(part.name)
+    now = spool.stat(part.name, part.directory)
     return now is not None and now.st_ino == part.ino
 
 
@@ -168,58 +142,3 @@ def _exists(name: bytes, directory: int) -> bool:
     except FileNotFoundError:
         return False
     return True
-
-
-def _others(spool: Spool, half: bytes) -> tuple[bytes, ...]:
-    """Return the names under which the other half of `half` may lie."""
-    layout = spool.layout
-    if half.endswith(b".db"):
-        return layout.message_halves(half)
-    return (layout.metadata_half(half),)
-
-
-def _write_note(  # noqa: PLR0913, PLR0917 - the note is the sum of these
-    spool: Spool,
-    target: int,
-    name: bytes,
-    state: State,
-    parts: Sequence[Part],
-    names: Sequence[bytes],
-    why: str,
-    facts: Mapping[str, object],
-) -> None:
-    import datetime as dt
-    import json
-
-    now = dt.datetime.now(dt.UTC)
-    note = {
-        "entry": display(spool.layout.stem(parts[0].name)),
-        "state": state.value,
-        "why": why,
-        "since": now.isoformat(timespec="milliseconds"),
-        "was": [text(part.name) for part in parts],
-        "files": [text(stored_name) for stored_name in names],
-        "changed": [part.ctime_ns / 1e9 for part in parts],
-        **facts,
-    }
-    data = json.dumps(note, indent=1, default=str).encode() + b"\n"
-    with contextlib.suppress(OSError):  # a full disk must not keep a bad entry in the way
-        spool.disk.write_note(name, target, data)
-
-
-def _files_in_note(directory: int, name: bytes) -> list[str] | None:
-    """Return the files a note tells of; None when there is no such note."""
-    import json
-
-    try:
-        fd = os.open(name, LOOK, dir_fd=directory)
-    except OSError:
-        return None
-    try:
-        note = json.loads(os.read(fd, 1 << 20))
-    except (OSError, ValueError, RecursionError):  # a directory; garbage; garbage nested deep
-        return []
-    finally:
-        os.close(fd)
-    files = note.get("files") if isinstance(note, dict) else None
-    return [str(name) for name in files] if isinstance(files, list) else []

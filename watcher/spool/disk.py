@@ -62,7 +62,7 @@ class Disk:
         """Do what `move` does on file systems without RENAME_NOREPLACE.
 
         A crash between the two leaves one file under two names, one of them ours: the sweep
-        recognises it by the inode and finishes (`settle.finish_move`).
+        recognises it by the inode and finishes (`halfway.finish_move`).
         """
         os.link(name, target_name, src_dir_fd=source, dst_dir_fd=target, follow_symlinks=False)
         try:
@@ -79,7 +79,7 @@ class Disk:
             return
         os.fsync(directory)
 
-    def write_note(self, name: bytes, directory: int, data: bytes) -> None:
+    def write_note(self, name: bytes, directory: int, data: bytes, *, durable: bool = True) -> None:
         """Write the small file that explains, whole or not at all."""
         scratch = b".%d.%x.tmp" % (os.getpid(), id(data))
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -88,7 +88,8 @@ class Disk:
             view = memoryview(data)
             while view:
                 view = view[os.write(fd, view) :]
-            os.fsync(fd)
+            if durable:
+                os.fsync(fd)
             self.move(scratch, directory, name, directory)
         except OSError:
             os.unlink(scratch, dir_fd=directory)

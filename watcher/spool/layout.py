@@ -27,6 +27,7 @@ STATE_DIRECTORIES = {
     State.ORPHAN: b"orphans",
 }
 INFLIGHT = b"inflight"
+DEFERRED = b"deferred/"  # in front of a name that is in deferred/ and not in the queue
 NAME_MAX = 255  # bytes, limits.h; every local Linux file system has it
 
 
@@ -71,6 +72,10 @@ class Layout(NamedTuple):
                 return name[: -len(suffix)]
         return name
 
+    def as_put_away(self) -> Layout:
+        """Return how names are read in our directories: a pair is one, whatever is served now."""
+        return self if self.raw or self.legacy else self._replace(legacy=True)
+
     def metadata_half(self, name: bytes) -> bytes:
         """Return the name of the `.db` that belongs to the message file `name`."""
         return self.stem(name) + b".db"
@@ -101,6 +106,19 @@ def stored(stem: bytes, suffix: bytes, number: int) -> bytes:
         return stem + mark + suffix
     mark = mark or b"~0"  # a name of full length always carries its number: no two are the same
     return stem[: room - len(mark)] + mark + suffix
+
+
+def note_of(name: bytes, layout: Layout) -> bytes:
+    """Return the name of the note beside the stamped file `name`, in deferred/ or held/.
+
+    Where an entry's own name may end in .json, nothing in a name tells a note from an entry but a
+    dot in front: no entry has one.
+    """
+    if layout.raw:
+        name = name.removesuffix(layout.suffix) if layout.suffix else name
+        hidden = b"." if not layout.suffix or layout.suffix.endswith(b".json") else b""
+        return (hidden + name)[: NAME_MAX - len(b".json")] + b".json"
+    return name.rpartition(b".")[0] + b".json"
 
 
 def fits(stem: bytes) -> bool:

@@ -39,7 +39,7 @@ class Schedule(NamedTuple):
 def stamped(schedule: Schedule, stem: bytes, suffix: bytes) -> bytes:
     """Return the name of a deferred entry's file; a stem that is too long is cut."""
     stamp = _stamp(schedule)
-    room = NAME_MAX - len(stamp) - max(len(suffix), len(b".note.json"))
+    room = NAME_MAX - len(stamp) - max(len(suffix), len(b"..json"))
     return stamp + stem[:room] + suffix
 
 

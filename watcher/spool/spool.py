@@ -59,10 +59,15 @@ class Spool:
         """Whether entries can be removed and moved here."""
         return os.access(self.path, os.W_OK | os.X_OK)
 
-    def stat(self, name: bytes) -> os.stat_result | None:
-        """Look at a name without following it; None when it is not there."""
+    def stat(self, name: bytes, directory: int = -1) -> os.stat_result | None:
+        """Look at a name, in the queue or in a `directory` of ours, without following it.
+
+        Returns None when it is not there.
+        """
         try:
-            return os.stat(name, dir_fd=self.fd, follow_symlinks=False)
+            return os.stat(
+                name, dir_fd=self.fd if directory < 0 else directory, follow_symlinks=False
+            )
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
                 return None
@@ -71,6 +76,10 @@ class Spool:
     def place(self, state: State) -> int:
         """Return the descriptor of the directory of `state`, made if need be."""
         return self._our(STATE_DIRECTORIES[state])
+
+    def ours(self) -> int:
+        """Return the descriptor of `.watcher`, made if need be."""
+        return self._kept(OURS, self.fd)
 
     def inflight(self) -> int:
         """Return the descriptor of `inflight/`, made if need be."""
@@ -84,7 +93,7 @@ class Spool:
         return self._our(name)
 
     def _our(self, name: bytes) -> int:
-        return self._kept(name, self._kept(OURS, self.fd))
+        return self._kept(name, self.ours())
 
     def _kept(self, name: bytes, parent: int) -> int:
         """Return a directory of ours; opened anew when an operator has moved or removed it."""

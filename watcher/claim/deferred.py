@@ -1,0 +1,85 @@
+"""Claim an entry that was deferred, where it lies in `deferred/`.
+
+It was complete when it was deferred, so no evidence is asked for. The one thing that may be missing
+is the metadata of a pair whose move a crash cut in two: it follows when it is of age (`settle`), so
+it is waited for; a message whose other half never comes is an orphan once it is of age itself.
+Fails: as `take`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+
+from watcher.claim.take import Claim, Refusal, Refused, Terms
+from watcher.evidence import Action, Shape
+from watcher.lifecycle import State
+from watcher.spool.disk import LOOK
+from watcher.spool.layout import DEFERRED, NAME_MAX, display, note_of
+from watcher.spool.schedule import parse
+from watcher.spool.spool import Spool
+
+FOLLOWS = 60.0  # seconds between looks at whether the other half has come
+_NEARLY = NAME_MAX - 80  # bytes: a shorter name has not been cut
+
+
+def take_deferred(spool: Spool, name: bytes, terms: Terms) -> Claim | Refused:
+    """Claim `name`: deferred/STAMP-NAME.pck, or the message's file of a pair."""
+    file = name.removeprefix(DEFERRED)
+    found, directory = parse(file), spool.peek(State.DEFERRED)
+    if found is None or directory is None:
+        return Refused(Refusal.GONE, "no longer there")
+    schedule, own = found
+    if len(file) >= _NEARLY:
+        own = _whole(spool, directory, file, own)
+    claim = Claim(spool, name, terms)
+    claim.schedule = schedule
+    claim.why = f"due again after {schedule.attempts} attempts"
+    try:
+        refused = claim.add(file, directory, own)
+        if refused is None and not spool.layout.raw:
+            refused = _metadata(claim, directory, file, own)
+    except OSError as error:
+        refused = Refused(Refusal.ERROR, f"{display(name)}: cannot be read: {error.strerror}")
+    except BaseException:
+        claim.release()
+        raise
+    if refused is not None:
+        claim.release()
+        return refused
+    return claim
+
+
+def _metadata(claim: Claim, directory: int, file: bytes, own: bytes) -> Refused | None:
+    """Claim the `.db` beside the message, where one belongs."""
+    stem, _, suffix = own.rpartition(b".")
+    refused = claim.add(file.rpartition(b".")[0] + b".db", directory, stem + b".db")
+    if refused is None:
+        claim.kind = "pair" if suffix == b"msg" else "pck+db"
+        return None
+    if refused.refusal is not Refusal.GONE:
+        return refused
+    if suffix != b"msg":
+        return None  # a .pck with everything in it
+    claim.kind = "half"
+    if claim.age() >= claim.terms.grace:
+        claim.action, claim.why = Action.ORPHAN, "its .db has not come after it"
+        return None
+    return Refused(Refusal.YOUNG, "its .db has not come after it yet", FOLLOWS, Shape.HALF)
+
+
+def _whole(spool: Spool, directory: int, file: bytes, own: bytes) -> bytes:
+    """Return the entry's own name from the note, where the stamp left no room for all of it."""
+    try:
+        fd = os.open(note_of(file, spool.layout), LOOK, dir_fd=directory)
+    except OSError:
+        return own
+    try:
+        note = json.loads(os.read(fd, 1 << 20))
+        whole = os.fsencode(note["own"][0]) if isinstance(note, dict) else own
+    except (OSError, ValueError, RecursionError, LookupError, TypeError):
+        return own
+    finally:
+        os.close(fd)
+    stem = spool.layout.as_put_away().stem(own)
+    return whole if whole.startswith(stem) and b"/" not in whole else own

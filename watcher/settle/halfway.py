@@ -1,0 +1,167 @@
+"""Pairs whose halves lie in two places, and files under two names: finish what was cut in two.
+
+A pair moves message first. So whatever was under way when a process died, the `.db` belongs to the
+message, and goes to where that is:
+
+    the message is              | its .db is                        | then
+    ----------------------------|-----------------------------------|---------------------------
+    in the queue                | alone in a directory of ours      | it comes back   (`reunite`)
+    alone in orphans/           | in the queue                      | the message comes back (`reunite`)
+    in dead/, held/, deferred/  | in the queue, of age, no writer   | it follows      (`follow`)
+    in deferred/                | in deferred/ under another stamp  | it follows      (`catch_up`)
+
+Guarantees: nothing is overwritten and nothing is removed but a second name of one file.
+Fails: OSError and WatcherError; the files are then where they were.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+from collections.abc import Iterator
+
+from watcher.entry import Part
+from watcher.lifecycle import State
+from watcher.settle import notes
+from watcher.spool.disk import DIRECTORY
+from watcher.spool.layout import STATE_DIRECTORIES, stored, text
+from watcher.spool.schedule import parse
+from watcher.spool.spool import Spool
+
+_MESSAGES = (b".msg", b".pck")
+_STAMPED = (State.DEFERRED, State.HELD)
+
+
+def reunite(spool: Spool, half: bytes) -> bytes | None:
+    """Bring the other half of `half` back out of our directories; return its name, or None."""
+    layout = spool.layout
+    wanted: tuple[bytes, ...] = (layout.metadata_half(half),)
+    places = tuple(STATE_DIRECTORIES)
+    if half.endswith(b".db"):
+        wanted, places = layout.message_halves(half), (State.ORPHAN,)
+    for state, own in itertools.product(places, wanted):
+        directory = spool.peek(state)
+        if directory is None:
+            continue
+        for name in _alone(directory, state, own):
+            try:
+                spool.disk.move(name, directory, own, spool.fd)
+            except (FileNotFoundError, FileExistsError):
+                continue
+            if state is State.ORPHAN:
+                with contextlib.suppress(OSError):  # the note explained why it was there
+                    note = name[: -len(own.rpartition(b".")[2]) - 1] + b".json"
+                    spool.disk.unlink(note, directory)
+            spool.disk.sync(spool.fd)
+            spool.disk.sync(directory)
+            return own
+    return None
+
+
+def follow(spool: Spool, half: Part) -> bytes | None:
+    """Complete a move that a crash cut in two: take `half` to where its message was put away.
+
+    Returns its new name, None when no move explains the half.
+    """
+    stem = spool.layout.stem(half.name)
+    suffix = half.name[len(stem) :]
+    for state in (State.DEAD, State.HELD):  # the note says which files belong
+        target = spool.peek(state)
+        for number in itertools.count():
+            if target is None:
+                break
+            files = notes.files(target, stored(stem, b".json", number))
+            if files is None:
+                break
+            name = stored(stem, suffix, number)
+            if text(name) in files and not _exists(name, target):
+                spool.disk.move(half.name, spool.fd, name, target)
+                return name
+    if suffix == b".db":
+        for state in _STAMPED:
+            target = spool.peek(state)
+            beside = None if target is None else _place_beside_message(target, half.name)
+            if target is not None and beside is not None:
+                spool.disk.move(half.name, spool.fd, beside, target)
+                return beside
+    return None
+
+
+def catch_up(spool: Spool, message: bytes, own: bytes) -> bool:
+    """Bring the `.db` that stayed behind when its message got a new stamp; say whether it came."""
+    directory = spool.peek(State.DEFERRED)
+    if directory is None:
+        return False
+    for name in _alone(directory, State.DEFERRED, own):
+        with contextlib.suppress(FileNotFoundError, FileExistsError):
+            spool.disk.move(name, directory, message.rpartition(b".")[0] + b".db", directory)
+            return True
+    return False
+
+
+def finish_move(spool: Spool, name: bytes) -> bool:
+    """Complete a move cut between link and unlink: the same file lies in a directory of ours."""
+    here = spool.stat(name)
+    for state in STATE_DIRECTORIES:
+        directory = spool.peek(state)
+        if directory is None or here is None or here.st_nlink != 2:  # noqa: PLR2004 - the two names
+            continue
+        for other, inode in _names(directory):
+            if inode == here.st_ino:
+                there = os.stat(other, dir_fd=directory, follow_symlinks=False)
+                if (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino):
+                    spool.disk.unlink(name, spool.fd)
+                    return True
+    return False
+
+
+def _alone(directory: int, state: State, own: bytes) -> Iterator[bytes]:
+    """Yield the names in one of our directories of a half called `own` without the other half."""
+    stem, dot, suffix = own.rpartition(b".")
+    for number in itertools.count():
+        name = stored(stem, dot + suffix, number)
+        if not _exists(name, directory):
+            break
+        if not _has_other(directory, name):
+            yield name
+    if state in _STAMPED:
+        for name, _ in _names(directory):
+            found = parse(name)
+            if found is not None and found[1] == own and not _has_other(directory, name):
+                yield name
+
+
+def _has_other(directory: int, half: bytes) -> bool:
+    stem, _, suffix = half.rpartition(b".")
+    others = _MESSAGES if suffix == b"db" else (b".db",)
+    return any(_exists(stem + other, directory) for other in others)
+
+
+def _place_beside_message(directory: int, metadata: bytes) -> bytes | None:
+    """Return the name that a `.db` is to have beside a stamped message of its name."""
+    stem = metadata.removesuffix(b".db")
+    wanted = [stem + suffix for suffix in _MESSAGES]
+    for name, _ in _names(directory):
+        found = parse(name)
+        if found is not None and found[1] in wanted and not _has_other(directory, name):
+            return name.rpartition(b".")[0] + b".db"
+    return None
+
+
+def _names(directory: int) -> Iterator[tuple[bytes, int]]:
+    fd = os.open(b".", DIRECTORY, dir_fd=directory)
+    try:
+        with os.scandir(fd) as items:
+            for item in items:
+                yield os.fsencode(item.name), item.inode()
+    finally:
+        os.close(fd)
+
+
+def _exists(name: bytes, directory: int) -> bool:
+    try:
+        os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
