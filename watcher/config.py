@@ -16,6 +16,7 @@ import msgspec
 from watcher import durations
 from watcher.errors import BadConfiguration, Usage
 from watcher.options import OPTIONS, from_environment, period, read_by, read_option
+from watcher.settle.policy import Policy
 
 if TYPE_CHECKING:
     from watcher.handle.outcome import Handler
@@ -68,7 +69,7 @@ class Queue(msgspec.Struct, frozen=True, kw_only=True):
     grace_age: float = 300.0
     sweep_every: float = 60.0
     concurrency: int = 1
-    retry_initial: float = 30.0
+    retry: Policy = Policy()
     source: str = "auto"
     max_size: int = 256 << 20
     origin: str = ""  # where the settings came from, for messages
@@ -179,7 +180,7 @@ def _from_table(
         elif key == "handler":
             values["handler"] = _handler(value, place)
         elif key == "retry":
-            values["retry_initial"] = _retry(value, place)
+            values["retry"] = Policy(initial=_retry(value, place))
         elif key in OPTIONS:
             values[key] = read_option(key, value, place)
         else:

@@ -169,6 +169,7 @@ class Daemon:
     def _stop_at_once(self) -> None:
         """Leave now. The kernel frees the claims; running commands are told to end."""
         for runner in [*self._runners.values(), *self._leaving]:
+            runner.forget_in_hand()
             runner.handler.abandon()
         log.last_words(b"watcher: stopped at once; entries in hand will be handled again\n")
         os._exit(STOPPED_AT_ONCE)

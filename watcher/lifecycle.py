@@ -69,6 +69,7 @@ TABLE: dict[tuple[State, Move], State] = {
     (State.DEFERRED, Move.HOLD): State.HELD,
     (State.DEFERRED, Move.REQUEUE): State.READY,
     (State.DEFERRED, Move.DELETE): State.REMOVED,
+    (State.DEFERRED, Move.ABANDON): State.ORPHAN,
     (State.HELD, Move.RELEASE): State.READY,
     (State.HELD, Move.DELETE): State.REMOVED,
     (State.DEAD, Move.REQUEUE): State.READY,

@@ -13,27 +13,30 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
 
 from watcher.age import SECOND, Ages, Clock
+from watcher.arrive.deferred import Deferred
 from watcher.arrive.pairing import Marks
 from watcher.arrive.ready import Ready
 from watcher.arrive.scan import BATCH, START, Bystander, Mark, scan
 from watcher.arrive.source import Seen
 from watcher.arrive.sources import Sources
 from watcher.arrive.timers import Timers
+from watcher.claim import ledger
 from watcher.config import Queue
 from watcher.durations import show
-from watcher.errors import NotPermitted, WatcherError, WatchFailed
+from watcher.errors import WatcherError
 from watcher.evidence import How
-from watcher.settle import aside
-from watcher.settle.backoff import delay
-from watcher.spool.layout import Kind, Layout, display
+from watcher.lifecycle import State
+from watcher.recovery import Recovered
+from watcher.spool.layout import DEFERRED, Kind, Layout, display
 from watcher.spool.spool import Spool
 from watcher.telemetry import log
 from watcher.telemetry.health import Health
+from watcher.watch import Watch
 
-ARM_LONGEST = 10.0  # seconds between tries to watch a directory, or to read it
-CHECK_PATH = 1.0  # seconds between looks at whether the path still leads to the directory
+DUE_AT_ONCE = 1_024  # deferred entries that wait for a worker
 MAX_MENTIONED = 10_000  # names for saying a thing once
 _HALVES = (Kind.MESSAGE_HALF, Kind.METADATA_HALF)
 
@@ -42,7 +45,13 @@ class Notice:
     """What one queue knows of its directory, and what it still has to look at."""
 
     def __init__(
-        self, tag: int, settings: Queue, sources: Sources, clock: Clock, health: Health
+        self,
+        tag: int,
+        settings: Queue,
+        sources: Sources,
+        clock: Clock,
+        health: Health,
+        recover: Callable[[Spool], Recovered],
     ) -> None:
         self.tag = tag
         self.settings = settings
@@ -53,23 +62,25 @@ class Notice:
         self.timers = Timers()
         self.ages = Ages(clock)
         self.marks = Marks(self.layout)
-        self.spool: Spool | None = None
+        self.deferred = Deferred(self.layout, clock)
+        self.watch = Watch(tag, settings, self.layout, sources, health)
         self.orphans = False  # there may be halves in orphans/ that wait for their other half
         self.hungry = False  # a worker should wake the daemon for the next batch
-        self._sources = sources
         self._clock = clock
         self._health = health
+        self._recover_what_died = recover
         self._mentioned: set[bytes] = set()
-        self._armed = False
-        self._failures = 0
-        self._next_try = 0.0  # to arm
         self._next_scan = 0.0  # after one that failed
         self._next_sweep = 0.0
-        self._next_check = 0.0
         self._pass: tuple[How, Mark] | None = None  # the scan under way, and where it stands
         self._behind = True  # a catch-up scan is wanted
         self._dropping = False  # hints are not kept until the next batch is scanned
         self._dropped = False  # one was not, since the scan under way began
+
+    @property
+    def spool(self) -> Spool | None:
+        """The directory that is open."""
+        return self.watch.spool
 
     def now(self) -> float:
         """Seconds on the clock that is never stepped."""
@@ -79,14 +90,17 @@ class Notice:
 
     def hint(self, seen: Seen, name: bytes) -> None:
         """Take one hint from the source."""
-        if seen is Seen.RENAMED and not self.layout.legacy:
+        if name.startswith(DEFERRED):
+            if name not in self.ready and name not in self.timers:
+                self.deferred.add(name)
+        elif seen is Seen.RENAMED and not self.layout.legacy:
             if self.layout.kind(name) is Kind.ENTRY:
                 self.offer(name, How.RENAMED, self._clock.real())
         elif seen is Seen.EVERYTHING:
             log.event(self.settings.name, "behind", "events were lost; scanning the directory")
             self.fall_behind()
         elif seen is Seen.GONE:
-            self._lose("the watch ended: the directory was moved, removed or unmounted")
+            self._lost("the watch ended: the directory was moved, removed or unmounted")
         elif seen is Seen.LOOK:
             if self.layout.kind(name) in (Kind.ENTRY, *_HALVES):
                 self.offer(name, How.SWEEP)
@@ -135,15 +149,16 @@ class Notice:
             detail = "files count their age from now, on the monotonic clock"
             log.event(self.settings.name, "clock stepped", detail, logging.WARNING)
             self.fall_behind(anew=True)
-        if now >= self._next_try and (self.spool is None or not self._armed):
-            self._arm(now)
-        if self.spool is not None:
-            if now >= self._next_check:
-                self._check_path(now)
-            if now >= self._next_sweep and not self._scanning():
-                self._begin_sweep(now)
+        before = self.spool
+        if self.watch.tick(now):
+            self.fall_behind()
+        if self.spool is not before:
+            self._pass, self._next_sweep = None, now + self.settings.sweep_every
+        if self.spool is not None and now >= self._next_sweep and not self._scanning():
+            self._begin_sweep(now)
         if self._keeps_time():
             self._offer_due(now)
+        self._offer_deferred(now)
         self._scan_if_wanted(now)
         self.hungry = self._scanning()  # before the look at the room
         return self._next_due()
@@ -162,8 +177,20 @@ class Notice:
                 self.timers.set(due.name, now, due.how, due.heard, young=due.young)
                 self.fall_behind()
 
+    def _offer_deferred(self, now: float) -> None:
+        """Give what falls due to the workers, a few at a time: the rest is no further away."""
+        if self.spool is not None and self.deferred.wants_listing(now):
+            self._list_deferred(self.spool)
+        for name in self.deferred.take(now, DUE_AT_ONCE - self.ready.due):
+            self.ready.push(name, How.SWEEP)
+
+    def _list_deferred(self, spool: Spool) -> None:
+        directory = spool.peek(State.DEFERRED)
+        if directory is not None:
+            self.deferred.list_all(directory, self._known)
+
     def _next_due(self) -> float:
-        moments = [] if self._armed else [self._next_try]
+        moments = [] if self.watch.armed else [self.watch.next_try]
         if self.spool is not None:
             if not self._scanning():
                 moments.append(self._next_sweep)
@@ -171,52 +198,9 @@ class Notice:
                 moments.append(self._next_scan)
         if self._keeps_time() and (timer := self.timers.next()) is not None:
             moments.append(timer)
+        if self.ready.due < DUE_AT_ONCE and (due := self.deferred.next()) is not None:
+            moments.append(due)
         return min(moments, default=self.now() + self.settings.sweep_every)
-
-    # -- the watch ----------------------------------------------------------------------------
-
-    def _arm(self, now: float) -> None:
-        try:
-            spool = self.spool or self._open(now)
-            by = self._sources.arm(self.tag, spool, self.settings.source)
-        except WatcherError as error:
-            about = "watch" if isinstance(error, WatchFailed) else "directory"
-            self._next_try = self._fail(about, str(error))
-            return
-        self._armed, self._failures, self._next_try = True, 0, 0.0
-        self._health.trouble("watch", None)
-        self._health.trouble("directory", None)
-        log.event(self.settings.name, "armed", f"{display(spool.path)} is watched by {by}")
-        self.fall_behind()
-
-    def _open(self, now: float) -> Spool:
-        spool = Spool(os.fsencode(self.settings.path), self.layout)
-        if not spool.writable():
-            raise NotPermitted(
-                f"{self.settings.path}: the queue directory is not writable for us, so that"
-                " entries could not be removed when done; check its owner and mode"
-            )
-        self.spool = spool
-        self._next_sweep = now + self.settings.sweep_every
-        self.fall_behind()
-        return spool
-
-    def _fail(self, about: str, why: str) -> float:
-        """Note a failure; return the moment to try again at."""
-        self._failures += 1
-        self._health.trouble(about, why)
-        return self.now() + delay(self._failures, longest=ARM_LONGEST)
-
-    def _check_path(self, now: float) -> None:
-        self._next_check = now + CHECK_PATH
-        if self.spool is not None and not self.spool.is_current():
-            self._lose("the directory was removed or replaced")
-
-    def _lose(self, why: str) -> None:
-        """Give up the directory that is open, and look for the one that its path leads to."""
-        self._sources.disarm(self.tag)
-        self.spool, self._armed, self._pass = None, False, None
-        self._health.trouble("directory", f"{self.settings.path}: {why}")
 
     # -- scans --------------------------------------------------------------------------------
 
@@ -226,24 +210,34 @@ class Notice:
 
     def has_room(self) -> bool:
         """Whether so few entries wait that the next batch can be scanned."""
-        return len(self.ready) <= self.ready.limit // 4
+        return self.ready.fresh <= self.ready.limit // 4
 
     def _begin_sweep(self, now: float) -> None:
         self._next_sweep = now + self.settings.sweep_every
         self.ages.forget_unseen(self._known)
-        self._check_path(now)
+        self.watch.check_path(now)
         if self.spool is not None:
+            self.watch.arm_deferred()
             self._recover(self.spool)
             self._pass = (How.SWEEP, START)
 
     def _recover(self, spool: Spool) -> None:
         try:
-            if found := aside.recover(spool):
-                log.event(self.settings.name, "recovered", f"{found} files a crash left aside")
+            found = self._recover_what_died(spool)
+            if found.files or found.entries:
+                what = f"{found.files} files put back, {found.entries} entries were in hand"
+                log.event(self.settings.name, "recovered", f"a process died: {what}")
             self.orphans = spool.stat(b".watcher/orphans") is not None
+            self._list_deferred(spool)
             self._health.trouble("what a crash left", None)
         except (OSError, WatcherError) as error:
             self._health.trouble("what a crash left", str(error))
+        self._health.trouble("journal", spool.journal.trouble or None)
+        self._health.trouble("ledger", ledger.of(spool).trouble or None)
+
+    def _lost(self, why: str) -> None:
+        self.watch.lose(why)
+        self._pass = None
 
     def _scan_if_wanted(self, now: float) -> None:
         if self.spool is None:
@@ -260,16 +254,15 @@ class Notice:
         self._dropping = False  # what comes from here on is seen by its event, or by a later batch
         skip = self._known if how is How.SWEEP else self._in_order
         try:
-            batch = scan(spool, mark, skip, min(BATCH, self.ready.limit - len(self.ready)))
+            batch = scan(spool, mark, skip, min(BATCH, self.ready.limit - self.ready.fresh))
         except OSError as error:
             self.fall_behind(anew=True)
             self._pass = None
             why = f"{self.settings.path}: the directory cannot be read: {error.strerror}"
-            self._next_scan = self._fail("scan", why)
+            self._next_scan = self.watch.fail("scan", why, self.now())
             return
         self._health.trouble("scan", None)
-        if self._armed:
-            self._failures = 0
+        self.watch.works()
         for found in batch.entries:
             self._found(found, how)
         if batch.more:
@@ -320,6 +313,5 @@ class Notice:
 
     def stop(self) -> None:
         """Take no more hints and give out no more entries."""
-        self._sources.disarm(self.tag)
         self.ready.close()
-        self.spool = None  # closed with the last claim; else it would keep a mount busy
+        self.watch.stop()

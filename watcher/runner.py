@@ -12,15 +12,20 @@ from collections.abc import Callable
 
 from watcher.age import Clock
 from watcher.arrive.sources import Sources
-from watcher.attempt import Attempt, Patience, Report, Result
+from watcher.attempt import Attempt
+from watcher.claim import ledger
 from watcher.claim.take import Terms
 from watcher.config import Queue
 from watcher.evidence import How
 from watcher.handle.outcome import Handler
 from watcher.notice import Notice
+from watcher.recovery import Recovered, recover
+from watcher.report import Patience, Report, Result
 from watcher.settle.backoff import delay
 from watcher.settle.settle import prepare
+from watcher.settlement import Settlement
 from watcher.spool.layout import display
+from watcher.spool.spool import Spool
 from watcher.telemetry import log
 from watcher.telemetry.health import Health
 
@@ -44,19 +49,21 @@ class Runner:
         self.settings = settings
         self.handler = handler
         self.health = Health(settings.name)
-        self.notice = Notice(tag, settings, sources, clock, self.health)
+        self.notice = Notice(tag, settings, sources, clock, self.health, self._recover)
         self.done = 0
         self._wake = wake
         self._stopping = threading.Event()
         self._next_probe: float | None = None
-        self._attempts: dict[bytes, int] = {}
         self._looks: dict[bytes, tuple[int, int]] = {}  # when it was heard of, how often looked at
         terms = Terms(settings.grace_age, self.notice.ages, settings.max_size)
         patience = Patience(
             lambda seconds: not self._stopping.wait(seconds),
             lambda text: self.health.trouble("disk", text),
         )
-        self._attempt = Attempt(settings.name, handler, terms, log.transition, patience)
+        settlement = Settlement(
+            settings.name, terms, settings.retry, clock, log.transition, patience
+        )
+        self._attempt = Attempt(handler, settlement)
         self._workers = [
             threading.Thread(target=self._serve, name=f"{settings.name}/{number + 1}", daemon=True)
             for number in range(settings.concurrency)
@@ -99,8 +106,7 @@ class Runner:
         if spool is None:
             return Report(Result.GONE)
         try:
-            number = self._attempts.get(name, 0) + 1
-            return self._attempt(spool, name, how, number, self.notice.ready.heard(name))
+            return self._attempt(spool, name, how, self.notice.ready.heard(name))
         except Exception as error:  # noqa: BLE001 - a bug of ours: the entry stays, the queue goes on
             log.log.exception("bug")
             return Report(Result.STUCK, f"{display(name)}: {type(error).__name__}: {error}")
@@ -109,11 +115,13 @@ class Runner:
         match report.result:
             case Result.DONE | Result.REJECTED | Result.GONE | Result.FOLLOWED:
                 self._settled(name, report)
-            case Result.RETRY:
-                self._count(self._attempts, name)
+            case Result.DEFERRED:
+                self._settled(name, report)
+                if self.notice.deferred.add(report.name):
+                    self._wake()
+            case Result.RETRY:  # and the disk would not take it down
                 self._handler_works()
-                wait = self.settings.retry_initial if report.wait is None else report.wait
-                self._again(name, wait, how)
+                self._again(name, report.wait or 0.0, how)
             case Result.YOUNG:
                 self._again(name, report.wait or 0.0, How.SWEEP, young=True)
             case Result.BUSY:
@@ -137,7 +145,6 @@ class Runner:
 
     def _settled(self, name: bytes, report: Report) -> None:
         self.notice.marks.forget(name)
-        self._attempts.pop(name, None)
         self._looks.pop(name, None)
         if report.result is Result.DONE:
             self.done += 1
@@ -160,17 +167,12 @@ class Runner:
         if self.notice.timers.set(name, due, how, heard, young=young):
             self._wake()
 
-    def _count(self, counts: dict[bytes, int], name: bytes) -> int:
-        if name in counts or len(counts) < MAX_COUNTED:
-            counts[name] = counts.get(name, 0) + 1
-        return counts.get(name, 1)
-
     def _hold(self, name: bytes, how: How, report: Report) -> None:
         """Hold a queue whose handler cannot be run; try one entry at the policy's pace."""
         self.health.trouble("handler", f"{report.why}; trying one entry at a time")
         self.notice.ready.allow(0)
         self.notice.ready.put_back(name, how)
-        self._next_probe = self.notice.now() + self.settings.retry_initial
+        self._next_probe = self.notice.now() + self.settings.retry.initial
         self._wake()
 
     def _probe_on(self) -> None:
@@ -189,8 +191,18 @@ class Runner:
         ready, timers = self.notice.ready, self.notice.timers
         return (
             f"{self.health}; {len(ready)} ready, {len(ready.working())} claimed,"
-            f" {len(timers)} waiting for their moment, {self.done} done"
+            f" {len(self.notice.deferred)} deferred, {len(timers)} waiting for their moment, {self.done} done"
         )
+
+    def _recover(self, spool: Spool) -> Recovered:
+        """Count deaths; in the daemon's own thread, so what cannot be done now is not waited for."""
+        at_once = self._attempt.settlement.patience._replace(pause=lambda _seconds: False)
+        return recover(spool, self._attempt.settlement.with_patience(at_once))
+
+    def forget_in_hand(self) -> None:
+        """Have the deaths of this process counted against no entry: it is told to stop."""
+        if self.notice.spool is not None:
+            ledger.of(self.notice.spool).clear()
 
     def drain(self) -> None:
         """Give out no more entries; those in hand are finished."""

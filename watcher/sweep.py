@@ -14,15 +14,21 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from watcher.age import Ages, SystemClock
+from watcher.arrive.deferred import names_in, overdue
 from watcher.arrive.scan import BATCH, START, Bystander, Mark, scan
-from watcher.attempt import Attempt, Listener, Patience, Report, Result, preview
+from watcher.attempt import Attempt, preview
 from watcher.claim.holders import holders
 from watcher.claim.take import Terms
 from watcher.errors import NotPermitted
 from watcher.evidence import How
 from watcher.handle.outcome import Handler
-from watcher.settle import aside
-from watcher.spool.layout import Kind, display
+from watcher.lifecycle import State
+from watcher.recovery import recover
+from watcher.report import Listener, Patience, Report, Result
+from watcher.settle.policy import Policy
+from watcher.settlement import Settlement
+from watcher.spool.layout import DEFERRED, Kind, display
+from watcher.spool.schedule import parse
 from watcher.spool.spool import Spool
 
 PATIENCE = 3.0  # seconds in all that a sweep waits for a disk that refuses
@@ -42,6 +48,7 @@ class Summary:
     counts: dict[Result, int] = field(default_factory=dict)
     bystanders: dict[Kind, int] = field(default_factory=dict)
     found: int = 0
+    waiting: int = 0  # deferred, and not due yet
     complete: bool = True  # False when a limit ended the sweep early
     seconds: float = 0.0
 
@@ -57,20 +64,33 @@ class Line(NamedTuple):
     report: Report
 
 
-_HANDED = (Result.DONE, Result.RETRY, Result.REJECTED, Result.MISCONFIGURED)
+_HANDED = (
+    Result.DONE,
+    Result.RETRY,
+    Result.DEFERRED,
+    Result.REJECTED,
+    Result.MISCONFIGURED,
+)
+
+
+class Orders(NamedTuple):
+    """What to sweep for: the queue's name, and on what terms its entries are taken and retried."""
+
+    queue: str
+    terms: Terms
+    policy: Policy
 
 
 class Sweep:
     """A sweep of one directory. Iterate over `lines`; then `summary` is complete."""
 
     def __init__(
-        self, spool: Spool, queue: str, terms: Terms, handler: Handler | None, limits: Limits
+        self, spool: Spool, orders: Orders, handler: Handler | None, limits: Limits
     ) -> None:
         self.spool = spool
         self.summary = Summary()
         self.bystanders: list[Bystander] = []
-        self._queue = queue
-        self._terms = terms
+        self._orders = orders
         self._handler = handler
         self._limits = limits
         self._began = time.monotonic()
@@ -79,13 +99,16 @@ class Sweep:
     def lines(self, listen: Listener) -> Iterator[Line]:
         """Sweep; yield what became of each entry. With no handler, what would become of it."""
         attempt = self._preview() if self._handler is None else self._attempt(self._handler, listen)
-        if self._handler is not None:
-            if not self.spool.writable():
-                raise NotPermitted(
-                    f"{display(self.spool.path)}: not writable for us, so that entries could not"
-                    " be removed when done; check its owner and mode"
-                )
-            aside.recover(self.spool)
+        due = self._due()  # before the sweep defers others
+        yield from self._in_the_queue(attempt)
+        for name in due:
+            if self._over():
+                self.summary.complete = False
+                break
+            yield from self._one(name, attempt)
+        self.summary.seconds = time.monotonic() - self._began
+
+    def _in_the_queue(self, attempt: Callable[[bytes], Report]) -> Iterator[Line]:
         mark: Mark | None = START
         while mark is not None:
             batch = scan(self.spool, mark, limit=BATCH)
@@ -97,12 +120,24 @@ class Sweep:
             for found in batch.entries:
                 if self._over():
                     self.summary.complete = False
-                    mark = None
-                    break
+                    return
                 yield from self._one(found.name, attempt)
+            mark = batch.entries[-1] if batch.more else None
+
+    def _due(self) -> list[bytes]:
+        """Return the deferred entries that are due, the longest due first."""
+        directory = self.spool.peek(State.DEFERRED)
+        if directory is None:
+            return []
+        now_ms = time.time_ns() // 1_000_000
+        due: list[bytes] = []
+        for name in names_in(directory, self.spool.layout):
+            found = parse(name)
+            if found is not None and overdue(found[0], now_ms):
+                due.append(DEFERRED + name)
             else:
-                mark = batch.entries[-1] if batch.more else None
-        self.summary.seconds = time.monotonic() - self._began
+                self.summary.waiting += 1
+        return sorted(due)
 
     def end_early(self) -> None:
         """Begin no other entry."""
@@ -128,6 +163,11 @@ class Sweep:
         return late or (entries is not None and self._handed >= entries)
 
     def _attempt(self, handler: Handler, listen: Listener) -> Callable[[bytes], Report]:
+        if not self.spool.writable():
+            raise NotPermitted(
+                f"{display(self.spool.path)}: not writable for us, so that entries could not"
+                " be removed when done; check its owner and mode"
+            )
         deadline = time.monotonic() + PATIENCE
 
         def pause(seconds: float) -> bool:
@@ -135,12 +175,15 @@ class Sweep:
             return time.monotonic() < deadline
 
         patience = Patience(pause, lambda _text: None)
-        attempt = Attempt(self._queue, handler, self._terms, listen, patience)
+        queue, terms, policy = self._orders
+        settlement = Settlement(queue, terms, policy, SystemClock(), listen, patience)
+        recover(self.spool, settlement)
+        attempt = Attempt(handler, settlement)
         return lambda name: attempt(self.spool, name, How.SWEEP)
 
     def _preview(self) -> Callable[[bytes], Report]:
         held = holders()
-        return lambda name: preview(self.spool, name, self._terms, held)
+        return lambda name: preview(self.spool, name, self._orders.terms, held)
 
 
 def terms(grace: float, max_size: int) -> Terms:

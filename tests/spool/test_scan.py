@@ -267,7 +267,7 @@ def test_a_pair_from_the_future_comes_of_age_though_sweeps_pass_it_by(queue, put
     put(b"x.db")
     clock = Slow()
     settings_ = Queue(name="q", path=str(queue), legacy=True, grace_age=300.0, sweep_every=60.0)
-    noticed = Notice(1, settings_, NoSource(), clock, Health("q"))
+    noticed = Notice(1, settings_, NoSource(), clock, Health("q"), lambda _: Recovered())
     terms = Terms(300.0, noticed.ages)
     for second in range(0, 700, 10):
         clock.now = 10**15 + second * 10**9

@@ -18,7 +18,7 @@ import warnings
 
 from watcher.arrive.source import Hint, Seen
 from watcher.errors import WatchFailed
-from watcher.spool.layout import display
+from watcher.spool.layout import DEFERRED, display
 from watcher.spool.spool import Spool
 
 with warnings.catch_warnings():
@@ -57,6 +57,7 @@ class Inotify:
         os.set_blocking(self._fd, False)
         os.set_inheritable(self._fd, False)
         self._tags: dict[int, int] = {}  # watch descriptor -> tag
+        self._deferred: dict[int, int] = {}  # the same, of watches on deferred/
 
     def fileno(self) -> int:
         """Return the inotify descriptor."""
@@ -65,24 +66,37 @@ class Inotify:
     def arm(self, tag: int, spool: Spool) -> None:
         """Watch the directory that the spool has open; raise WatchFailed."""
         mask = _MOVED_TO | _SELF | (_CLOSE_WRITE if spool.layout.legacy else 0)
-        path = f"/proc/self/fd/{spool.fd}"  # by descriptor: no name to encode, no race with it
+        self._tags[self._add(spool.fd, spool.path, mask)] = tag
+
+    def watches(self, tag: int) -> bool:
+        """Whether the queue with this tag is watched."""
+        return tag in self._tags.values()
+
+    def arm_deferred(self, tag: int, spool: Spool, directory: int) -> None:
+        """Watch the queue's `deferred/` too; to watch it again changes nothing."""
+        path = spool.path + b"/.watcher/deferred"
+        self._deferred[self._add(directory, path, _MOVED_TO | pyinotify.IN_ONLYDIR)] = tag
+
+    def _add(self, fd: int, shown: bytes, mask: int) -> int:
+        path = f"/proc/self/fd/{fd}"  # by descriptor: no name to encode, no race with it
         if not os.path.exists(path):
-            path = os.fsdecode(spool.path)
+            path = os.fsdecode(shown)
         try:
-            watch = self._manager.add_watch(path, mask, quiet=False)[path]
+            watch: int = self._manager.add_watch(path, mask, quiet=False)[path]
         except pyinotify.WatchManagerError as error:
             limit = "; raise fs.inotify.max_user_watches" if "ENOSPC" in str(error) else ""
             raise WatchFailed(
-                f"{display(spool.path)}: cannot be watched ({_reason(error)}){limit}"
+                f"{display(shown)}: cannot be watched ({_reason(error)}){limit}"
             ) from None
-        self._tags[watch] = tag
+        return watch
 
     def disarm(self, tag: int) -> None:
         """Stop watching the queue with this tag."""
-        for watch in [watch for watch, held in self._tags.items() if held == tag]:
-            del self._tags[watch]
-            with contextlib.suppress(pyinotify.WatchManagerError):  # the kernel took it away
-                self._manager.rm_watch(watch, quiet=False)
+        for tags in (self._tags, self._deferred):
+            for watch in [watch for watch, held in tags.items() if held == tag]:
+                del tags[watch]
+                with contextlib.suppress(pyinotify.WatchManagerError):  # the kernel took it away
+                    self._manager.rm_watch(watch, quiet=False)
 
     def read(self) -> list[Hint]:
         """Read what the kernel has queued, in one call."""
@@ -105,7 +119,7 @@ class Inotify:
             if mask & _OVERFLOW:
                 hints.append(Hint(None, Seen.EVERYTHING))
             elif tag is None:
-                continue  # the last words of a watch that was taken away
+                hints += self._parse_deferred(watch, mask, name)
             elif mask & _MOVED_TO:
                 if not mask & _ISDIR:
                     hints.append(Hint(tag, Seen.RENAMED, name))
@@ -117,6 +131,18 @@ class Inotify:
                     self._manager.del_watch(watch)
                 hints.append(Hint(tag, Seen.GONE))
         return hints
+
+    def _parse_deferred(self, watch: int, mask: int, name: bytes) -> list[Hint]:
+        """Read an event of deferred/, or the last words of a watch that was taken away."""
+        tag = self._deferred.get(watch)
+        if tag is None:
+            return []
+        if mask & pyinotify.IN_IGNORED:
+            del self._deferred[watch]
+            self._manager.del_watch(watch)
+        elif mask & _MOVED_TO and not mask & _ISDIR:
+            return [Hint(tag, Seen.RENAMED, DEFERRED + name)]
+        return []
 
     def close(self) -> None:
         """Close the descriptor, and the watches with it."""

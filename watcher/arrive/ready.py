@@ -1,5 +1,7 @@
 """The entries that wait for a worker of this process: first come, first served, each once.
 
+There are two lanes: fresh entries, and deferred ones that are due. They are given out in turn, so
+that neither starves the other: a backlog that fails takes half of the attempts at most.
 Guarantees: bounded (`push` says no when it is full, and the queue is then *behind*); a name is in
 here once, whoever sees it and however often; a name that is pushed while a worker has it is given
 out once more afterwards, because a new file may have been renamed over the one in hand. With a name
@@ -13,6 +15,7 @@ from collections import deque
 from typing import NamedTuple
 
 from watcher.evidence import How
+from watcher.spool.layout import DEFERRED
 
 MAX_READY = 65_536
 
@@ -30,7 +33,9 @@ class Ready:
     def __init__(self, limit: int = MAX_READY) -> None:
         self.limit = limit
         self._waiting: dict[bytes, _Word] = {}
-        self._order: deque[bytes] = deque()
+        self._fresh: deque[bytes] = deque()
+        self._due: deque[bytes] = deque()
+        self._due_next = False
         self._working: dict[bytes, _Word | None] = {}
         self._heard: dict[bytes, int] = {}  # of the names in hand
         self._changed = threading.Condition(threading.Lock())
@@ -38,7 +43,26 @@ class Ready:
         self._permits: int | None = None  # None: no limit
 
     def __len__(self) -> int:
-        return len(self._order)
+        return len(self._fresh) + len(self._due)
+
+    @property
+    def fresh(self) -> int:
+        """How many fresh entries wait: the limit is theirs."""
+        return len(self._fresh)
+
+    @property
+    def due(self) -> int:
+        """How many deferred entries wait."""
+        return len(self._due)
+
+    def _lane(self, name: bytes) -> deque[bytes]:
+        return self._due if name.startswith(DEFERRED) else self._fresh
+
+    def _first(self) -> bytes:
+        """Take out the name whose turn it is."""
+        lane = self._due if self._due and (self._due_next or not self._fresh) else self._fresh
+        self._due_next = lane is self._fresh
+        return lane.popleft()
 
     def __contains__(self, name: bytes) -> bool:
         return name in self._waiting or name in self._working
@@ -60,10 +84,11 @@ class Ready:
                 if word > known:
                     self._waiting[name] = word
                 return True
-            if len(self._order) >= self.limit:
+            lane = self._lane(name)
+            if len(lane) >= self.limit:
                 return False
             self._waiting[name] = word
-            self._order.append(name)
+            lane.append(name)
             self._changed.notify()
             return True
 
@@ -71,10 +96,10 @@ class Ready:
         """Wait for an entry and take it in hand; None once closed."""
         with self._changed:
             while not self._closed:
-                if self._order and self._permits != 0:
+                if (self._fresh or self._due) and self._permits != 0:
                     if self._permits is not None:
                         self._permits -= 1
-                    name = self._order.popleft()
+                    name = self._first()
                     how, self._heard[name] = self._waiting.pop(name)
                     self._working[name] = None
                     return name, how
@@ -92,9 +117,9 @@ class Ready:
             self._heard.pop(name, None)
             if again is not None:
                 self._waiting[name] = again
-                self._order.append(name)
+                self._lane(name).append(name)
                 self._changed.notify()
-            return len(self._order)
+            return len(self)
 
     def put_back(self, name: bytes, how: How) -> None:
         """Let go of an entry and give it out again before all others."""
@@ -102,7 +127,7 @@ class Ready:
             again = self._working.pop(name, None)
             word = _Word(how, self._heard.pop(name, 0))
             self._waiting[name] = word if again is None else max(word, again)
-            self._order.appendleft(name)
+            self._lane(name).appendleft(name)
             self._changed.notify()
 
     def allow(self, permits: int | None) -> None:

@@ -33,6 +33,11 @@ class Sources:
         self.inotify().arm(tag, spool)
         return "inotify"
 
+    def arm_deferred(self, tag: int, spool: Spool, directory: int) -> None:
+        """Watch a queue's `deferred/`, where inotify watches the queue; else the sweep looks."""
+        if self._inotify is not None and self._inotify.watches(tag):
+            self._inotify.arm_deferred(tag, spool, directory)
+
     def inotify(self) -> Inotify:
         """Return the inotify source; raise WatchFailed."""
         if self._inotify is None:

@@ -15,9 +15,9 @@ from watcher.cli import options
 from watcher.errors import Usage, one_line
 
 if TYPE_CHECKING:
-    from watcher.attempt import Result
     from watcher.handle.outcome import Handler
     from watcher.lifecycle import Transition
+    from watcher.report import Result
     from watcher.spool.layout import Layout
     from watcher.sweep import Line, Summary, Sweep
 
@@ -47,14 +47,15 @@ def command(  # noqa: PLR0913, PLR0917 - click passes each option
     handler cannot be run.
     """
     from watcher.claim.lease import ignore_sigio
-    from watcher.sweep import Limits, Sweep
+    from watcher.sweep import Limits, Orders, Sweep
 
     settings = options.settings_for(queue_dir, config, flags, handler)
     run = None if dry_run else options.handler_for(settings)
     ignore_sigio()
     limits = Limits(_seconds(max_time), max_entries)
     spool = options.open_spool(settings)
-    sweep = Sweep(spool, settings.name, options.terms_for(settings), run, limits)
+    orders = Orders(settings.name, options.terms_for(settings), settings.retry)
+    sweep = Sweep(spool, orders, run, limits)
     show = _Json(spool.layout) if as_json else _Text(spool.layout, dry_run)
     _end_on_signals(sweep, run)
     for line in sweep.lines(_nobody):
@@ -98,11 +99,12 @@ def _seconds(text: str | None) -> float | None:
 
 
 def _code(summary: Summary) -> int:
-    from watcher.attempt import Result
+    from watcher.report import Result
 
     if summary.count(Result.MISCONFIGURED):
         return os.EX_CONFIG
-    if any(summary.count(result) for result in (Result.RETRY, Result.STUCK, Result.ERROR)):
+    later = (Result.RETRY, Result.DEFERRED, Result.STUCK, Result.ERROR)
+    if any(summary.count(result) for result in later):
         return os.EX_TEMPFAIL
     return os.EX_OK
 
@@ -115,10 +117,8 @@ class _Text:
         self._dry_run = dry_run
 
     def line(self, line: Line) -> None:
-        from watcher.spool.layout import display
-
         why = f": {one_line(line.report.why)}" if line.report.why else ""
-        name = display(self._layout.stem(line.name))
+        name = _name(line.name, self._layout)
         click.echo(f"{name}  {_words(line.report.result, self._dry_run)}{why}")
 
     def end(self, sweep: Sweep) -> None:
@@ -129,6 +129,8 @@ class _Text:
             click.echo(f"{count:8d} {_words(result, self._dry_run)}")
         for kind, count in summary.bystanders.items():
             click.echo(f"{count:8d} left alone: {kind.value}")
+        if summary.waiting:
+            click.echo(f"{summary.waiting:8d} deferred, not due yet")
         if not summary.complete:
             click.echo("         ended early; the rest is as it was")
 
@@ -152,7 +154,7 @@ class _Json:
     def line(self, line: Line) -> None:
         from watcher.spool.layout import display
 
-        stem = display(self._layout.stem(line.name))
+        stem = _name(line.name, self._layout)
         record = {
             "entry": stem,
             "file": display(line.name),
@@ -169,14 +171,24 @@ class _Json:
             "summary": {result.name.lower(): count for result, count in summary.counts.items()},
             "found": summary.found,
             "left_alone": {kind.value: count for kind, count in summary.bystanders.items()},
+            "waiting": summary.waiting,
             "complete": summary.complete,
             "seconds": round(summary.seconds, 3),
         }
         self._put(record)
 
 
+def _name(file: bytes, layout: Layout) -> str:
+    """Show NAME, also of deferred/STAMP-NAME.pck."""
+    from watcher.spool.layout import DEFERRED, display
+    from watcher.spool.schedule import parse
+
+    found = parse(file.removeprefix(DEFERRED)) if file.startswith(DEFERRED) else None
+    return display(layout.stem(file) if found is None else layout.as_put_away().stem(found[1]))
+
+
 def _words(result: Result, dry_run: bool) -> str:
-    from watcher.attempt import Result
+    from watcher.report import Result
 
     if not dry_run:
         words = {

@@ -19,6 +19,7 @@ class Verdict(enum.Enum):
     DONE = "done"
     RETRY = "retry"
     REJECT = "reject"
+    CRASHED = "crashed"  # the process that had the entry in hand died
     MISCONFIGURED = "misconfigured"  # the operator's mistake: the entry is not to blame
 
 

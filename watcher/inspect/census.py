@@ -20,10 +20,19 @@ from watcher.claim.holders import holders
 from watcher.entry import Part, read_part
 from watcher.errors import Undecodable
 from watcher.evidence import Writer
-from watcher.inspect.notes import files_of, look, open_place, put_away, read_note, stem_of
+from watcher.inspect.notes import (
+    files_of,
+    look,
+    open_place,
+    put_away,
+    read_note,
+    stamp_of,
+    stem_of,
+)
 from watcher.lifecycle import State
 from watcher.spool.disk import DISK
 from watcher.spool.layout import OURS, STATE_DIRECTORIES, Kind
+from watcher.spool.schedule import Schedule
 from watcher.spool.spool import Spool, is_regular
 
 Held = Mapping[tuple[int, int], int]
@@ -33,18 +42,26 @@ class Listed(NamedTuple):
     """One entry: its state, its files, and what is known of it."""
 
     state: State
-    name: bytes  # NAME, without the suffix of its file
+    name: bytes  # NAME, without the stamp and the suffix of its file
     files: tuple[bytes, ...]
     size: int  # bytes, of all its files
     age: float  # seconds since the youngest of them changed
     why: str = ""
     note: Mapping[str, object] = {}  # all that its note says
+    schedule: Schedule | None = None  # of one that was deferred: what its stamp says
 
 
 def census(
-    spool: Spool, wanted: State | None = None, limit: int = contents.MAX_SIZE
+    spool: Spool,
+    wanted: State | None = None,
+    limit: int = contents.MAX_SIZE,
+    *,
+    explained: bool = True,
 ) -> Iterator[Listed]:
-    """Yield the entries of one state, or of all; `limit` as `max_size` in the configuration."""
+    """Yield the entries of one state, or of all; `limit` as `max_size` in the configuration.
+
+    Without `explained` no note is read.
+    """
     if wanted in (None, State.ARRIVING, State.READY, State.CLAIMED):
         held = holders()
         for name, status in files_of(spool.fd):
@@ -53,7 +70,13 @@ def census(
                 yield listed
     for state in STATE_DIRECTORIES:
         if wanted in (None, state):
-            yield from _put_away(spool, state)
+            yield from _put_away(spool, state, explained=explained)
+
+
+def in_queue(spool: Spool, name: bytes, held: Held, limit: int) -> Listed | None:
+    """Return what is known of one file in the queue, None when it is no entry."""
+    status = look(spool.fd, name)
+    return None if status is None else _in_queue(spool, name, status, held, limit)
 
 
 def _in_queue(
@@ -126,23 +149,37 @@ def _one_pickle(fd: int, name: bytes, limit: int) -> bool:
         return False
 
 
-def _put_away(spool: Spool, state: State) -> Iterator[Listed]:
+def _put_away(spool: Spool, state: State, *, explained: bool) -> Iterator[Listed]:
     directory = open_place(spool, state)
     if directory is None:
         return
     try:
-        for files, status in put_away(directory, spool.layout):
-            size, changed = status.st_size, status.st_ctime
-            for other in files[1:]:
-                there = look(directory, other)
-                if there is not None:
-                    size, changed = size + there.st_size, max(changed, there.st_ctime)
-            note = read_note(directory, files[0], spool.layout)
-            name = stem_of(files[0], spool.layout)
-            why = str(note.get("why", "no note beside it says why"))
-            yield Listed(state, name, files, size, _age(changed), why, note)
+        for files, status in put_away(directory, spool.layout, state):
+            yield listed(spool, state, directory, files, status, explained=explained)
     finally:
         os.close(directory)
+
+
+def listed(  # noqa: PLR0913 - where it lies, what lies there, and how much to tell
+    spool: Spool,
+    state: State,
+    directory: int,
+    files: tuple[bytes, ...],
+    status: os.stat_result,
+    *,
+    explained: bool,
+) -> Listed:
+    """Return what is known of one entry put away; `status` is that of its message's file."""
+    size, changed = status.st_size, status.st_ctime
+    for other in files[1:]:
+        there = look(directory, other)
+        if there is not None:
+            size, changed = size + there.st_size, max(changed, there.st_ctime)
+    note = read_note(directory, files[0], spool.layout, state) if explained else {}
+    schedule, own = stamp_of(files[0], state)
+    why = str(note.get("why", "no note beside it says why")) if explained else ""
+    name = stem_of(own, spool.layout)
+    return Listed(state, name, files, size, _age(changed), why, note, schedule)
 
 
 def _age(changed: float) -> float:

@@ -12,7 +12,7 @@ import os
 import stat
 from typing import NamedTuple
 
-from watcher.attempt import Report, Result, preview
+from watcher.attempt import preview
 from watcher.claim.holders import holders
 from watcher.claim.take import Claim, Terms, take
 from watcher.durations import show
@@ -24,6 +24,7 @@ from watcher.inspect.census import Held, by_process
 from watcher.inspect.facts import Fact, ages, file_type, holds, looked_at, moment, opened
 from watcher.inspect.notes import is_file, look, open_place
 from watcher.lifecycle import State
+from watcher.report import Report, Result
 from watcher.spool import mounts
 from watcher.spool.disk import DIRECTORY
 from watcher.spool.layout import Kind, Layout, display

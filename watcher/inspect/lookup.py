@@ -1,6 +1,6 @@
 """Find one entry by the name an operator gives, in whatever state it is.
 
-A name is a file's, or NAME without the suffix; in front of it may stand the state, as in
+A name is a file's, or NAME without stamp and suffix; in front of it may stand the state, as in
 `dead/NAME`. Guarantees: a file of exactly that name comes before an entry that is only called so;
 what is opened is a regular file, never waited for and never written.
 Fails: NoSuch; Usage when several entries go by the name, with the names that tell them apart;
@@ -11,15 +11,25 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Container, Iterator, Sequence
 from typing import NamedTuple
 
 from watcher import contents
 from watcher.entry import Part, read_part
 from watcher.errors import NoSuch, NotPermitted, Undecodable, Usage
-from watcher.inspect.notes import is_file, is_note, open_place
+from watcher.inspect.notes import (
+    STAMPED,
+    is_file,
+    is_note,
+    names_of,
+    open_place,
+    stamp_of,
+    with_metadata,
+)
 from watcher.lifecycle import State
 from watcher.spool.disk import DISK
-from watcher.spool.layout import OURS, STATE_DIRECTORIES, Kind, Layout, display
+from watcher.spool.layout import OURS, STATE_DIRECTORIES, Kind, Layout, display, stored
+from watcher.spool.schedule import stamped
 from watcher.spool.spool import Spool
 
 _QUEUE = (State.READY, State.ARRIVING, State.CLAIMED)  # these lie in the queue itself
@@ -27,6 +37,8 @@ _PLACES: dict[bytes, State] = {
     **{state.value.encode(): state for state in (*_QUEUE, *STATE_DIRECTORIES)},
     **{directory: state for state, directory in STATE_DIRECTORIES.items()},
 }
+_DASHES = 5  # in front of NAME, in STAMP-NAME
+_CUT = 150  # bytes: a longer NAME may have been cut to make room for a stamp
 _READABLE = (Kind.ENTRY, Kind.MESSAGE_HALF, Kind.METADATA_HALF, Kind.TEMPORARY, Kind.LEFTOVER)
 
 
@@ -42,55 +54,141 @@ class Found(NamedTuple):
             os.close(part.fd)
 
 
+class Lying(NamedTuple):
+    """Where an entry's files lie, message first."""
+
+    state: State
+    files: tuple[bytes, ...]
+
+
 def find(spool: Spool, wanted: bytes, limit: int = contents.MAX_SIZE) -> Found:
     """Return the entry called `wanted`: NAME, a file name, or STATE/NAME."""
-    place, slash, name = wanted.rpartition(b"/")
-    if slash and place not in _PLACES:
-        known = ", ".join(state.value for state in (*_QUEUE, *STATE_DIRECTORIES))
-        raise Usage(f"{display(wanted)}: {display(place)} is no state; there are {known}")
-    states = [_PLACES[place]] if slash else [State.READY, *STATE_DIRECTORIES]
-    found: list[tuple[State, list[bytes]]] = []
+    (found,) = look_up(spool, [wanted], (State.READY, *STATE_DIRECTORIES))
+    if not found:
+        raise NoSuch(f"{display(wanted)}: no such entry in {display(spool.path)}")
+    if len(found) > 1:
+        raise several(wanted, found)
+    return open_files(spool, found[0], limit)
+
+
+def several(wanted: bytes, found: Sequence[Lying]) -> Usage:
+    """Say that a name is not one entry's, and which names are."""
+    names = ", ".join(f"{each.state.value}/{display(each.files[0])}" for each in found)
+    return Usage(f"{display(wanted)}: several entries go by this name: say {names}")
+
+
+def look_up(spool: Spool, wanted: Sequence[bytes], states: Sequence[State]) -> list[list[Lying]]:
+    """Return, for each name, the entries of `states` that go by it.
+
+    `deferred/` and `held/` are read once, whatever the number of names.
+    """
+    found: list[list[Lying]] = [[] for _ in wanted]
+    asked: dict[State, list[tuple[int, bytes]]] = {state: [] for state in states}
+    for index, each in enumerate(wanted):
+        place, slash, name = each.rpartition(b"/")
+        if slash and place not in _PLACES:
+            known = ", ".join(state.value for state in (*_QUEUE, *STATE_DIRECTORIES))
+            raise Usage(f"{display(each)}: {display(place)} is no state; there are {known}")
+        for state in [_PLACES[place]] if slash else states:
+            asked.setdefault(state, []).append((index, name))
     hidden: NotPermitted | None = None
-    for state in states:
+    for state, names in asked.items():
         try:
-            found += [(state, files) for files in _files(spool, state, name)]
+            for index, files in _in_state(spool, state, names) if names else ():
+                found[index].append(Lying(state, files))
         except NotPermitted as error:
             hidden = error
-    if not found:
-        raise hidden or NoSuch(f"{display(wanted)}: no such entry in {display(spool.path)}")
-    if len(found) > 1:
-        names = ", ".join(f"{state.value}/{display(files[0])}" for state, files in found)
-        raise Usage(f"{display(wanted)}: several entries go by this name: say {names}")
-    return _open(spool, *found[0], limit)
+    if hidden is not None and not all(found):
+        raise hidden
+    return found
+
+
+def _in_state(
+    spool: Spool, state: State, names: list[tuple[int, bytes]]
+) -> Iterator[tuple[int, tuple[bytes, ...]]]:
+    directory = _directory(spool, state)
+    if directory is None:
+        return
+    try:
+        others = []
+        for index, name in names:
+            exactly, called = _files(directory, spool.layout, state, name)
+            yield from ((index, files) for files in exactly or called)
+            if not exactly:
+                others.append((index, name))
+        if state in STAMPED:
+            yield from _stamped(directory, spool.layout, state, others)
+    finally:
+        os.close(directory)
 
 
 def _directory(spool: Spool, state: State) -> int | None:
     return os.dup(spool.fd) if state in _QUEUE else open_place(spool, state)
 
 
-def _files(spool: Spool, state: State, name: bytes) -> list[list[bytes]]:
-    """Return the files of each entry that goes by this name in one place."""
-    directory = _directory(spool, state)
-    if directory is None:
-        return []
-    layout = spool.layout
-    try:
-        if is_file(directory, name) and _readable(directory, state, name, layout):
-            return [_with_metadata(directory, name, layout)]
-        if layout.raw:
-            messages = [name + layout.suffix]
-        else:
-            messages = [name + suffix for suffix in (b".pck", b".msg")]
-        found = [
-            _with_metadata(directory, message, layout)
-            for message in messages
-            if is_file(directory, message)
-        ]
-        if not found and not layout.raw and is_file(directory, name + b".db"):
-            found.append([name + b".db"])
-        return found
-    finally:
-        os.close(directory)
+def _files(
+    directory: int, layout: Layout, state: State, name: bytes
+) -> tuple[list[tuple[bytes, ...]], list[tuple[bytes, ...]]]:
+    """Return the files of the entry with a file of this name, and of those that are called so."""
+    if is_file(directory, name) and _readable(directory, state, name, layout):
+        return [with_metadata(directory, name, layout)], []
+    called = [
+        with_metadata(directory, file, layout)
+        for file in _messages_of(layout, state, name)
+        if is_file(directory, file)
+    ]
+    if not called and not layout.raw and is_file(directory, name + b".db"):
+        called.append((name + b".db",))
+    return [], called
+
+
+def _messages_of(layout: Layout, state: State, name: bytes) -> list[bytes]:
+    suffixes = [layout.suffix] if layout.raw else [b".pck", b".msg"]
+    if state in _QUEUE:
+        return [name + suffix for suffix in suffixes]
+    files = [name + suffix for suffix in suffixes]
+    cut = [stored(name, suffix, 0) for suffix in suffixes]  # a name too long to have a note
+    return list(dict.fromkeys(files + cut))
+
+
+def _stamped(
+    directory: int, layout: Layout, state: State, names: list[tuple[int, bytes]]
+) -> Iterator[tuple[int, tuple[bytes, ...]]]:
+    """Yield the entries under a stamp that go by one of the names, soonest due first."""
+    suffixes = [layout.suffix] if layout.raw else [b".pck", b".msg", b".db"]
+    wanted: dict[bytes, set[int]] = {}
+    for index, name in names:
+        for own in (name, *(name + suffix for suffix in suffixes)):
+            wanted.setdefault(own, set()).add(index)
+            if len(own) > _CUT:
+                wanted.setdefault(own[:_CUT], set()).add(index)
+    if not wanted:
+        return
+    for file in sorted(_candidates(directory, wanted)):
+        schedule, own = stamp_of(file, state)
+        if schedule is None or is_note(directory, file, layout, state):
+            continue
+        if file.endswith(b".db") and not layout.raw and _has_message(directory, file):
+            continue
+        for index, name in names:
+            if index in wanted.get(own, ()) or (
+                len(own) > _CUT
+                and any(stamped(schedule, name, suffix) == file for suffix in suffixes)
+            ):
+                yield index, with_metadata(directory, file, layout)
+
+
+def _candidates(directory: int, wanted: Container[bytes]) -> Iterator[bytes]:
+    """Yield the names that may be STAMP-OWN with OWN wanted; the stamp itself is not looked at."""
+    for file in names_of(directory):
+        own = file.split(b"-", _DASHES)[-1]
+        if own in wanted or own[:_CUT] in wanted:
+            yield file
+
+
+def _has_message(directory: int, metadata: bytes) -> bool:
+    stem = metadata.removesuffix(b".db")
+    return any(is_file(directory, stem + suffix) for suffix in (b".msg", b".pck"))
 
 
 def _readable(directory: int, state: State, name: bytes, layout: Layout) -> bool:
@@ -98,17 +196,12 @@ def _readable(directory: int, state: State, name: bytes, layout: Layout) -> bool
     if state in _QUEUE:
         kind = layout._replace(legacy=not layout.raw).kind(name)
         return name != OURS and kind in _READABLE
-    return not is_note(directory, name, layout)
+    return not is_note(directory, name, layout, state)
 
 
-def _with_metadata(directory: int, name: bytes, layout: Layout) -> list[bytes]:
-    if layout.raw or not name.endswith((b".pck", b".msg")):
-        return [name]
-    metadata = name.rpartition(b".")[0] + b".db"
-    return [name, metadata] if is_file(directory, metadata) else [name]
-
-
-def _open(spool: Spool, state: State, files: list[bytes], limit: int) -> Found:
+def open_files(spool: Spool, lying: Lying, limit: int) -> Found:
+    """Open an entry's files to read them; raise NoSuch or NotPermitted."""
+    state, files = lying
     directory = _directory(spool, state)
     if directory is None:
         raise NoSuch(f"{display(files[0])}: no longer there")

@@ -8,6 +8,7 @@ Fails: `open_place` raises NotPermitted or Unavailable.
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import os
 import stat
@@ -16,10 +17,13 @@ from collections.abc import Iterator
 from watcher.errors import Unavailable
 from watcher.lifecycle import State
 from watcher.spool.disk import DIRECTORY, LOOK
-from watcher.spool.layout import OURS, STATE_DIRECTORIES, Layout, display
+from watcher.spool.layout import OURS, STATE_DIRECTORIES, Layout, display, note_of
+from watcher.spool.schedule import Schedule, parse
 from watcher.spool.spool import Spool, told
 
 MAX_NOTE = 1 << 20  # bytes
+MAX_SORTED = 200_000  # deferred entries that are shown in the order of falling due
+STAMPED = (State.DEFERRED, State.HELD)  # where a file's name may begin with a stamp
 NOTE = b".json"
 _RAW_NOTE = b".note.json"  # beside a raw entry whose own name ends in .json
 
@@ -46,37 +50,76 @@ def open_place(spool: Spool, state: State) -> int | None:
     return parent
 
 
-def put_away(directory: int, layout: Layout) -> Iterator[tuple[tuple[bytes, ...], os.stat_result]]:
+def put_away(
+    directory: int, layout: Layout, state: State
+) -> Iterator[tuple[tuple[bytes, ...], os.stat_result]]:
     """Yield the files of each entry in a state's directory, message first, and the first's stat."""
-    for name, status in files_of(directory):
+    found = _soonest(directory) if state is State.DEFERRED else None
+    for name, status in files_of(directory) if found is None else _looked_at(directory, found):
         if not stat.S_ISREG(status.st_mode) or name[:1] == b".":
             continue
-        if is_note(directory, name, layout):
+        if is_note(directory, name, layout, state):
             continue
         if layout.raw:
             yield (name,), status
         elif not name.endswith(b".db"):
-            other = stem_of(name, layout) + b".db"
-            yield ((name, other) if is_file(directory, other) else (name,)), status
+            yield with_metadata(directory, name, layout), status
         elif not any(is_file(directory, half) for half in _messages(name, layout)):
             yield (name,), status
 
 
+def _soonest(directory: int) -> list[bytes] | None:
+    """Return the names of a directory, sorted: stamps sort by due time. None of too many."""
+    names = list(itertools.islice(names_of(directory), MAX_SORTED + 1))
+    return sorted(names) if len(names) <= MAX_SORTED else None
+
+
+def _looked_at(directory: int, names: list[bytes]) -> Iterator[tuple[bytes, os.stat_result]]:
+    for name in names:
+        status = look(directory, name)
+        if status is not None:
+            yield name, status
+
+
+def with_metadata(directory: int, name: bytes, layout: Layout) -> tuple[bytes, ...]:
+    """Return the file of a message, and that of its metadata where one lies beside it."""
+    if layout.raw or not name.endswith((b".pck", b".msg")):
+        return (name,)
+    metadata = name.rpartition(b".")[0] + b".db"
+    return (name, metadata) if is_file(directory, metadata) else (name,)
+
+
 def stem_of(name: bytes, layout: Layout) -> bytes:
     """Return NAME of a file put away: pairs are pairs there, whatever the queue serves now."""
-    return layout._replace(legacy=not layout.raw).stem(name)
+    return layout.as_put_away().stem(name)
+
+
+def stamp_of(name: bytes, state: State) -> tuple[Schedule | None, bytes]:
+    """Return what the stamp of a file put away says, and the file's name without it."""
+    found = parse(name) if state in STAMPED else None
+    return (None, name) if found is None else found
 
 
 def _messages(metadata: bytes, layout: Layout) -> tuple[bytes, bytes]:
     return layout._replace(legacy=True).message_halves(metadata)
 
 
-def is_note(directory: int, name: bytes, layout: Layout) -> bool:
+def note_name(name: bytes, layout: Layout, state: State) -> bytes:
+    """Return the name of the note beside the file `name`."""
+    if stamp_of(name, state)[0] is not None:
+        return note_of(name, layout)
+    stem = stem_of(name, layout)
+    return stem + _RAW_NOTE if stem + NOTE == name else stem + NOTE
+
+
+def is_note(directory: int, name: bytes, layout: Layout, state: State) -> bool:
     """Whether a file explains an entry. A raw entry may end in .json itself: look for the entry."""
     if not name.endswith(NOTE):
         return False
     if not name.endswith(layout.suffix):
         return True
+    if stamp_of(name, state)[0] is not None:
+        return False  # a stamped entry whose name may end in .json has a hidden note
     if layout.suffix == NOTE:
         explained = name.removesuffix(_RAW_NOTE) + NOTE
     else:
@@ -84,12 +127,10 @@ def is_note(directory: int, name: bytes, layout: Layout) -> bool:
     return explained != name and is_file(directory, explained)
 
 
-def read_note(directory: int, name: bytes, layout: Layout) -> dict[str, object]:
+def read_note(directory: int, name: bytes, layout: Layout, state: State) -> dict[str, object]:
     """Return what the note beside the file `name` says; {} when there is none to be read."""
-    stem = stem_of(name, layout)
-    note = stem + NOTE
     try:
-        fd = os.open(stem + _RAW_NOTE if note == name else note, LOOK, dir_fd=directory)
+        fd = os.open(note_name(name, layout, state), LOOK, dir_fd=directory)
     except OSError:
         return {}
     try:
@@ -101,6 +142,17 @@ def read_note(directory: int, name: bytes, layout: Layout) -> dict[str, object]:
     finally:
         os.close(fd)
     return found if isinstance(found, dict) else {}
+
+
+def names_of(directory: int) -> Iterator[bytes]:
+    """Yield every name of a directory, in its order, one at a time, without a look at the file."""
+    fd = os.open(b".", DIRECTORY, dir_fd=directory)  # an offset of its own
+    try:
+        with os.scandir(fd) as items:
+            for item in items:
+                yield os.fsencode(item.name)
+    finally:
+        os.close(fd)
 
 
 def files_of(directory: int) -> Iterator[tuple[bytes, os.stat_result]]:

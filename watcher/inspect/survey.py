@@ -131,7 +131,7 @@ def _put_away(spool: Spool) -> Iterator[Check]:
         if directory is None:
             continue
         try:
-            count = sum(1 for _ in put_away(directory, spool.layout))
+            count = sum(1 for _ in put_away(directory, spool.layout, state))
         finally:
             os.close(directory)
         if count and state in (State.DEAD, State.ORPHAN):

@@ -98,8 +98,11 @@ def defer(
     """Move an entry's files, message first, to `deferred/` under a stamp; return the new name.
 
     Not synced: should the power fail, the entry is where it was, and one attempt is forgotten.
+    Returns "" when its file is no longer there: its handler moved it away.
     """
     target = spool.place(State.DEFERRED)
+    if not _is_still(spool, parts[0]):
+        return b""
     stem, suffixes = _stem_and_suffixes(spool, parts)
     while True:
         names = [stamped(schedule, stem, suffix) for suffix in suffixes]

@@ -12,11 +12,13 @@ import contextlib
 import errno
 import os
 import stat
+import weakref
 
 from watcher.errors import CannotCreate, NoSuch, NotPermitted, Unavailable, WatcherError
 from watcher.lifecycle import State
 from watcher.spool import mounts
 from watcher.spool.disk import DIRECTORY, DISK, Disk
+from watcher.spool.journal import Journal
 from watcher.spool.layout import INFLIGHT, OURS, STATE_DIRECTORIES, Layout, display
 
 
@@ -29,6 +31,8 @@ class Spool:
         self.disk = disk
         self._ours: dict[bytes, int] = {}
         self._past: set[int] = set()  # descriptors of directories of ours that went away
+        own = weakref.ref(self)  # not a cycle: the spool is closed with its last reference
+        self.journal = Journal(lambda: _ours(own))
         self.fd = -1
         try:
             self.fd = os.open(self.path, DIRECTORY)
@@ -126,6 +130,13 @@ class Spool:
                 f"{display(shown)}: belongs to user {owner}, not to us: remove it or chown it"
             )
         return fd
+
+
+def _ours(own: weakref.ref[Spool]) -> int:
+    spool = own()
+    if spool is None:
+        raise Unavailable("the queue directory is closed")
+    return spool.ours()
 
 
 def told(error: OSError, path: bytes, what: str) -> WatcherError:
