@@ -111,7 +111,9 @@ class Runner:
             log.log.exception("bug")
             return Report(Result.STUCK, f"{display(name)}: {type(error).__name__}: {error}")
 
-    def _follow_up(self, name: bytes, how: How, report: Report) -> None:  # noqa: C901 - a table
+    def _follow_up(  # noqa: C901, PLR0912 - a table
+        self, name: bytes, how: How, report: Report
+    ) -> None:
         match report.result:
             case Result.DONE | Result.REJECTED | Result.GONE | Result.FOLLOWED:
                 self._settled(name, report)
@@ -191,11 +193,12 @@ class Runner:
         ready, timers = self.notice.ready, self.notice.timers
         return (
             f"{self.health}; {len(ready)} ready, {len(ready.working())} claimed,"
-            f" {len(self.notice.deferred)} deferred, {len(timers)} waiting for their moment, {self.done} done"
+            f" {len(self.notice.deferred)} deferred, {len(timers)} waiting for their moment,"
+            f" {self.done} done"
         )
 
     def _recover(self, spool: Spool) -> Recovered:
-        """Count deaths; in the daemon's own thread, so what cannot be done now is not waited for."""
+        """Settle what dead processes left, in the daemon's own thread: so wait for nothing."""
         at_once = self._attempt.settlement.patience._replace(pause=lambda _seconds: False)
         return recover(spool, self._attempt.settlement.with_patience(at_once))
 

@@ -79,6 +79,7 @@ def test_json_is_one_object_an_entry_and_a_summary(queue, sweep):
         "summary": {"done": 2, "rejected": 1},
         "found": 3,
         "left_alone": {"being written": 1, "foreign": 1},
+        "waiting": 0,
         "complete": True,
     }
 
@@ -129,8 +130,11 @@ def test_a_dry_run_says_what_would_be_and_changes_nothing(queue, sweep):
 def test_the_exit_code_says_how_it_went(queue, sweep, handler, code):
     put(queue, "1.pck")
     assert sweep(handler=handler).returncode == code
-    kept = {0: [], 75: ["1.pck"], 78: ["1.pck"]}[code]
-    assert waiting(queue) == kept
+    assert waiting(queue) == (["1.pck"] if code == 78 else [])
+    deferred = sorted(os.listdir(queue / ".watcher/deferred")) if code == 75 else []
+    assert [name.rpartition("-")[2] for name in deferred] == (
+        ["1.json", "1.pck"] if code == 75 else []
+    )
 
 
 @pytest.mark.parametrize(
@@ -195,6 +199,25 @@ def test_an_operators_mistake_ends_it_at_the_first_entry(queue, sweep):
     ended = sweep("--json", handler=["sh", "-c", "exit 126"])
     assert objects(ended)[-1]["summary"] == {"misconfigured": 1}
     assert waiting(queue) == ["0.pck", "1.pck", "2.pck"]
+
+
+def test_what_was_deferred_is_swept_when_it_is_due(queue, sweep, tmp_path):
+    put(queue, "1.pck")
+    (tmp_path / "w.toml").write_text(
+        f'[queues.q]\npath = "{queue}"\nhandler = {{ exec = ["true"] }}\n'
+        'retry = { initial = "1h" }\n'
+    )
+    configured = ("--config", str(tmp_path / "w.toml"))
+    assert sweep(*configured, handler=["sh", "-c", "exit 75"]).returncode == 75
+    ended = sweep(*configured)
+    assert (ended.returncode, "1 deferred, not due yet" in ended.stdout) == (0, True)
+    (name,) = (path for path in (queue / ".watcher/deferred").glob("*.pck"))
+    past = "20200101T000000.000Z" + name.name[20:]
+    name.rename(name.with_name(past))
+    ended = sweep("--json", *configured)
+    assert objects(ended)[0]["entry"] == "1"
+    assert objects(ended)[-1]["summary"] == {"done": 1}
+    assert list((queue / ".watcher/deferred").glob("*.pck")) == []
 
 
 def test_a_reason_cannot_do_anything_to_the_terminal(queue, sweep):

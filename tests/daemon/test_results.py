@@ -50,9 +50,10 @@ def test_a_retry_leaves_the_entry_and_comes_again_after_the_delay(
     )
     daemon = start_daemon(None, "--config", str(tmp_path / "w.toml"))
     name = commit(queue)
-    (released,) = daemon.wait_for("release", entry=name)
+    (deferred,) = daemon.wait_for("defer", entry=name)
     (finished,) = daemon.wait_for("finish", entry=name)
-    assert finished["time"] - released["time"] >= 0.29
+    assert finished["time"] - deferred["time"] >= 0.29
+    assert os.listdir(queue / ".watcher/deferred") == []
     assert daemon.end() == 0
 
 

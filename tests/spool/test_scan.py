@@ -15,6 +15,7 @@ from watcher.claim.take import Refusal, Terms, take
 from watcher.config import Queue
 from watcher.evidence import How
 from watcher.notice import Notice
+from watcher.recovery import Recovered
 from watcher.spool.layout import Kind, Layout
 from watcher.spool.spool import is_regular
 from watcher.telemetry.health import Health

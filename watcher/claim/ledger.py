@@ -1,9 +1,9 @@
-"""What this process has in hand, written down before a handler is called.
+r"""What this process has in hand, written down before a handler is called.
 
 A process that dies leaves its ledger behind, in its directory in `inflight/`: who comes next counts
 the death against the entry (`recovery`). One slot a worker thread, overwritten by its next entry:
 
-    INODE CTIME_NS queue/NAME\\n, then NULs up to 512 bytes
+    INODE CTIME_NS queue/NAME\n, then NULs up to 512 bytes
 
 Guarantees: one write an entry; a slot whose entry went its way counts against nobody, because the
 file is no longer there with that inode and ctime: every move of ours changes the ctime.

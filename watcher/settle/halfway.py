@@ -5,10 +5,10 @@ message, and goes to where that is:
 
     the message is              | its .db is                        | then
     ----------------------------|-----------------------------------|---------------------------
-    in the queue                | alone in a directory of ours      | it comes back   (`reunite`)
-    alone in orphans/           | in the queue                      | the message comes back (`reunite`)
-    in dead/, held/, deferred/  | in the queue, of age, no writer   | it follows      (`follow`)
-    in deferred/                | in deferred/ under another stamp  | it follows      (`catch_up`)
+    in the queue                | alone in a directory of ours      | it comes back (`reunite`)
+    alone in orphans/           | in the queue                      | it comes back (`reunite`)
+    in dead/, held/, deferred/  | in the queue, of age, no writer   | it follows (`follow`)
+    in deferred/                | in deferred/ under another stamp  | it follows (`catch_up`)
 
 Guarantees: nothing is overwritten and nothing is removed but a second name of one file.
 Fails: OSError and WatcherError; the files are then where they were.
