@@ -36,6 +36,7 @@ from watcher.telemetry import log
 from watcher.telemetry.health import Health
 from watcher.watch import Watch
 
+LIST_EVERY = 10  # sweeps between listings of deferred/ where its events are heard
 DUE_AT_ONCE = 1_024  # deferred entries that wait for a worker
 MAX_MENTIONED = 10_000  # names for saying a thing once
 _HALVES = (Kind.MESSAGE_HALF, Kind.METADATA_HALF)
@@ -72,6 +73,7 @@ class Notice:
         self._mentioned: set[bytes] = set()
         self._next_scan = 0.0  # after one that failed
         self._next_sweep = 0.0
+        self._sweeps = 0
         self._pass: tuple[How, Mark] | None = None  # the scan under way, and where it stands
         self._behind = True  # a catch-up scan is wanted
         self._dropping = False  # hints are not kept until the next batch is scanned
@@ -185,9 +187,12 @@ class Notice:
             self.ready.push(name, How.SWEEP)
 
     def _list_deferred(self, spool: Spool) -> None:
-        directory = spool.peek(State.DEFERRED)
-        if directory is not None:
-            self.deferred.list_all(directory, self._known)
+        try:
+            directory = spool.peek(State.DEFERRED)
+            if directory is not None:
+                self.deferred.list_all(directory, self._known)
+        except (OSError, WatcherError) as error:
+            self._health.trouble("deferred", f"deferred/ cannot be read: {error}")
 
     def _next_due(self) -> float:
         moments = [] if self.watch.armed else [self.watch.next_try]
@@ -217,8 +222,10 @@ class Notice:
         self.ages.forget_unseen(self._known)
         self.watch.check_path(now)
         if self.spool is not None:
-            self.watch.arm_deferred()
+            self._sweeps += 1
             self._recover(self.spool)
+            if not self.watch.arm_deferred() or self._sweeps % LIST_EVERY == 0:
+                self._list_deferred(self.spool)
             self._pass = (How.SWEEP, START)
 
     def _recover(self, spool: Spool) -> None:
@@ -228,7 +235,6 @@ class Notice:
                 what = f"{found.files} files put back, {found.entries} entries were in hand"
                 log.event(self.settings.name, "recovered", f"a process died: {what}")
             self.orphans = spool.stat(b".watcher/orphans") is not None
-            self._list_deferred(spool)
             self._health.trouble("what a crash left", None)
         except (OSError, WatcherError) as error:
             self._health.trouble("what a crash left", str(error))
@@ -262,6 +268,8 @@ class Notice:
             self._next_scan = self.watch.fail("scan", why, self.now())
             return
         self._health.trouble("scan", None)
+        if how is How.CATCH_UP and mark is START:
+            self._list_deferred(spool)  # not first: what is fresh need not wait for it
         self.watch.works()
         for found in batch.entries:
             self._found(found, how)

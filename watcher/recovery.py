@@ -10,9 +10,10 @@ stays for the next.
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from typing import NamedTuple
 
-from watcher.claim import ledger
+from watcher.claim import fault, ledger
 from watcher.claim.deferred import take_deferred
 from watcher.claim.take import Claim, Refusal, Refused, Terms, take
 from watcher.errors import WatcherError
@@ -39,7 +40,8 @@ def recover(spool: Spool, settlement: Settlement) -> Recovered:
     for left in inflight.dead(spool):
         with contextlib.suppress(OSError, WatcherError):
             files += aside.put_all_back(spool, left.fd)
-            counted = [_count(spool, settlement, slot, left.name) for slot in ledger.read(left.fd)]
+            death = _death(left)
+            counted = [_count(spool, settlement, slot, death) for slot in ledger.read(left.fd)]
             entries += counted.count(True)
             if None not in counted:
                 inflight.clear(left)
@@ -47,7 +49,7 @@ def recover(spool: Spool, settlement: Settlement) -> Recovered:
 
 
 def _count(
-    spool: Spool, settlement: Settlement, slot: ledger.InHand, process: bytes
+    spool: Spool, settlement: Settlement, slot: ledger.InHand, death: Outcome
 ) -> bool | None:
     """Count one death against an entry: True if it was in hand, None if that is not settled yet."""
     directory = spool.peek(State.DEFERRED) if slot.place == DEFERRED else -1
@@ -61,18 +63,21 @@ def _count(
     try:
         if claim.action is not Action.TAKE or claim.parts[0].ctime_ns != slot.ctime_ns:
             return False
-        pid = process.partition(b".")[0].decode("ascii", "replace")
-        known_before = claim.schedule is not None and claim.schedule.crashes > 0
-        outcome = Outcome(
-            Verdict.CRASHED,
-            f"process {pid} died with it in hand",
-            None if known_before else 0.0,  # the first death may have been no fault of its own
-        )
-        settlement.retry(Finished(claim, outcome))
+        if claim.schedule is not None and claim.schedule.crashes > 0:
+            death = replace(death, after=None)  # not the first: at the policy's pace from now on
+        settlement.retry(Finished(claim, death))
         now = spool.stat(slot.name, directory if directory is not None else -1)
         return None if now is not None and now.st_ino == slot.inode else True
     finally:
         claim.release()
+
+
+def _death(left: inflight.Left) -> Outcome:
+    """Say what is known of how a process died; the first death may be no fault of the entry's."""
+    pid = left.name.partition(b".")[0].decode("ascii", "replace")
+    how, said = fault.read(left.fd)
+    why = f"process {pid} died with it in hand" + (f": {how}" if how else "")
+    return Outcome(Verdict.CRASHED, why, 0.0, said)
 
 
 def _take(spool: Spool, slot: ledger.InHand, terms: Terms) -> Claim | Refused:

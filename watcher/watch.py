@@ -74,17 +74,18 @@ class Watch:
             )
         return spool
 
-    def arm_deferred(self) -> None:
-        """Watch `deferred/` as well, so that a requeue is seen at once; else the sweep sees it."""
+    def arm_deferred(self) -> bool:
+        """Watch `deferred/` as well, so that a requeue is seen at once; else sweeps must look."""
         if self.spool is None or not self.armed:
-            return
+            return False
         try:
             directory = self.spool.place(State.DEFERRED)
-            self._sources.arm_deferred(self.tag, self.spool, directory)
+            heard = self._sources.arm_deferred(self.tag, self.spool, directory)
         except (OSError, WatcherError) as error:
             self._health.trouble("deferred", f"deferred/ is looked at by sweeps only: {error}")
-        else:
-            self._health.trouble("deferred", None)
+            return False
+        self._health.trouble("deferred", None)
+        return heard
 
     def fail(self, about: str, why: str, now: float) -> float:
         """Note a failure; return the moment to try again at."""

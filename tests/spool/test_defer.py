@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import faulthandler
 import json
 import os
+import signal
 from typing import NamedTuple
 
 import pytest
@@ -316,6 +318,20 @@ def test_the_first_death_costs_no_delay(open_spool, put, files, die):
     recover(open_spool(), settle_by(Policy(initial=1000.0)))
     ((schedule, _),) = stamps(files)
     assert schedule.delay == 0
+
+
+def test_what_a_dying_process_could_say_is_beside_the_entry(open_spool, put, files, queue):
+    put(b"X.pck")
+    pid = os.fork()
+    if pid == 0:
+        faulthandler.disable()  # pytest's
+        attempt(open_spool(), b"X.pck", lambda _entry: os.kill(os.getpid(), signal.SIGSEGV))
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGSEGV
+    recover(open_spool(), settle_by())
+    (note,) = [json.loads(data) for data in files(State.DEFERRED).values() if b"since" in data]
+    assert note["why"].endswith("died with it in hand: Segmentation fault")
+    assert "test_defer.py" in note["stderr"]
+    assert os.listdir(queue / ".watcher/inflight") == []
 
 
 def test_an_entry_that_went_its_way_is_not_counted(open_spool, put, files, die):

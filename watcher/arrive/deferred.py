@@ -11,7 +11,7 @@ from __future__ import annotations
 import heapq
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from watcher.age import SECOND, Clock
 from watcher.spool.disk import DIRECTORY
@@ -103,15 +103,12 @@ def is_entry(name: bytes, layout: Layout) -> bool:
     return name.endswith((b".pck", b".msg"))
 
 
-def names_in(directory: int, layout: Layout) -> Iterator[bytes]:
-    """Yield the deferred entries' names as they lie in the directory; opens nothing."""
+def names_in(directory: int, layout: Layout) -> list[bytes]:
+    """Return the deferred entries' names as they lie in the directory; opens none of them."""
     fd = os.open(b".", DIRECTORY, dir_fd=directory)
     try:
-        with os.scandir(fd) as items:
-            for item in items:
-                name = os.fsencode(item.name)
-                if is_entry(name, layout) and name[:1] != b".":
-                    yield name
+        names = map(os.fsencode, os.listdir(fd))
+        return [name for name in names if is_entry(name, layout) and name[:1] != b"."]
     finally:
         os.close(fd)
 

@@ -33,10 +33,12 @@ class Sources:
         self.inotify().arm(tag, spool)
         return "inotify"
 
-    def arm_deferred(self, tag: int, spool: Spool, directory: int) -> None:
-        """Watch a queue's `deferred/`, where inotify watches the queue; else the sweep looks."""
-        if self._inotify is not None and self._inotify.watches(tag):
-            self._inotify.arm_deferred(tag, spool, directory)
+    def arm_deferred(self, tag: int, spool: Spool, directory: int) -> bool:
+        """Watch a queue's `deferred/` too, where inotify watches the queue; say whether it does."""
+        if self._inotify is None or not self._inotify.watches(tag):
+            return False
+        self._inotify.arm_deferred(tag, spool, directory)
+        return True
 
     def inotify(self) -> Inotify:
         """Return the inotify source; raise WatchFailed."""

@@ -18,6 +18,7 @@ import threading
 import weakref
 from typing import NamedTuple
 
+from watcher.claim import fault
 from watcher.entry import Part
 from watcher.errors import WatcherError
 from watcher.spool import inflight
@@ -78,6 +79,7 @@ class Ledger:
         if self._fd >= 0:
             os.close(self._fd)
         self._fd, self._directory = fd, directory
+        fault.arm(directory)
 
 
 def of(spool: Spool) -> Ledger:

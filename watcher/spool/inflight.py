@@ -2,6 +2,7 @@
 
     inflight/PID.RANDOM/     locked (flock) by its process for as long as it lives
         .ledger              what its workers have in hand (`claim.ledger`)
+        .fault               how it died, if it could say (`claim.fault`)
         NAME                 a done file on its way out (`settle.aside`)
 
 Guarantees: a directory whose lock is free belongs to nobody any more; `dead` gives each out to one
@@ -54,8 +55,7 @@ def own(spool: Spool) -> int:
 
 def _leave(name: bytes, inflight: int, fd: int) -> None:
     with contextlib.suppress(OSError):
-        os.unlink(LEDGER, dir_fd=fd)
-    with contextlib.suppress(OSError):
+        _empty(fd)
         os.rmdir(name, dir_fd=inflight)
     os.close(fd)
     os.close(inflight)
@@ -87,6 +87,12 @@ def dead(spool: Spool) -> Iterator[Left]:
 
 def clear(left: Left) -> None:
     """Remove the directory of a dead process; raises OSError if files are still in it."""
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(LEDGER, dir_fd=left.fd)
+    _empty(left.fd)
     os.rmdir(left.name, dir_fd=left.inflight)
+
+
+def _empty(directory: int) -> None:
+    """Remove what is not an entry's: its names begin with a dot."""
+    for name in map(os.fsencode, os.listdir(directory)):
+        if name[:1] == b".":
+            os.unlink(name, dir_fd=directory)
