@@ -60,7 +60,9 @@ class Attempt:
     def _refused(self, spool: Spool, name: bytes, refused: Refused) -> Report:
         report = Report(Result(refused.refusal.value), refused.why, refused.wait, refused.shape)
         if name.startswith(DEFERRED):
-            return self._catch_up(spool, name, report) if refused.shape is Shape.HALF else report
+            if refused.shape is Shape.HALF and self._catch_up(spool, name):
+                return Report(Result.REUNITED, "its .db came after it")
+            return report
         if refused.shape is Shape.HALF and (other := self._reunite(spool, name)):
             return Report(Result.REUNITED, other)
         if refused.refusal is Refusal.FOREIGN and halfway.finish_move(spool, name):
@@ -71,14 +73,13 @@ class Attempt:
         return report
 
     @staticmethod
-    def _catch_up(spool: Spool, name: bytes, report: Report) -> Report:
+    def _catch_up(spool: Spool, name: bytes) -> bool:
+        """Bring the `.db` of a deferred message after it, if it stayed behind."""
         file = name.removeprefix(DEFERRED)
         found = parse(file)
-        if found is not None and halfway.catch_up(
-            spool, file, found[1].rpartition(b".")[0] + b".db"
-        ):
-            return Report(Result.REUNITED, "its .db came after it")
-        return report
+        if found is None:
+            return False
+        return halfway.catch_up(spool, file, found[1].rpartition(b".")[0] + b".db")
 
     def _reunite(self, spool: Spool, name: bytes) -> str:
         other = halfway.reunite(spool, name)
@@ -96,7 +97,10 @@ class Attempt:
 
     def _abandon(self, claim: Claim) -> Report:
         """Half of a pair whose writer is gone: see that it is not half of something of ours."""
-        if claim.schedule is None:
+        if claim.schedule is not None:
+            if self._catch_up(claim.spool, claim.name):
+                return Report(Result.REUNITED, "its .db came after it")
+        else:
             if other := self._reunite(claim.spool, claim.name):
                 return Report(Result.REUNITED, other)
             if moved := halfway.follow(claim.spool, claim.parts[0]):
