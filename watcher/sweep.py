@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from watcher.age import Ages, SystemClock
+from watcher.age import Ages, Clock, SystemClock
 from watcher.arrive.deferred import names_in, overdue
 from watcher.arrive.scan import BATCH, START, Bystander, Mark, scan
 from watcher.attempt import Attempt, preview
@@ -79,6 +79,7 @@ class Orders(NamedTuple):
     queue: str
     terms: Terms
     policy: Policy
+    clock: Clock = SystemClock()
 
 
 class Sweep:
@@ -129,7 +130,7 @@ class Sweep:
         directory = self.spool.peek(State.DEFERRED)
         if directory is None:
             return []
-        now_ms = time.time_ns() // 1_000_000
+        now_ms = self._orders.clock.real() // 1_000_000
         due: list[bytes] = []
         for name in names_in(directory, self.spool.layout):
             found = parse(name)
@@ -175,8 +176,8 @@ class Sweep:
             return time.monotonic() < deadline
 
         patience = Patience(pause, lambda _text: None)
-        queue, terms, policy = self._orders
-        settlement = Settlement(queue, terms, policy, SystemClock(), listen, patience)
+        queue, terms, policy, clock = self._orders
+        settlement = Settlement(queue, terms, policy, clock, listen, patience)
         recover(self.spool, settlement)
         attempt = Attempt(handler, settlement)
         return lambda name: attempt(self.spool, name, How.SWEEP)
