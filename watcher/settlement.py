@@ -14,7 +14,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from watcher.age import SECOND, Clock
 from watcher.claim.take import Claim, Terms
@@ -31,6 +31,8 @@ from watcher.settle.policy import Policy
 from watcher.spool.layout import DEFERRED, display
 from watcher.spool.schedule import Schedule
 from watcher.spool.spool import Spool
+
+T = TypeVar("T")
 
 
 class Finished(NamedTuple):
@@ -81,12 +83,11 @@ class Settlement:
 
     def _done(self, finished: Finished) -> Report:
         claim, seconds = finished.claim, finished.seconds
-        if claim.changed():
+        self.record(claim, State.CLAIMED, Move.FINISH)
+        if not self._insist(lambda: settle.remove(claim.spool, claim.parts)):
             why = "written to while it was handled: a new entry, when it is of age"
             self.tell(claim, State.CLAIMED, Move.RELEASE, why, seconds)
             return Report(Result.YOUNG, why, self.terms.grace)
-        self.record(claim, State.CLAIMED, Move.FINISH)
-        self._insist(lambda: settle.remove(claim.spool, claim.parts))
         self.tell(claim, State.CLAIMED, Move.FINISH, finished.outcome.reason, seconds)
         return Report(Result.DONE)
 
@@ -163,11 +164,11 @@ class Settlement:
         self.tell(claim, state, Move.ABANDON, claim.why)
         return Report(Result.ORPHANED, claim.why)
 
-    def _insist(self, step: Callable[[], object]) -> None:
+    def _insist(self, step: Callable[[], T]) -> T:
         """Take a settling step, again and again while the disk refuses, with the claim held."""
         for tried in itertools.count(1):
             try:
-                step()
+                value = step()
             except (OSError, WatcherError) as error:
                 self.patience.trouble(told(error))
                 if not self.patience.pause(delay(tried)):
@@ -175,7 +176,8 @@ class Settlement:
             else:
                 if tried > 1:
                     self.patience.trouble(None)
-                return
+                return value
+        raise AssertionError("unreachable: count() does not end")
 
     @staticmethod
     def record(claim: Claim, state: State, move: Move, detail: str = "") -> None:

@@ -16,7 +16,7 @@ import re
 FAULT = b".fault"
 KEPT = 4096  # bytes
 _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-_armed: list[int] = []  # the directory that has the file, and its descriptor
+_armed: list[int] = []  # the descriptor of the file, once there is one
 
 
 def arm(directory: int) -> None:
@@ -26,13 +26,14 @@ def arm(directory: int) -> None:
     with contextlib.suppress(OSError):
         if _armed:
             with contextlib.suppress(OSError):
-                os.link(FAULT, FAULT, src_dir_fd=_armed[0], dst_dir_fd=directory)
+                path = f"/proc/self/fd/{_armed[0]}"
+                os.link(path, FAULT, dst_dir_fd=directory, follow_symlinks=True)
                 return
         fd = os.open(FAULT, _FLAGS, 0o600, dir_fd=directory)
         faulthandler.enable(fd)
-        for old in _armed[1:]:
+        for old in _armed:
             os.close(old)
-        _armed[:] = [directory, fd]
+        _armed[:] = [fd]
 
 
 def read(directory: int) -> tuple[str, str]:

@@ -13,8 +13,10 @@ Fails: OSError or WatcherError; the file is then in the queue, or aside where `r
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import os
+import time
 
 from watcher.entry import Part
 from watcher.errors import WatcherError
@@ -22,29 +24,64 @@ from watcher.spool.inflight import clear, dead, own
 from watcher.spool.layout import stored
 from watcher.spool.spool import Spool
 
+BUSY_WAIT = 0.0005  # seconds
+_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+_BUSY: dict[tuple[int, bytes], Part] = {}  # names aside, by directory: one worker at a time
+_LEFT: dict[int, set[bytes]] = {}  # names that could not go back
 
-def remove(spool: Spool, part: Part) -> None:
-    """Remove the file that was claimed as `part`, if it is still there under its name."""
-    now = spool.stat(part.name, part.directory)
-    if now is None or now.st_ino != part.ino:
-        return  # the handler moved it away, or a newcomer has the name
+
+def remove(spool: Spool, part: Part) -> bool:
+    """Remove the file that was claimed as `part`, if it is still there under its name.
+
+    False if it was written to since it was claimed: then it stays, and is nobody's rename.
+    """
     if part.directory >= 0:  # in a directory of ours names are not used again
-        spool.disk.unlink(part.name, part.directory)
-        return
+        if inode(part.name, part.directory) == part.ino:
+            spool.disk.unlink(part.name, part.directory)
+        return True
     directory = _directory_unless_full(spool)
     if directory is None:
-        spool.disk.unlink(part.name, spool.fd)
-        return
-    if inode(part.name, directory) is not None:  # a newcomer that could not go back last time
-        put_back(spool, part.name, directory, part.name)
+        return _remove_in_place(spool, part)
+    while _BUSY.setdefault((directory, part.name), part) is not part:
+        time.sleep(BUSY_WAIT)  # a worker of ours removes the name's last file
+    try:
+        return _remove_aside(spool, part, directory)
+    finally:
+        del _BUSY[directory, part.name]
+
+
+def _remove_aside(spool: Spool, part: Part, directory: int) -> bool:
+    if part.name in _LEFT.get(directory, ()) and inode(part.name, directory) is not None:
+        put_back(spool, part.name, directory, part.name)  # it could not go back last time
     try:
         spool.disk.move_aside(part.name, spool.fd, directory)
     except FileNotFoundError:
-        return
-    if inode(part.name, directory) == part.ino:
+        if directory == own(spool, sure=True):
+            return True  # the handler moved it away
+        return remove(spool, part)  # somebody removed our directory
+    now = os.stat(part.name, dir_fd=directory, follow_symlinks=False)
+    same = now.st_ino == part.ino
+    if same and (part.mtime_ns < 0 or _unchanged(now, part)):
         spool.disk.unlink(part.name, directory)
-    else:
-        put_back(spool, part.name, directory, part.name)
+        return True
+    _LEFT.setdefault(directory, set()).add(part.name)
+    put_back(spool, part.name, directory, part.name)
+    _LEFT[directory].discard(part.name)
+    return not same
+
+
+def _remove_in_place(spool: Spool, part: Part) -> bool:
+    now = spool.stat(part.name)
+    if now is None or now.st_ino != part.ino:
+        return True
+    if not _unchanged(now, part):
+        return False
+    spool.disk.unlink(part.name, spool.fd)
+    return True
+
+
+def _unchanged(now: os.stat_result, part: Part) -> bool:
+    return (now.st_size, now.st_mtime_ns) == (part.size, part.mtime_ns)
 
 
 def usable(spool: Spool) -> None:
@@ -72,16 +109,24 @@ def put_all_back(spool: Spool, directory: int) -> int:
 
 
 def put_back(spool: Spool, name: bytes, directory: int, own: bytes) -> None:
-    """Return a file to the queue under its `own` name, or the next free one."""
+    """Return a file to the queue under its `own` name, or the next free one.
+
+    By link and unlink, not by rename: a rename would look like a writer's, and this file may be one
+    that is still being written.
+    """
     stem = spool.layout.stem(own)
     for number in itertools.count():
         target = stored(stem, own[len(stem) :], number) if number else own
         try:
-            spool.disk.move(name, directory, target, spool.fd)
+            spool.disk.link_and_unlink(name, directory, target, spool.fd)
         except FileExistsError:
             if inode(target, spool.fd) != inode(name, directory):
                 continue
             spool.disk.unlink(name, directory)  # a crash between link and unlink left both names
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            spool.disk.move(name, directory, target, spool.fd)
         return
 
 

@@ -52,15 +52,21 @@ def usable(spool: Spool) -> None:
     aside.usable(spool)
 
 
-def remove(spool: Spool, parts: Sequence[Part]) -> None:
+def remove(spool: Spool, parts: Sequence[Part]) -> bool:
     """Remove a done entry. A file that is no longer the one claimed is somebody else's: it stays.
+
+    False if the message was written to since it was claimed: then all of it stays.
 
     Any name may be used again at any moment (Mailman renames a `.bak` back), so the window between
     the look and the unlink is closed too (`settle.aside`); it costs one rename an entry.
     """
-    for part in parts:
-        aside.remove(spool, part)
-    notes.forget(spool, parts[0])
+    message, *metadata = parts
+    if not aside.remove(spool, message):
+        return False
+    for part in metadata:  # which a writer may have brought up to date: it goes with its message
+        aside.remove(spool, part._replace(mtime_ns=-1))
+    notes.forget(spool, message)
+    return True
 
 
 def put_away(
@@ -74,9 +80,7 @@ def put_away(
     stem, suffixes = _stem_and_suffixes(spool, parts)
     for number in itertools.count():
         names = [stored(stem, suffix, number) for suffix in suffixes]
-        note = stored(stem, b".json", number)
-        if note in names:  # raw entries that end in .json
-            note = stored(stem, b".note.json", number)
+        note = note_of(names[0], spool.layout)
         if any(_exists(name, target) for name in (*names, note)):
             continue
         about = notes.told(stem, state, parts, names)

@@ -34,9 +34,12 @@ class Left(NamedTuple):
     inflight: int  # the directory it lies in
 
 
-def own(spool: Spool) -> int:
-    """Return this process's own directory for one spool, made and locked at first use."""
-    if spool not in _OWN or os.fstat(_OWN[spool]).st_nlink == 0:  # or it was removed
+def own(spool: Spool, *, sure: bool = False) -> int:
+    """Return this process's own directory for one spool, made and locked at first use.
+
+    With `sure` it is looked at, in case somebody removed it.
+    """
+    if spool not in _OWN or (sure and os.fstat(_OWN[spool]).st_nlink == 0):
         inflight = spool.inflight()
         for _ in range(100):
             name = b"%d.%s" % (os.getpid(), os.urandom(4).hex().encode())
