@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -20,7 +21,7 @@ def configured(queue, tmp_path):
     """Write a configuration of the queue; return the flags that name it."""
 
     def write(handler, retry="", more=""):
-        command = ", ".join(f'"{word}"' for word in handler)
+        command = ", ".join(map(json.dumps, handler))
         (tmp_path / "w.toml").write_text(
             f'[queues.q]\npath = "{queue}"\nhandler = {{ exec = [{command}] }}\n'
             f'sweep_every = "{LATER}"\nretry = {{ {retry} }}\n{more}\n'
