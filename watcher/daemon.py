@@ -16,12 +16,14 @@ from collections.abc import Callable, Mapping
 from types import FrameType
 
 from watcher.age import SystemClock
+from watcher.arrive.source import Hint
 from watcher.arrive.sources import Sources
 from watcher.claim.lease import ignore_sigio
 from watcher.config import Queue
 from watcher.errors import WatcherError
 from watcher.handle.outcome import Handler
-from watcher.runner import Runner
+from watcher.listen import Listener
+from watcher.runner import Around, Runner
 from watcher.telemetry import log
 
 Load = Callable[[Queue], Handler]
@@ -39,7 +41,7 @@ class Daemon:
         self._by_tag: dict[int, Runner] = {}
         self._leaving: list[Runner] = []
         self._sources = Sources()
-        self._registered: set[int] = set()
+        self._listener = Listener(self._sources, self._hear)
         self._next_tag = 0
         self._clock = SystemClock()
         self._poll = select.poll()
@@ -71,7 +73,8 @@ class Daemon:
 
     def _add(self, settings: Queue, handler: Handler) -> None:
         self._next_tag += 1
-        runner = Runner(self._next_tag, settings, handler, self._sources, self._clock, self._wake)
+        around = Around(self._sources, self._listener, self._clock, self._wake)
+        runner = Runner(self._next_tag, settings, handler, around)
         self._runners[settings.name] = runner
         self._by_tag[self._next_tag] = runner
         runner.start()
@@ -89,26 +92,23 @@ class Daemon:
         return self._drain()
 
     def _wait(self, due: float | None) -> None:
-        """Wait for hints and pass them on, until the moment `due` at the latest."""
-        for fd in self._sources.filenos():
-            if fd not in self._registered:
-                self._registered.add(fd)
-                self._poll.register(fd, select.POLLIN)
+        """Wait for a signal or a worker's call, until the moment `due` at the latest."""
         wait = None
         if due is not None:
             wait = max(0, round((due - self._clock.mono() / 1e9) * 1000 + 0.5))
             wait = min(wait, LONGEST_WAIT)
         for fd, _events in self._poll.poll(wait):
-            if fd == self._wake_read:
-                with contextlib.suppress(BlockingIOError):
-                    os.read(fd, 4096)
-                continue
-            for tag, seen, name in self._sources.read(fd):
-                if tag is None:
-                    for runner in self._runners.values():
-                        runner.notice.hint(seen, name)
-                elif tag in self._by_tag:
-                    self._by_tag[tag].notice.hint(seen, name)
+            with contextlib.suppress(BlockingIOError):
+                os.read(fd, 4096)
+
+    def _hear(self, hints: list[Hint]) -> None:
+        """Pass hints on to the queues they are for; called by the worker that listens."""
+        for tag, seen, name in hints:
+            if tag is None:
+                for runner in list(self._runners.values()):
+                    runner.hear(seen, name)
+            elif (one := self._by_tag.get(tag)) is not None:
+                one.hear(seen, name)
 
     def _wake(self) -> None:
         """Make `_wait` return; called by the workers' threads."""

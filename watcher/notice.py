@@ -74,6 +74,7 @@ class Notice:
         self._next_scan = 0.0  # after one that failed
         self._next_sweep = 0.0
         self._sweeps = 0
+        self._stirred = False
         self._pass: tuple[How, Mark] | None = None  # the scan under way, and where it stands
         self._behind = True  # a catch-up scan is wanted
         self._dropping = False  # hints are not kept until the next batch is scanned
@@ -90,11 +91,12 @@ class Notice:
 
     # -- hints --------------------------------------------------------------------------------
 
-    def hint(self, seen: Seen, name: bytes) -> None:
-        """Take one hint from the source."""
+    def hint(self, seen: Seen, name: bytes) -> bool:
+        """Take one hint from the source; True when a tick is due sooner than it was."""
+        self._stirred = False
         if name.startswith(DEFERRED):
             if name not in self.ready and name not in self.timers:
-                self.deferred.add(name)
+                self._stirred = self.deferred.add(name)
         elif seen is Seen.RENAMED and not self.layout.legacy:
             if self.layout.kind(name) is Kind.ENTRY:
                 self.offer(name, How.RENAMED, self._clock.real())
@@ -108,6 +110,7 @@ class Notice:
                 self.offer(name, How.SWEEP)
         elif self.layout.legacy:
             self._legacy_hint(seen, name)
+        return self._stirred
 
     def _legacy_hint(self, seen: Seen, name: bytes) -> None:
         kind = self.layout.kind(name)
@@ -138,7 +141,7 @@ class Notice:
         order is in doubt (`anew`); what came within one tick of the clock, or was in hand, when
         the scan went by, is found by the scan that follows one during which hints were dropped.
         """
-        self._dropping = True
+        self._dropping = self._stirred = True
         if anew or self._pass is None or self._pass[0] is not How.CATCH_UP:
             self._behind = True
 
@@ -243,7 +246,7 @@ class Notice:
 
     def _lost(self, why: str) -> None:
         self.watch.lose(why)
-        self._pass = None
+        self._pass, self._stirred = None, True
 
     def _scan_if_wanted(self, now: float) -> None:
         if self.spool is None:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from typing import NamedTuple
 
 from watcher.age import Clock
+from watcher.arrive.source import Seen
 from watcher.arrive.sources import Sources
 from watcher.attempt import Attempt
 from watcher.claim import ledger
@@ -18,6 +20,7 @@ from watcher.claim.take import Terms
 from watcher.config import Queue
 from watcher.evidence import How
 from watcher.handle.outcome import Handler
+from watcher.listen import Listener
 from watcher.notice import Notice
 from watcher.recovery import Recovered, recover
 from watcher.report import Patience, Report, Result
@@ -34,24 +37,28 @@ LOOK_LONGEST = 60.0  # seconds
 MAX_COUNTED = 65_536  # names whose attempts are counted
 
 
+class Around(NamedTuple):
+    """What a queue shares with the others of its process."""
+
+    sources: Sources
+    listener: Listener
+    clock: Clock
+    wake: Callable[[], None]  # has the daemon's thread tick
+
+
 class Runner:
     """Everything of one queue in this process."""
 
-    def __init__(
-        self,
-        tag: int,
-        settings: Queue,
-        handler: Handler,
-        sources: Sources,
-        clock: Clock,
-        wake: Callable[[], None],
-    ) -> None:
+    def __init__(self, tag: int, settings: Queue, handler: Handler, around: Around) -> None:
         self.settings = settings
         self.handler = handler
         self.health = Health(settings.name)
+        sources, self._listener, clock, self._wake = around
         self.notice = Notice(tag, settings, sources, clock, self.health, self._recover)
+        self._noticing = (
+            threading.Lock()
+        )  # the worker that listens tells, the daemon's thread ticks
         self.done = 0
-        self._wake = wake
         self._stopping = threading.Event()
         self._next_probe: float | None = None
         self._looks: dict[bytes, tuple[int, int]] = {}  # when it was heard of, how often looked at
@@ -76,7 +83,9 @@ class Runner:
 
     def tick(self) -> float:
         """Do what is due; return the moment (see `Notice.now`) at which the next thing is."""
-        due = self.notice.tick()
+        with self._noticing:
+            due = self.notice.tick()
+        self._listener.wake_if_new()
         if self._next_probe is None:
             return due
         if self.notice.now() >= self._next_probe:
@@ -85,10 +94,18 @@ class Runner:
             return due
         return min(due, self._next_probe)
 
+    def hear(self, seen: Seen, name: bytes) -> None:
+        """Take a hint; called by the worker that listens."""
+        with self._noticing:
+            wants_tick = self.notice.hint(seen, name)
+        if wants_tick:
+            self._wake()
+
     def _serve(self) -> None:
         prepare()
-        ready = self.notice.ready
-        while (item := ready.pop()) is not None:
+        ready, listener = self.notice.ready, self._listener
+        while (item := ready.pop(lambda: listener.wait(ready))) is not None:
+            listener.hand_over()
             name, how = item
             report = self._attempt_safely(name, how)
             if report.result is Result.MISCONFIGURED:

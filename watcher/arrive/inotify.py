@@ -56,6 +56,7 @@ class Inotify:
         self._fd: int = self._manager.get_fd()
         os.set_blocking(self._fd, False)
         os.set_inheritable(self._fd, False)
+        self._buffer = bytearray(READ)
         self._tags: dict[int, int] = {}  # watch descriptor -> tag
         self._deferred: dict[int, int] = {}  # the same, of watches on deferred/
 
@@ -101,19 +102,19 @@ class Inotify:
     def read(self) -> list[Hint]:
         """Read what the kernel has queued, in one call."""
         try:
-            data = os.read(self._fd, READ)
+            end = os.readv(self._fd, [self._buffer])  # a buffer of our own: none to allocate
         except BlockingIOError:
             return []
-        return list(self._parse(data))
+        return self._parse(self._buffer, end)
 
-    def _parse(self, data: bytes) -> list[Hint]:
+    def _parse(self, data: bytearray, end: int) -> list[Hint]:
         hints: list[Hint] = []
-        offset, end = 0, len(data)
+        offset = 0
         tags, unpack, header = self._tags, _HEADER.unpack_from, _HEADER.size
         while offset < end:
             watch, mask, _cookie, length = unpack(data, offset)
             offset += header
-            name = data[offset : offset + length].rstrip(b"\0")
+            name = bytes(data[offset : offset + length]).rstrip(b"\0")
             offset += length
             tag = tags.get(watch)
             if mask & _OVERFLOW:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Callable
 from typing import NamedTuple
 
 from watcher.evidence import How
@@ -39,6 +40,9 @@ class Ready:
         self._working: dict[bytes, _Word | None] = {}
         self._heard: dict[bytes, int] = {}  # of the names in hand
         self._changed = threading.Condition(threading.Lock())
+        self._waiters = 0  # workers that wait for `_changed`
+        self._nudged = False  # one of them is to look up, though there may be nothing for it
+        self._listening: Callable[[], None] | None = None  # wakes the worker that listens
         self._closed = False
         self._permits: int | None = None  # None: no limit
 
@@ -89,22 +93,65 @@ class Ready:
                 return False
             self._waiting[name] = word
             lane.append(name)
-            self._changed.notify()
+            self._tell()
             return True
 
-    def pop(self) -> tuple[bytes, How] | None:
-        """Wait for an entry and take it in hand; None once closed."""
-        with self._changed:
-            while not self._closed:
-                if (self._fresh or self._due) and self._permits != 0:
+    def _tell(self) -> None:
+        """Have a worker look up: one that waits, or the one that listens; we hold the lock."""
+        if self._waiters:
+            self._changed.notify()
+        elif self._listening is not None:
+            wake, self._listening = self._listening, None
+            wake()
+
+    def _may_pop(self) -> bool:
+        return bool(self._fresh or self._due) and self._permits != 0
+
+    def pop(self, wait: Callable[[], None] | None = None) -> tuple[bytes, How] | None:
+        """Take an entry in hand; `wait` (else our own) when there is none; None once closed."""
+        wait = wait or self.wait
+        while True:
+            with self._changed:
+                if self._closed:
+                    return None
+                if self._may_pop():
                     if self._permits is not None:
                         self._permits -= 1
                     name = self._first()
                     how, self._heard[name] = self._waiting.pop(name)
                     self._working[name] = None
                     return name, how
-                self._changed.wait()
-            return None
+            wait()
+
+    def wait(self) -> None:
+        """Wait until there is an entry to take, or `nudge`, or the end."""
+        with self._changed:
+            self._waiters += 1
+            try:
+                while not (self._closed or self._nudged or self._may_pop()):
+                    self._changed.wait()
+                self._nudged = False
+            finally:
+                self._waiters -= 1
+
+    def nudge(self) -> None:
+        """Have a worker that waits look up."""
+        with self._changed:
+            self._nudged = True
+            self._changed.notify()
+
+    def begin_listening(self, wake: Callable[[], None]) -> bool:
+        """Say how to wake the worker that is about to listen; False if there is work for it."""
+        with self._changed:
+            if self._closed or self._may_pop():
+                return False
+            self._listening = wake
+            return True
+
+    def end_listening(self) -> None:
+        """The worker looks up by itself."""
+        with self._changed:
+            self._listening = None
 
     def heard(self, name: bytes) -> int:
         """Return when a name in hand was heard of (nanoseconds since the epoch; 0: not said)."""
@@ -118,7 +165,7 @@ class Ready:
             if again is not None:
                 self._waiting[name] = again
                 self._lane(name).append(name)
-                self._changed.notify()
+                self._tell()
             return len(self)
 
     def put_back(self, name: bytes, how: How) -> None:
@@ -128,16 +175,19 @@ class Ready:
             word = _Word(how, self._heard.pop(name, 0))
             self._waiting[name] = word if again is None else max(word, again)
             self._lane(name).appendleft(name)
-            self._changed.notify()
+            self._tell()
 
     def allow(self, permits: int | None) -> None:
         """Give out so many more entries (0: hold everything), or with None as many as asked for."""
         with self._changed:
             self._permits = permits
             self._changed.notify_all()
+            self._tell()
 
     def close(self) -> None:
         """Give out no more: `pop` returns None to every worker."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+            if self._listening is not None:
+                self._listening()

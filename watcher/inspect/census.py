@@ -160,7 +160,7 @@ def _put_away(spool: Spool, state: State, *, explained: bool) -> Iterator[Listed
         os.close(directory)
 
 
-def listed(  # noqa: PLR0913 - where it lies, what lies there, and how much to tell
+def listed(
     spool: Spool,
     state: State,
     directory: int,
