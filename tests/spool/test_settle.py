@@ -13,7 +13,7 @@ from watcher.evidence import How
 from watcher.lifecycle import State
 from watcher.settle import halfway, settle
 from watcher.spool.disk import Disk
-from watcher.spool.layout import Layout
+from watcher.spool.layout import Layout, note_of
 
 MAILMAN, LEGACY, RAW = Layout(), Layout(legacy=True), Layout(b"", raw=True)
 ENTRIES = {
@@ -143,7 +143,7 @@ def test_an_entry_is_put_away_whole_with_its_note(claimed, behind, entry, files,
     assert files() == {}
     found = files(state)
     (note_name,) = set(found) - set(names)
-    assert note_name == layout.stem(names[0]) + b".json"
+    assert note_name == note_of(names[0], layout)
     assert entries_of(found) == {name: b"old " + name for name in names}
     note = json.loads(found[note_name])
     assert note["state"] == state.value
@@ -170,7 +170,7 @@ def test_putting_away_never_overwrites(claimed, behind, entry, files, queue, wai
     spool, parts = claimed(behind, layout, names)
     spool.place(State.DEAD)
     dead = queue / ".watcher/dead"
-    note = layout.stem(names[0]) + b".json"
+    note = note_of(names[0], layout)
     if waits in {"file", "both"}:
         (dead / os.fsdecode(names[-1])).write_bytes(b"namesake")
     if waits in {"note", "both"}:

@@ -23,8 +23,13 @@ COMMANDS = {
     "enqueue": "commit messages or files to a queue, durably",
     "list": "the entries of a queue, by state",
     "cat": "an entry's message, metadata or file",
+    "hold": "put entries aside until they are released",
+    "release": "let held entries go on",
+    "requeue": "have dead, deferred or orphaned entries handled again",
+    "delete": "remove entries for good",
     "explain": "why a file is or is not ready, with the evidence",
     "check": "what a directory and this machine can do, by trying",
+    "torture": "what a file system keeps of the promises, by killing",
 }
 
 

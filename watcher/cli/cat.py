@@ -33,11 +33,11 @@ def command(
     as_json: bool,
     **flags: object,
 ) -> None:
-    """Print an entry's message; ENTRY is NAME, a file name, or STATE/NAME as in dead/NAME.
+    """Print an entry's message, in any state; ENTRY is NAME, a file name, or STATE/NAME.
 
     Of a pair --raw prints the message's file; ask for NAME.db by its file name.
     """
-    from watcher.inspect.lookup import find
+    from watcher.inspect.lookup import find, metadata as metadata_of
     from watcher.spool.layout import display
 
     if raw and metadata:
@@ -50,7 +50,7 @@ def command(
         if raw:
             _copy(found.parts[0])
         elif metadata:
-            _print_metadata(_metadata(found, settings), as_json)
+            _print_metadata(metadata_of(found, settings.max_size), as_json)
         else:
             _print_message(found, settings)
     except Undecodable as error:
@@ -67,15 +67,6 @@ def _print_message(found: Found, settings: Queue) -> None:
         _copy(found.parts[0])
     else:
         sys.stdout.buffer.write(entry.message)
-
-
-def _metadata(found: Found, settings: Queue) -> dict[str, object]:
-    from watcher import contents
-    from watcher.entry import read_part
-
-    if found.kind == "half":
-        return contents.read_db(read_part(found.parts[0], settings.max_size))
-    return _entry(found, settings).metadata
 
 
 def _print_metadata(values: dict[str, object], as_json: bool) -> None:

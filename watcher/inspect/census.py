@@ -1,8 +1,8 @@
 """The entries of a queue by state, as they are found. Memory for one at a time.
 
-Guarantees: nothing is opened for writing, locked or moved. The order is the directory's: a census
-of a million entries must not hold them all to sort them. What is claimed is known from /proc/locks
-as it was at the beginning; an entry that goes meanwhile is not listed.
+Guarantees: nothing is opened for writing, locked or moved. The order is the directory's, but for
+`deferred/`: a census of a million entries must not hold them all to sort them. What is claimed is
+known from /proc/locks as it was at the beginning; an entry that goes meanwhile is not listed.
 Fails: NotPermitted where the directories of ours may not be looked into, after what lies in the
 queue itself.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from typing import NamedTuple
 
 from watcher import contents
@@ -36,6 +36,8 @@ from watcher.spool.schedule import Schedule
 from watcher.spool.spool import Spool, is_regular
 
 Held = Mapping[tuple[int, int], int]
+IN_QUEUE = (State.ARRIVING, State.READY, State.CLAIMED)
+EVERYTHING = (*IN_QUEUE, *STATE_DIRECTORIES)
 
 
 class Listed(NamedTuple):
@@ -49,27 +51,28 @@ class Listed(NamedTuple):
     why: str = ""
     note: Mapping[str, object] = {}  # all that its note says
     schedule: Schedule | None = None  # of one that was deferred: what its stamp says
+    changed: float = 0.0  # seconds since the epoch: when the youngest of its files did
 
 
 def census(
     spool: Spool,
-    wanted: State | None = None,
+    wanted: Container[State] = EVERYTHING,
     limit: int = contents.MAX_SIZE,
     *,
     explained: bool = True,
 ) -> Iterator[Listed]:
-    """Yield the entries of one state, or of all; `limit` as `max_size` in the configuration.
+    """Yield the entries of the states wanted; `limit` as `max_size` in the configuration.
 
-    Without `explained` no note is read.
+    Those in `deferred/` come in the order of falling due. Without `explained` no note is read.
     """
-    if wanted in (None, State.ARRIVING, State.READY, State.CLAIMED):
+    if any(state in wanted for state in IN_QUEUE):
         held = holders()
         for name, status in files_of(spool.fd):
-            listed = _in_queue(spool, name, status, held, limit)
-            if listed is not None and wanted in (None, listed.state):
-                yield listed
+            found = _in_queue(spool, name, status, held, limit)
+            if found is not None and found.state in wanted:
+                yield found
     for state in STATE_DIRECTORIES:
-        if wanted in (None, state):
+        if state in wanted:
             yield from _put_away(spool, state, explained=explained)
 
 
@@ -108,8 +111,11 @@ def _in_queue(
     if found is None:
         return None
     size = sum(each.st_size for each in statuses)
-    age = _age(max(each.st_ctime for each in statuses))
-    return Listed(found[0], layout.stem(name), tuple(files), size, age, found[1])
+    changed = max(each.st_ctime for each in statuses)
+    return Listed(
+        *(found[0], layout.stem(name), tuple(files), size, _age(changed), found[1]),
+        changed=changed,
+    )
 
 
 def by_process(pid: int) -> str:
@@ -175,11 +181,11 @@ def listed(
         there = look(directory, other)
         if there is not None:
             size, changed = size + there.st_size, max(changed, there.st_ctime)
-    note = read_note(directory, files[0], spool.layout, state) if explained else {}
+    note = read_note(directory, files[0], spool.layout) if explained else {}
     schedule, own = stamp_of(files[0], state)
     why = str(note.get("why", "no note beside it says why")) if explained else ""
     name = stem_of(own, spool.layout)
-    return Listed(state, name, files, size, _age(changed), why, note, schedule)
+    return Listed(state, name, files, size, _age(changed), why, note, schedule, changed)
 
 
 def _age(changed: float) -> float:

@@ -15,7 +15,7 @@ from collections.abc import Container, Iterator, Sequence
 from typing import NamedTuple
 
 from watcher import contents
-from watcher.entry import Part, read_part
+from watcher.entry import Entry, Part, read_part
 from watcher.errors import NoSuch, NotPermitted, Undecodable, Usage
 from watcher.inspect.notes import (
     STAMPED,
@@ -130,7 +130,7 @@ def _files(
     directory: int, layout: Layout, state: State, name: bytes
 ) -> tuple[list[tuple[bytes, ...]], list[tuple[bytes, ...]]]:
     """Return the files of the entry with a file of this name, and of those that are called so."""
-    if is_file(directory, name) and _readable(directory, state, name, layout):
+    if is_file(directory, name) and _readable(state, name, layout):
         return [with_metadata(directory, name, layout)], []
     called = [
         with_metadata(directory, file, layout)
@@ -156,33 +156,34 @@ def _stamped(
 ) -> Iterator[tuple[int, tuple[bytes, ...]]]:
     """Yield the entries under a stamp that go by one of the names, soonest due first."""
     suffixes = [layout.suffix] if layout.raw else [b".pck", b".msg", b".db"]
-    wanted: dict[bytes, set[int]] = {}
+    wanted: dict[bytes, set[int]] = {}  # by the name of a file
+    cut: dict[bytes, list[tuple[int, bytes]]] = {}  # by the beginning of a NAME
     for index, name in names:
         for own in (name, *(name + suffix for suffix in suffixes)):
             wanted.setdefault(own, set()).add(index)
-            if len(own) > _CUT:
-                wanted.setdefault(own[:_CUT], set()).add(index)
+        if len(name) > _CUT:
+            cut.setdefault(name[:_CUT], []).append((index, name))
     if not wanted:
         return
-    for file in sorted(_candidates(directory, wanted)):
+    for file in sorted(_candidates(directory, wanted, cut)):
         schedule, own = stamp_of(file, state)
-        if schedule is None or is_note(directory, file, layout, state):
+        if schedule is None or is_note(file, layout):
             continue
         if file.endswith(b".db") and not layout.raw and _has_message(directory, file):
             continue
-        for index, name in names:
-            if index in wanted.get(own, ()) or (
-                len(own) > _CUT
-                and any(stamped(schedule, name, suffix) == file for suffix in suffixes)
-            ):
-                yield index, with_metadata(directory, file, layout)
+        files = with_metadata(directory, file, layout)
+        found = set(wanted.get(own, ()))
+        for index, name in cut.get(own[:_CUT], ()):
+            if any(stamped(schedule, name, suffix) == file for suffix in suffixes):
+                found.add(index)
+        yield from ((index, files) for index in found)
 
 
-def _candidates(directory: int, wanted: Container[bytes]) -> Iterator[bytes]:
+def _candidates(directory: int, wanted: Container[bytes], cut: Container[bytes]) -> Iterator[bytes]:
     """Yield the names that may be STAMP-OWN with OWN wanted; the stamp itself is not looked at."""
     for file in names_of(directory):
         own = file.split(b"-", _DASHES)[-1]
-        if own in wanted or own[:_CUT] in wanted:
+        if own in wanted or own[:_CUT] in cut:
             yield file
 
 
@@ -191,12 +192,12 @@ def _has_message(directory: int, metadata: bytes) -> bool:
     return any(is_file(directory, stem + suffix) for suffix in (b".msg", b".pck"))
 
 
-def _readable(directory: int, state: State, name: bytes, layout: Layout) -> bool:
+def _readable(state: State, name: bytes, layout: Layout) -> bool:
     """Whether a file may be asked for by its own name."""
     if state in _QUEUE:
         kind = layout._replace(legacy=not layout.raw).kind(name)
         return name != OURS and kind in _READABLE
-    return not is_note(directory, name, layout, state)
+    return not is_note(name, layout)
 
 
 def open_files(spool: Spool, lying: Lying, limit: int) -> Found:
@@ -246,3 +247,17 @@ def _kind(layout: Layout, parts: list[Part], limit: int) -> str:
     except Undecodable:
         one = False
     return "pck+db" if one else "pck"
+
+
+def metadata(found: Found, limit: int) -> dict[str, object]:
+    """Decode an entry's metadata; raise Undecodable."""
+    if found.kind == "half":
+        return contents.read_db(read_part(found.parts[0], limit))
+    return Entry(
+        queue="",
+        name=found.parts[0].name,
+        directory=b"",
+        parts=found.parts,
+        kind=found.kind,
+        limit=limit,
+    ).metadata

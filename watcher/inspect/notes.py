@@ -25,7 +25,6 @@ MAX_NOTE = 1 << 20  # bytes
 MAX_SORTED = 200_000  # deferred entries that are shown in the order of falling due
 STAMPED = (State.DEFERRED, State.HELD)  # where a file's name may begin with a stamp
 NOTE = b".json"
-_RAW_NOTE = b".note.json"  # beside a raw entry whose own name ends in .json
 
 
 def open_place(spool: Spool, state: State) -> int | None:
@@ -58,7 +57,7 @@ def put_away(
     for name, status in files_of(directory) if found is None else _looked_at(directory, found):
         if not stat.S_ISREG(status.st_mode) or name[:1] == b".":
             continue
-        if is_note(directory, name, layout, state):
+        if is_note(name, layout):
             continue
         if layout.raw:
             yield (name,), status
@@ -104,33 +103,15 @@ def _messages(metadata: bytes, layout: Layout) -> tuple[bytes, bytes]:
     return layout._replace(legacy=True).message_halves(metadata)
 
 
-def note_name(name: bytes, layout: Layout, state: State) -> bytes:
-    """Return the name of the note beside the file `name`."""
-    if stamp_of(name, state)[0] is not None:
-        return note_of(name, layout)
-    stem = stem_of(name, layout)
-    return stem + _RAW_NOTE if stem + NOTE == name else stem + NOTE
+def is_note(name: bytes, layout: Layout) -> bool:
+    """Whether a file explains an entry, by its name: where entries may end so, notes are hidden."""
+    return name.endswith(NOTE) and not (layout.raw and name.endswith(layout.suffix))
 
 
-def is_note(directory: int, name: bytes, layout: Layout, state: State) -> bool:
-    """Whether a file explains an entry. A raw entry may end in .json itself: look for the entry."""
-    if not name.endswith(NOTE):
-        return False
-    if not name.endswith(layout.suffix):
-        return True
-    if stamp_of(name, state)[0] is not None:
-        return False  # a stamped entry whose name may end in .json has a hidden note
-    if layout.suffix == NOTE:
-        explained = name.removesuffix(_RAW_NOTE) + NOTE
-    else:
-        explained = name.removesuffix(NOTE) + layout.suffix
-    return explained != name and is_file(directory, explained)
-
-
-def read_note(directory: int, name: bytes, layout: Layout, state: State) -> dict[str, object]:
+def read_note(directory: int, name: bytes, layout: Layout) -> dict[str, object]:
     """Return what the note beside the file `name` says; {} when there is none to be read."""
     try:
-        fd = os.open(note_name(name, layout, state), LOOK, dir_fd=directory)
+        fd = os.open(note_of(name, layout), LOOK, dir_fd=directory)
     except OSError:
         return {}
     try:

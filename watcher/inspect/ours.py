@@ -63,9 +63,9 @@ def _put_away(path: bytes, layout: Layout, state: State) -> Place:
     shown = display(os.path.basename(parent))
     fd = os.open(parent, DIRECTORY)
     try:
-        if is_note(fd, name, layout, state):
+        if is_note(name, layout):
             return Place(f"the note beside an entry in {shown}/: it explains, no more", "", {})
-        note = read_note(fd, name, layout, state)
+        note = read_note(fd, name, layout)
     finally:
         os.close(fd)
     why = " ".join(str(note.get("why", "no note beside it says why")).split())

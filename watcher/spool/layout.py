@@ -109,7 +109,7 @@ def stored(stem: bytes, suffix: bytes, number: int) -> bytes:
 
 
 def note_of(name: bytes, layout: Layout) -> bytes:
-    """Return the name of the note beside the stamped file `name`, in deferred/ or held/.
+    """Return the name of the note beside the file `name` in a directory of a state.
 
     Where an entry's own name may end in .json, nothing in a name tells a note from an entry but a
     dot in front: no entry has one.
