@@ -41,12 +41,13 @@ class Daemon:
         self._by_tag: dict[int, Runner] = {}
         self._leaving: list[Runner] = []
         self._sources = Sources()
-        self._listener = Listener(self._sources, self._hear)
+        self._listener = Listener(self._sources, self._hear, self._wake)
         self._next_tag = 0
         self._clock = SystemClock()
         self._poll = select.poll()
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._poll.register(self._wake_read, select.POLLIN)
+        self._registered: set[int] = set()  # sources that we wait for ourselves
         self._pending: list[int] = []
         self._stop_asked = 0
 
@@ -93,13 +94,26 @@ class Daemon:
 
     def _wait(self, due: float | None) -> None:
         """Wait for a signal or a worker's call, until the moment `due` at the latest."""
-        wait = None
+        wait = float(LONGEST_WAIT)
         if due is not None:
-            wait = max(0, round((due - self._clock.mono() / 1e9) * 1000 + 0.5))
-            wait = min(wait, LONGEST_WAIT)
+            wait = min(wait, max(0, round((due - self._clock.mono() / 1e9) * 1000 + 0.5)))
+        sources, soon = self._listener.stand_in()
+        if soon is not None:
+            wait = min(wait, soon * 1000)
+        self._register(sources)
         for fd, _events in self._poll.poll(wait):
-            with contextlib.suppress(BlockingIOError):
-                os.read(fd, 4096)
+            if fd == self._wake_read:
+                with contextlib.suppress(BlockingIOError):
+                    os.read(fd, 4096)
+            else:
+                self._listener.hear(fd)
+
+    def _register(self, sources: list[int]) -> None:
+        for fd in self._registered.difference(sources):
+            self._poll.unregister(fd)
+        for fd in set(sources) - self._registered:
+            self._poll.register(fd, select.POLLIN)
+        self._registered = set(sources)
 
     def _hear(self, hints: list[Hint]) -> None:
         """Pass hints on to the queues they are for; called by the worker that listens."""

@@ -57,7 +57,7 @@ class Runner:
         self.notice = Notice(tag, settings, sources, clock, self.health, self._recover)
         self._noticing = (
             threading.Lock()
-        )  # the worker that listens tells, the daemon's thread ticks
+        )  # one thread tells it hints, another ticks
         self.done = 0
         self._stopping = threading.Event()
         self._next_probe: float | None = None
@@ -105,7 +105,7 @@ class Runner:
         prepare()
         ready, listener = self.notice.ready, self._listener
         while (item := ready.pop(lambda: listener.wait(ready))) is not None:
-            listener.hand_over()
+            listener.go_to_work()
             name, how = item
             report = self._attempt_safely(name, how)
             if report.result is Result.MISCONFIGURED:

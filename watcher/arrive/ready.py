@@ -149,7 +149,7 @@ class Ready:
             return True
 
     def end_listening(self) -> None:
-        """The worker looks up by itself."""
+        """Say that the worker looks up by itself."""
         with self._changed:
             self._listening = None
 

@@ -5,14 +5,15 @@ the death against the entry (`recovery`). One slot a worker thread, overwritten 
 
     INODE CTIME_NS queue/NAME\n, then NULs up to 512 bytes
 
-Guarantees: one write an entry; a slot whose entry went its way counts against nobody, because the
+Guarantees: no system call an entry: the file is mapped into memory, and what was written there
+outlives the process, though not the machine, which is all that is asked of it. A slot whose entry went its way counts against nobody, because the
 file is no longer there with that inode and ctime: every move of ours changes the ctime.
 Fails: never; an entry that cannot be written down is handled all the same, and `trouble` says so.
 """
 
 from __future__ import annotations
 
-import contextlib
+import mmap
 import os
 import threading
 import weakref
@@ -26,7 +27,7 @@ from watcher.spool.layout import DEFERRED
 from watcher.spool.spool import Spool
 
 SLOT = 512  # bytes: two numbers, a place and a name
-MOST = 4096  # slots that are read of another's ledger
+SLOTS = 256  # as many as a queue can have workers
 QUEUE = b"queue/"
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -46,13 +47,8 @@ class Ledger:
     def __init__(self) -> None:
         self.trouble = ""
         self._directory = -1
-        self._fd = -1
+        self._map: mmap.mmap | None = None
         self._slots: dict[int, int] = {}  # by thread
-
-    def __del__(self) -> None:
-        if self._fd >= 0:
-            with contextlib.suppress(OSError):
-                os.close(self._fd)
 
     def take(self, spool: Spool, part: Part) -> None:
         """Write down that this thread has an entry in hand."""
@@ -61,24 +57,26 @@ class Ledger:
         slot = self._slots.setdefault(threading.get_ident(), len(self._slots))
         try:
             directory = inflight.own(spool)
-            if directory != self._directory:
+            if directory != self._directory or self._map is None:
                 self._open(directory)
-            os.pwrite(self._fd, line.ljust(SLOT, b"\0"), slot * SLOT)
+            if self._map is not None and slot < SLOTS:
+                self._map[slot * SLOT : (slot + 1) * SLOT] = line.ljust(SLOT, b"\0")
             self.trouble = ""
         except (OSError, WatcherError) as error:
             self.trouble = f"what is in hand cannot be written down: {error}"
 
     def clear(self) -> None:
         """Have nothing in hand: this process ends because it was told to, by no entry's fault."""
-        if self._fd >= 0:
-            with contextlib.suppress(OSError):
-                os.ftruncate(self._fd, 0)
+        if self._map is not None:
+            self._map[:] = bytes(SLOTS * SLOT)
 
     def _open(self, directory: int) -> None:
         fd = os.open(inflight.LEDGER, _FLAGS, 0o600, dir_fd=directory)
-        if self._fd >= 0:
-            os.close(self._fd)
-        self._fd, self._directory = fd, directory
+        try:
+            os.posix_fallocate(fd, 0, SLOTS * SLOT)  # a map of what the disk refuses is SIGBUS
+            self._map, self._directory = mmap.mmap(fd, SLOTS * SLOT), directory
+        finally:
+            os.close(fd)
         fault.arm(directory)
 
 
@@ -99,7 +97,7 @@ def read(directory: int) -> list[InHand]:
     except OSError:
         return []
     try:
-        data = os.pread(fd, SLOT * MOST, 0)
+        data = os.pread(fd, SLOT * SLOTS, 0)
     except OSError:
         return []
     finally:
