@@ -6,8 +6,9 @@ the death against the entry (`recovery`). One slot a worker thread, overwritten 
     INODE CTIME_NS queue/NAME\n, then NULs up to 512 bytes
 
 Guarantees: no system call an entry: the file is mapped into memory, and what was written there
-outlives the process, though not the machine, which is all that is asked of it. A slot whose entry went its way counts against nobody, because the
-file is no longer there with that inode and ctime: every move of ours changes the ctime.
+outlives the process, though not the machine, which is all that is asked of it. A slot whose entry
+went its way counts against nobody, because the file is no longer there with that inode and ctime:
+every move of ours changes the ctime.
 Fails: never; an entry that cannot be written down is handled all the same, and `trouble` says so.
 """
 
