@@ -23,6 +23,7 @@ from watcher.lifecycle import State
 from watcher.settle import aside
 from watcher.settlement import Finished, Settlement
 from watcher.spool import inflight
+from watcher.spool.journal import spill_over
 from watcher.spool.layout import DEFERRED
 from watcher.spool.spool import Spool
 
@@ -43,6 +44,7 @@ def recover(spool: Spool, settlement: Settlement) -> Recovered:
             death = _death(left)
             counted = [_count(spool, settlement, slot, death) for slot in ledger.read(left.fd)]
             entries += counted.count(True)
+            spill_over(left.fd, spool.ours())
             if None not in counted:
                 inflight.clear(left)
     return Recovered(files, entries)

@@ -3,6 +3,7 @@
     inflight/PID.RANDOM/     locked (flock) by its process for as long as it lives
         .ledger              what its workers have in hand (`claim.ledger`)
         .fault               how it died, if it could say (`claim.fault`)
+        .journal             lines that are not in the journal yet (`spool.journal`)
         NAME                 a done file on its way out (`settle.aside`)
 
 Guarantees: a directory whose lock is free belongs to nobody any more; `dead` gives each out to one
@@ -20,6 +21,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from watcher.spool.disk import DIRECTORY
+from watcher.spool.journal import spill_over
 from watcher.spool.spool import Spool
 
 LEDGER = b".ledger"
@@ -58,6 +60,11 @@ def own(spool: Spool, *, sure: bool = False) -> int:
 
 def _leave(name: bytes, inflight: int, fd: int) -> None:
     with contextlib.suppress(OSError):
+        ours = os.open(b"..", DIRECTORY, dir_fd=inflight)
+        try:
+            spill_over(fd, ours)
+        finally:
+            os.close(ours)
         _empty(fd)
         os.rmdir(name, dir_fd=inflight)
     os.close(fd)

@@ -1,20 +1,222 @@
-"""What became of every entry, a line a transition (docs/spool-format.md)."""
+"""What became of every entry, a line a transition (docs/spool-format.md, "The journal").
+
+A line is written before the step that it tells of, into this process's spill: a small file mapped
+into memory, so that it costs no system call and outlives the process. `flush` appends what has
+gathered to `.watcher/journal` with one write(2); what a dead process had not flushed, whoever finds
+its directory does (`spill_over`).
+Guarantees: nothing here raises or waits for a disk that refuses; a line is whole, or is followed by
+itself, whole; lines that had to be dropped are counted, and the count is a line. Nothing is synced.
+Fails: never; `trouble` says what keeps lines from being written.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import mmap
+import os
+import re
+import threading
+import time
 from collections.abc import Callable
 
+from watcher.errors import WatcherError
 from watcher.lifecycle import Move, State
+from watcher.spool.disk import DIRECTORY
+from watcher.spool.layout import STATE_DIRECTORIES
+
+NAME = b"journal"
+SPILL = b".journal"
+SIZE = 64 << 10  # bytes of a spill
+ROTATED = 16 << 20  # bytes after which a new file is begun
+KEPT = 8  # files beside the newest
+FLUSH_AFTER = 0.2  # seconds that a line may wait
+_HEADER = 8  # bytes: how much of a spill is used, as a decimal number
+_ODD = re.compile(rb"[^!-$&-~]")
+_ODD_IN_DETAIL = re.compile(rb"[^ -$&-~]")
+_LONGEST_DETAIL = 1_000  # bytes
+_APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+_words: dict[tuple[State, Move | str], bytes] = {}
 
 
 class Journal:
-    """The journal of one queue directory."""
+    """The journal of one queue directory, as this process writes it.
 
-    def __init__(self, ours: Callable[[], int]) -> None:
-        self._ours = ours
+    `ours` gives the descriptor of `.watcher`, `spill` that of this process's own directory.
+    """
+
+    def __init__(self, ours: Callable[[], int], spill: Callable[[], int]) -> None:
+        self.enabled = True
         self.trouble = ""
+        self._ours = ours
+        self._spill = spill
+        self._map: mmap.mmap | bytearray | None = None
+        self._used = _HEADER
+        self._lost = 0
+        self._since = 0.0  # when the oldest line that waits was written
+        self._lock = threading.Lock()
 
     def record(
         self, state: State, move: Move | str, inode: int, name: bytes, detail: str = ""
     ) -> None:
-        """Write a line."""
+        """Put down that an entry is about to leave `state` by `move`."""
+        if self.enabled:
+            self._put(line_of(time.time_ns(), state, move, inode, name, detail))
+
+    def _put(self, line: bytes) -> None:
+        with self._lock:
+            if self._map is None:
+                self._map = self._open_spill()
+            end = self._used + len(line)
+            if end > SIZE and self._write():
+                end = self._used + len(line)
+            if end > SIZE:
+                self._lost += 1
+                return
+            if self._used == _HEADER:
+                self._since = time.monotonic()
+            self._map[self._used : end] = line
+            self._map[:_HEADER] = b"%08d" % end
+            self._used = end
+
+    def flush(self, older: float = 0.0) -> None:
+        """Append what has gathered, if the oldest line of it is older than so many seconds."""
+        if self._used > _HEADER and time.monotonic() - self._since >= older:
+            with self._lock:
+                self._write()
+
+    def _open_spill(self) -> mmap.mmap | bytearray:
+        try:
+            fd = os.open(SPILL, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=self._spill())
+            try:
+                os.posix_fallocate(fd, 0, SIZE)  # a map of what the disk refuses is SIGBUS
+                return mmap.mmap(fd, SIZE)
+            finally:
+                os.close(fd)
+        except (OSError, WatcherError):
+            return bytearray(SIZE)  # lost with the process, that is all
+
+    def _write(self) -> bool:
+        """Append the spill to the journal; we hold the lock."""
+        if self._map is None:
+            return True
+        data = bytes(self._map[_HEADER : self._used])
+        if self._lost:
+            data += line_of(time.time_ns(), State.READY, "lost", 0, b"-", f"{self._lost} lines")
+        try:
+            append(self._ours(), data)
+        except (OSError, WatcherError) as error:
+            self.trouble = f"the journal cannot be written: {error}"
+            return False
+        self._used, self._lost, self.trouble = _HEADER, 0, ""
+        self._map[:_HEADER] = b"%08d" % _HEADER
+        return True
+
+
+def line_of(
+    now_ns: int, state: State, move: Move | str, inode: int, name: bytes, detail: str = ""
+) -> bytes:
+    """Return a line of the journal. PURE, but for this process's number."""
+    words = _words.get((state, move))
+    if words is None:
+        word = move.value if isinstance(move, Move) else move
+        words = f"{state.value} {word.replace(' ', '_')}".encode()
+        _words[state, move] = words
+    if _ODD.search(name):
+        name = _ODD.sub(_quoted, name)
+    seconds, microseconds = divmod(now_ns // 1000, 1_000_000)
+    head = (seconds, microseconds, os.getpid(), words, inode, name)
+    if not detail:
+        return b"%d.%06d %d %s %d %s\n" % head
+    text = detail.encode("utf-8", "backslashreplace")[:_LONGEST_DETAIL]
+    return b"%d.%06d %d %s %d %s %s\n" % (*head, _ODD_IN_DETAIL.sub(_quoted, text))
+
+
+def _quoted(odd: re.Match[bytes]) -> bytes:
+    return b"%%%02X" % odd[0][0]
+
+
+def append(ours: int, data: bytes) -> None:
+    """Append whole lines to the journal in `.watcher`, begun anew if it is large; raises OSError.
+
+    A write that was cut short is made good by writing all of it again, from a new line on.
+    """
+    for _ in range(3):
+        fd = os.open(NAME, _APPEND, 0o600, dir_fd=ours)
+        try:
+            if os.fstat(fd).st_size >= ROTATED and _rotate(ours, fd):
+                continue
+            written = os.write(fd, data)
+            if written < len(data):
+                with contextlib.suppress(OSError):
+                    os.write(fd, b"\n")
+                raise OSError(28, "the disk took a part of it only")
+            return
+        finally:
+            os.close(fd)
+
+
+def _rotate(ours: int, fd: int) -> bool:
+    """Begin a new file, if nobody else has or is about to; say whether to look again."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    if os.stat(NAME, dir_fd=ours).st_ino != os.fstat(fd).st_ino:
+        return True  # done by another
+    scratch = b".journal.%d.tmp" % os.getpid()
+    with open(os.open(scratch, _APPEND | os.O_TRUNC, 0o600, dir_fd=ours), "wb") as file:
+        file.writelines(_carried(ours))
+    for number in range(KEPT, 1, -1):
+        with contextlib.suppress(FileNotFoundError):
+            older, newer = NAME + b".%d" % number, NAME + b".%d" % (number - 1)
+            os.rename(newer, older, src_dir_fd=ours, dst_dir_fd=ours)
+    os.rename(NAME, NAME + b".1", src_dir_fd=ours, dst_dir_fd=ours)
+    os.rename(scratch, NAME, src_dir_fd=ours, dst_dir_fd=ours)
+    return True
+
+
+def _carried(ours: int) -> list[bytes]:
+    """Return a line for each entry that an operator or a timer is still to see to."""
+    lines = []
+    now = time.time_ns()
+    for state, name in STATE_DIRECTORIES.items():
+        try:
+            fd = os.open(name, DIRECTORY | os.O_NOFOLLOW, dir_fd=ours)
+        except OSError:
+            continue
+        try:
+            with os.scandir(fd) as items:
+                lines += [
+                    line_of(now, state, "carried", item.inode(), os.fsencode(item.name))
+                    for item in items
+                    if not item.name.endswith((".json", ".tmp")) and item.name[0] != "."
+                ]
+        finally:
+            os.close(fd)
+    return lines
+
+
+def spill_over(directory: int, ours: int) -> None:
+    """Append what a process had not flushed, from its own directory; raises OSError."""
+    data = spilled(directory)
+    if data:
+        append(ours, data)
+        os.unlink(SPILL, dir_fd=directory)
+
+
+def spilled(directory: int) -> bytes:
+    """Return the lines in a process's spill; nothing when there is none that makes sense."""
+    try:
+        fd = os.open(SPILL, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+    except OSError:
+        return b""
+    try:
+        data = os.pread(fd, SIZE, 0)
+        used = int(data[:_HEADER])
+    except (OSError, ValueError):
+        return b""
+    finally:
+        os.close(fd)
+    lines = data[_HEADER : min(used, SIZE)]
+    return lines[: lines.rfind(b"\n") + 1]

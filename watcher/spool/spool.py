@@ -32,7 +32,7 @@ class Spool:
         self._ours: dict[bytes, int] = {}
         self._past: set[int] = set()  # descriptors of directories of ours that went away
         own = weakref.ref(self)  # not a cycle: the spool is closed with its last reference
-        self.journal = Journal(lambda: _ours(own))
+        self.journal = Journal(lambda: _ours(own), lambda: _inflight(own))
         self.fd = -1
         try:
             self.fd = os.open(self.path, DIRECTORY)
@@ -137,6 +137,15 @@ def _ours(own: weakref.ref[Spool]) -> int:
     if spool is None:
         raise Unavailable("the queue directory is closed")
     return spool.ours()
+
+
+def _inflight(own: weakref.ref[Spool]) -> int:
+    from watcher.spool import inflight  # it knows of us, and we of it
+
+    spool = own()
+    if spool is None:
+        raise Unavailable("the queue directory is closed")
+    return inflight.own(spool)
 
 
 def told(error: OSError, path: bytes, what: str) -> WatcherError:
