@@ -21,6 +21,7 @@ COMMANDS = {
     "run": "the daemon: watch queue directories and handle what arrives",
     "sweep": "one pass over a queue directory by hand",
     "enqueue": "commit messages or files to a queue, durably",
+    "audit": "prove that no entry ever seen is missing",
     "list": "the entries of a queue, by state",
     "cat": "an entry's message, metadata or file",
     "hold": "put entries aside until they are released",
@@ -82,8 +83,8 @@ def group(ctx: click.Context, debug: bool) -> None:
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run one command and exit."""
     arguments = (sys.argv[1:] or ["--help"]) if arguments is None else arguments
-    _fill_standard_descriptors()
     try:
+        _fill_standard_descriptors()
         code = group.main(arguments, prog_name="watcher", standalone_mode=False)
         if sys.stdout is not None:
             sys.stdout.flush()
@@ -113,9 +114,10 @@ def _fill_standard_descriptors() -> None:
 
 def _discard_output() -> None:
     """Send what is still buffered nowhere, or the interpreter complains of it at its end."""
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 1)
-    os.close(null)
+    with contextlib.suppress(OSError):  # out of descriptors, it is this complaint that is too much
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 1)
+        os.close(null)
 
 
 def _told(error: Exception) -> tuple[str, int]:

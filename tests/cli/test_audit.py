@@ -1,0 +1,159 @@
+"""`watcher audit`: what was seen is done, deleted, or still here; what is not is named."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import subprocess
+
+import pytest
+
+WHOLE = pickle.dumps(b"message", 2) + pickle.dumps({}, 2)
+
+
+@pytest.fixture
+def watcher(watcher_command, environment):
+    """Run a command on the queue."""
+
+    def run(command, queue, *arguments, check=True):
+        ended = subprocess.run(
+            [*watcher_command, command, str(queue), *arguments],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert not check or ended.returncode in (0, 75), ended.stderr
+        return ended
+
+    return run
+
+
+@pytest.fixture
+def audit(watcher, queue):
+    """Return the exit status of an audit, its sum, and the lines before it."""
+
+    def run(*options):
+        ended = watcher("audit", queue, "--json", *options, check=False)
+        *lines, total = [json.loads(line) for line in ended.stdout.splitlines()]
+        return ended.returncode, total, lines
+
+    return run
+
+
+def put(queue, name, data=WHOLE):
+    (queue / f"{name}.tmp").write_bytes(data)
+    (queue / f"{name}.tmp").rename(queue / name)
+
+
+def sweep(watcher, queue, script, *options):
+    return watcher("sweep", queue, "--grace-age", "0s", *options, "--", "sh", "-c", script)
+
+
+def test_everything_is_accounted_for(watcher, queue, audit):
+    for number in range(9):
+        put(queue, f"{number}.pck")
+    sweep(watcher, queue, 'case "$WATCHER_ENTRY" in 1) exit 75;; [23]) exit 65;; esac')
+    watcher("hold", queue, "1")
+    watcher("delete", queue, "2", "--yes")
+    put(queue, "new.pck")
+    status, total, lines = audit()
+    assert (status, lines) == (0, [])
+    assert (total["seen"], total["done"], total["removed"]) == (9, 6, 1)
+    assert total["here"] == {"dead": 1, "held": 1}
+    assert (total["waiting"], total["missing"], total["balanced"]) == (1, 0, True)
+    text = watcher("audit", queue).stdout
+    assert "the books balance" in text
+
+
+def test_what_a_stranger_took_out_of_our_directories_is_named(watcher, queue, audit):
+    put(queue, "X.pck")
+    sweep(watcher, queue, "exit 65")
+    (queue / ".watcher/dead/X.pck").unlink()
+    status, total, (line,) = audit()
+    assert (status, line["missing"], line["move"]) == (65, "X", "reject")
+    assert (total["seen"], total["missing"]) == (1, 1)
+    ended = watcher("audit", queue, check=False)
+    assert "missing: X: last seen" in ended.stdout
+    assert "do NOT balance" in ended.stdout
+
+
+def test_what_a_stranger_took_before_it_was_claimed_is_named(
+    watcher, queue, audit, start_daemon, recorder
+):
+    daemon = start_daemon(queue, handler=recorder.argv(gated=True))
+    put(queue, "first.pck")
+    put(queue, "second.pck")
+    with open(recorder.gate, "wb"):  # the first is in hand, the second heard of
+        (queue / "second.pck").unlink()
+    daemon.wait_for("finish", entry="first")
+    assert daemon.end() == 0
+    status, total, lines = audit()
+    assert [line["missing"] for line in lines] == ["second"]
+    assert (status, total["seen"], total["done"]) == (65, 2, 1)
+
+
+def test_two_daemons_that_race_lose_nothing(watcher, queue, audit, start_daemon, recorder):
+    daemons = [start_daemon(queue, handler=recorder.argv()) for _ in range(2)]
+    for number in range(60):
+        put(queue, f"{number:02}.pck")
+    daemons[0].wait(lambda: len(recorder.calls) >= 60)
+    for daemon in daemons:
+        assert daemon.end() == 0
+    status, total, lines = audit()
+    assert (status, total["seen"], total["done"], lines) == (0, 60, 60, [])
+
+
+def test_a_killed_daemon_leaves_its_books(queue, audit, start_daemon, recorder):
+    daemon = start_daemon(queue, handler=recorder.argv())
+    for number in range(20):
+        put(queue, f"{number}.pck")
+    daemon.wait_for("finish", 20)
+    daemon.process.kill()
+    daemon.process.wait()
+    assert audit()[1]["done"] == 20
+    start_daemon(queue, handler=recorder.argv())  # it takes over what the other had not flushed
+    assert audit()[1]["done"] == 20
+
+
+def test_an_orphan_that_found_its_other_half_is_one_entry(watcher, queue, audit):
+    put(queue, "X.db", b"{0")
+    sweep(watcher, queue, "true", "--legacy")
+    assert audit("--legacy")[1]["here"] == {"orphan": 1}
+    put(queue, "X.msg", b"message")
+    sweep(watcher, queue, "true", "--legacy")
+    sweep(watcher, queue, "true", "--legacy")
+    status, total, _ = audit("--legacy")
+    assert (status, total["seen"], total["done"], total["here"]) == (0, 1, 1, {})
+
+
+def test_a_requeue_goes_on_with_the_same_life(watcher, queue, audit):
+    put(queue, "X.pck")
+    sweep(watcher, queue, "exit 65")
+    watcher("requeue", queue, "X")
+    assert audit()[1]["here"] == {"in the queue": 1}
+    sweep(watcher, queue, "true")
+    status, total, _ = audit()
+    assert (status, total["seen"], total["done"], total["here"]) == (0, 1, 1, {})
+
+
+def test_what_was_put_there_by_hand_is_not_in_the_books(watcher, queue, audit):
+    put(queue, "X.pck")
+    sweep(watcher, queue, "true")
+    (queue / ".watcher/dead").mkdir(mode=0o700)
+    (queue / ".watcher/dead/Y.pck").write_bytes(WHOLE)
+    status, _, (line,) = audit()
+    assert (status, line) == (0, {"unknown": "Y.pck", "place": "dead"})
+
+
+def test_a_copied_spool_is_known_by_its_names(watcher, queue, audit, tmp_path):
+    put(queue, "X.pck")
+    sweep(watcher, queue, "exit 65")
+    copy = tmp_path / "copy"
+    subprocess.run(["cp", "-r", str(queue), str(copy)], check=True)
+    assert watcher("audit", copy, check=False).returncode == 0
+
+
+def test_where_nobody_has_worked_there_are_no_books(watcher, queue):
+    assert watcher("audit", queue, check=False).returncode == os.EX_NOINPUT

@@ -1,0 +1,171 @@
+"""The journal: whole lines, whatever the disk and the process do; rotated without losing one."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+
+import pytest
+
+from watcher.inspect import books as reading
+from watcher.lifecycle import Move, State
+from watcher.spool import journal as writing
+from watcher.spool.journal import Journal, line_of, spill_over
+from watcher.spool.layout import Layout
+
+HOSTILE = b"a b\n%\xff~.pck"
+
+
+@pytest.fixture
+def ours(tmp_path):
+    """`.watcher`, and a process's own directory in it."""
+    (tmp_path / "inflight/1.x").mkdir(parents=True)
+    fds = [os.open(tmp_path / name, os.O_RDONLY) for name in (".", "inflight/1.x")]
+    yield tmp_path, fds[0], fds[1]
+    for fd in fds:
+        os.close(fd)
+
+
+@pytest.fixture
+def journal(ours):
+    return Journal(lambda: ours[1], lambda: ours[2])
+
+
+def names(fd):
+    """Return the names in the lines, as the audit reads them."""
+    lines = [reading._parse(line) for line in reading._lines(fd)]
+    assert None not in lines
+    return [line.name for line in lines]
+
+
+def test_a_line_says_what_the_page_says(monkeypatch):
+    monkeypatch.setattr(os, "getpid", lambda: 4711)
+    line = line_of(1763895193250113000, State.CLAIMED, Move.FINISH, 1315862, b"NAME.pck")
+    assert line == b"1763895193.250113 4711 claimed finish 1315862 NAME.pck\n"
+
+
+def test_any_name_and_any_detail_come_back(ours, journal):
+    journal.record(State.DEAD, Move.REQUEUE, 5, HOSTILE, "by a\nb 100% \udcff")
+    journal.flush()
+    (raw,) = reading._lines(ours[1])
+    line = reading._parse(raw)
+    assert (line.name, line.move, line.inode) == (HOSTILE, b"requeue", 5)
+    assert line.detail.startswith(b"by a\nb 100% ")
+
+
+def test_a_line_is_there_before_it_is_flushed(ours, journal):
+    journal.record(State.CLAIMED, Move.FINISH, 5, b"X.pck")
+    assert not (ours[0] / "journal").exists()
+    assert names(ours[1]) == [b"X.pck"]
+
+
+def test_what_a_dead_process_had_not_flushed_is_written_by_another(ours, journal):
+    for number in range(100):
+        journal.record(State.CLAIMED, Move.FINISH, number + 1, b"%d" % number)
+    del journal  # without a flush
+    spill_over(ours[2], ours[1])
+    spill_over(ours[2], ours[1])
+    assert names(ours[1]) == [b"%d" % number for number in range(100)]
+
+
+def test_a_line_that_was_written_but_not_forgotten_counts_once(ours, journal):
+    journal.record(State.CLAIMED, Move.FINISH, 5, b"X.pck")
+    spill = (ours[0] / "inflight/1.x/.journal").read_bytes()
+    journal.flush()
+    (ours[0] / "inflight/1.x/.journal").write_bytes(spill)  # it died just after the write
+    books = reading.read(ours[1], Layout())
+    assert (books.seen, books.ended) == (1, {"done": 1})
+
+
+def test_many_threads_write_whole_lines(ours, journal):
+    def write(worker):
+        for number in range(2_000):
+            journal.record(State.CLAIMED, Move.FINISH, 1, b"%d-%d" % (worker, number))
+
+    threads = [threading.Thread(target=write, args=(worker,)) for worker in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    journal.flush()
+    assert sorted(names(ours[1])) == sorted(
+        b"%d-%d" % (worker, number) for worker in range(4) for number in range(2_000)
+    )
+
+
+def test_a_full_disk_holds_nobody_up_and_what_was_lost_is_counted(ours, journal, monkeypatch):
+    def full(*_arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(writing, "append", full)
+        for number in range(5_000):
+            journal.record(State.CLAIMED, Move.FINISH, number + 1, b"%d.pck" % number)
+        assert "No space left" in journal.trouble
+    journal.flush()
+    assert journal.trouble == ""
+    books = reading.read(ours[1], Layout())
+    assert books.lost > 0
+    assert books.seen + books.lost == 5_000
+
+
+def test_a_write_that_is_cut_short_leaves_no_torn_line_behind(ours, journal, monkeypatch):
+    whole = os.write
+    monkeypatch.setattr(os, "write", lambda fd, data: whole(fd, data[: max(1, len(data) // 2)]))
+    journal.record(State.CLAIMED, Move.FINISH, 5, b"X.pck")
+    journal.flush()
+    monkeypatch.setattr(os, "write", whole)
+    journal.flush()
+    books = reading.read(ours[1], Layout())
+    assert (books.seen, books.unreadable) == (1, 1)
+
+
+def test_without_a_place_for_its_spill_it_goes_on(ours):
+    def refuse():
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    journal = Journal(lambda: ours[1], refuse)
+    journal.record(State.CLAIMED, Move.FINISH, 5, b"X.pck")
+    journal.flush()
+    assert names(ours[1]) == [b"X.pck"]
+
+
+def test_a_large_one_is_begun_anew_and_knows_what_is_still_open(ours, journal, monkeypatch):
+    monkeypatch.setattr(writing, "ROTATED", 2_000)
+    (ours[0] / "dead").mkdir()
+    (ours[0] / "dead/D.pck").touch()
+    (ours[0] / "dead/D.json").touch()
+    inode = (ours[0] / "dead/D.pck").stat().st_ino
+    for number in range(500):
+        journal.record(State.CLAIMED, Move.FINISH, 10**12 + number, b"%d.pck" % number)
+        journal.flush()
+    files = sorted(name for name in os.listdir(ours[0]) if name.startswith("journal"))
+    assert files == ["journal", *(f"journal.{number}" for number in range(1, 8 + 1))]
+    newest = (ours[0] / "journal").read_text().splitlines()[0]
+    assert newest.endswith(f"dead carried {inode} D.pck")
+    books = reading.read(ours[1], Layout())
+    assert list(books.open) == [inode]
+    assert b"499.pck" in names(ours[1])
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"\n", b"garbage\n", b"\xff" * 100_000, b"1 2 3 4\n", b"x 1 a b 5 n\n", b"1 1 a b x n\n"],
+)
+def test_lines_that_make_no_sense_are_counted(ours, line):
+    good = line_of(10**18, State.CLAIMED, Move.FINISH, 5, b"X.pck")
+    (ours[0] / "journal").write_bytes(line + b"\n" + good)
+    books = reading.read(ours[1], Layout())
+    assert books.seen == 1
+    assert books.unreadable > 0
+
+
+def test_lines_of_several_processes_need_not_come_in_order(ours):
+    lines = [
+        line_of(30 * 10**9, State.CLAIMED, Move.FINISH, 5, b"X.pck"),
+        line_of(20 * 10**9, State.CLAIMED, Move.DEFER, 5, b"X.pck"),
+    ]
+    (ours[0] / "journal").write_bytes(b"".join(lines))
+    books = reading.read(ours[1], Layout())
+    assert (books.seen, books.open, books.ended) == (1, {}, {"done": 1})

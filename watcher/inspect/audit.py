@@ -1,0 +1,158 @@
+"""Balance the books: every entry ever seen is done, deleted by an operator, or still here.
+
+    seen = done + removed by an operator + still here (by state) + missing
+
+Guarantees: nothing is touched. On a live queue an entry that moves while we look is looked for
+again before it is called missing.
+Fails: NoSuch or NotPermitted where there is nothing to read.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from watcher.inspect import books as journal
+from watcher.inspect.books import Books, Line
+from watcher.spool.disk import DIRECTORY
+from watcher.spool.layout import INFLIGHT, OURS, STATE_DIRECTORIES
+from watcher.spool.spool import Spool
+
+LOOKS = 3  # before an entry is called missing
+_PLACES = {b"": "in the queue", INFLIGHT: "in flight"} | {
+    name: state.value for state, name in STATE_DIRECTORIES.items()
+}
+
+
+class Missing(NamedTuple):
+    """An entry that was seen and is nowhere: its NAME, and the last that is known of it."""
+
+    name: bytes
+    last: Line
+
+
+@dataclass
+class Balance:
+    """The books, balanced."""
+
+    books: Books
+    here: Counter[str] = field(default_factory=Counter)  # lives by where they are
+    missing: list[Missing] = field(default_factory=list)
+    unknown: list[tuple[str, bytes]] = field(default_factory=list)  # in our directories, no line
+    waiting: int = 0  # in the queue, not seen yet
+
+    @property
+    def seen(self) -> int:
+        """How many entries were ever seen."""
+        return self.books.seen + sum(1 for each in self.missing if each.last.move == b"vanish")
+
+    @property
+    def balanced(self) -> bool:
+        """Whether every entry is accounted for."""
+        ended = sum(self.books.ended.values())
+        return not self.missing and self.seen == ended + sum(self.here.values())
+
+
+class _Disk(NamedTuple):
+    """What lies where: by inode, and by NAME."""
+
+    by_inode: dict[int, tuple[bytes, bytes]]
+    by_name: set[bytes]
+
+
+def balance(spool: Spool) -> Balance:
+    """Read the journal, look at the disk, and compare."""
+    found = _compare(spool)
+    for _ in range(LOOKS - 1):
+        if not found.missing:
+            break
+        found = _compare(spool)
+    return found
+
+
+def _compare(spool: Spool) -> Balance:
+    ours = os.open(OURS, DIRECTORY | os.O_NOFOLLOW, dir_fd=spool.fd)
+    try:
+        disk = _look(spool, ours)
+        books = journal.read(ours, spool.layout)
+        later = _look(spool, ours)  # what moved while we read is in one of the two
+    finally:
+        os.close(ours)
+    found = Balance(books)
+    for inode, line in books.open.items():
+        place = _place(inode, line, books, later) or _place(inode, line, books, disk)
+        if place is None:
+            found.missing.append(Missing(books.stem(line.name), line))
+        else:
+            found.here[_PLACES[place]] += 1
+    for line in books.replaced:
+        found.missing.append(Missing(books.stem(line.name), line))
+    for stem, line in books.vanished.items():
+        if stem not in later.by_name:
+            found.missing.append(Missing(stem, line))
+    for inode, (place, name) in later.by_inode.items():
+        if inode in books.open or name.endswith(b".db"):
+            continue
+        if place:
+            if place != INFLIGHT:
+                found.unknown.append((_PLACES[place], name))
+        else:
+            found.waiting += 1
+    return found
+
+
+def _place(inode: int, line: Line, books: Books, disk: _Disk) -> bytes | None:
+    """Return where an entry is now: by inode, else (after a copy of the spool) by name."""
+    there = disk.by_inode.get(inode)
+    stem = books.stem(line.name)
+    if there is not None:
+        name = books.stem(there[1])
+        if name == stem or name.partition(b"~")[0] == stem.partition(b"~")[0] or _cut(name, stem):
+            return there[0]
+    if stem in disk.by_name:
+        places = {books.stem(name): place for place, name in disk.by_inode.values()}
+        return places.get(stem)
+    return None
+
+
+def _cut(one: bytes, other: bytes) -> bool:
+    """Whether one name is the other, cut to make room for a stamp or a number."""
+    return min(len(one), len(other)) > 100 and (one[:100] == other[:100])  # noqa: PLR2004
+
+
+def _look(spool: Spool, ours: int) -> _Disk:
+    by_inode: dict[int, tuple[bytes, bytes]] = {}
+    for place, name, inode in _files(spool.fd, ours):
+        if name[:1] == b"." or name.endswith((b".json", b".tmp")) or name == OURS:
+            if not (spool.layout.raw and name.endswith(spool.layout.suffix) and name[:1] != b"."):
+                continue
+            if place and name.endswith(b".json"):
+                continue
+        by_inode[inode] = (place, name)
+    books = Books(spool.layout)
+    return _Disk(by_inode, {books.stem(name) for _, name in by_inode.values()})
+
+
+def _files(queue: int, ours: int) -> Iterator[tuple[bytes, bytes, int]]:
+    yield from ((b"", name, inode) for name, inode in _names(queue, b"."))
+    for state in STATE_DIRECTORIES.values():
+        yield from ((state, name, inode) for name, inode in _names(ours, state))
+    for process, _ in list(_names(ours, INFLIGHT)):
+        path = os.path.join(INFLIGHT, process)
+        yield from ((INFLIGHT, name, inode) for name, inode in _names(ours, path))
+
+
+def _names(directory: int, path: bytes) -> Iterator[tuple[bytes, int]]:
+    try:
+        fd = os.open(path, DIRECTORY | os.O_NOFOLLOW, dir_fd=directory)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    try:
+        with os.scandir(fd) as items:
+            for item in items:
+                yield os.fsencode(item.name), item.inode()
+    finally:
+        os.close(fd)
