@@ -27,6 +27,7 @@ from watcher.report import Patience, Report, Result
 from watcher.settle.backoff import delay
 from watcher.settle.settle import prepare
 from watcher.settlement import Settlement
+from watcher.spool.journal import FLUSH_AFTER
 from watcher.spool.layout import display
 from watcher.spool.spool import Spool
 from watcher.telemetry import log
@@ -55,12 +56,11 @@ class Runner:
         self.health = Health(settings.name)
         sources, self._listener, clock, self._wake = around
         self.notice = Notice(tag, settings, sources, clock, self.health, self._recover)
-        self._noticing = (
-            threading.Lock()
-        )  # one thread tells it hints, another ticks
+        self._noticing = threading.Lock()  # one thread tells it hints, another ticks
         self.done = 0
         self._stopping = threading.Event()
         self._next_probe: float | None = None
+        self._not_deferred: set[bytes] = set()  # names whose deferral the disk refused
         self._looks: dict[bytes, tuple[int, int]] = {}  # when it was heard of, how often looked at
         terms = Terms(settings.grace_age, self.notice.ages, settings.max_size)
         patience = Patience(
@@ -85,6 +85,8 @@ class Runner:
         """Do what is due; return the moment (see `Notice.now`) at which the next thing is."""
         with self._noticing:
             due = self.notice.tick()
+        if self.notice.spool is not None:
+            self.notice.spool.journal.flush(FLUSH_AFTER)
         self._listener.wake_if_new()
         if self._next_probe is None:
             return due
@@ -140,6 +142,8 @@ class Runner:
                     self._wake()
             case Result.RETRY:  # and the disk would not take it down
                 self._handler_works()
+                if len(self._not_deferred) < MAX_COUNTED:
+                    self._not_deferred.add(name)
                 self._again(name, report.wait or 0.0, how)
             case Result.YOUNG:
                 self._again(name, report.wait or 0.0, How.SWEEP, young=True)
@@ -165,6 +169,10 @@ class Runner:
     def _settled(self, name: bytes, report: Report) -> None:
         self.notice.marks.forget(name)
         self._looks.pop(name, None)
+        if name in self._not_deferred:
+            self._not_deferred.discard(name)
+            if not self._not_deferred:
+                self.health.trouble("disk", None)
         if report.result is Result.DONE:
             self.done += 1
         if report.result is not Result.GONE:
