@@ -100,11 +100,10 @@ class Attempt:
         if claim.schedule is not None:
             if self._catch_up(claim.spool, claim.name):
                 return Report(Result.REUNITED, "its .db came after it")
-        else:
-            if other := self._reunite(claim.spool, claim.name):
-                return Report(Result.REUNITED, other)
-            if moved := halfway.follow(claim.spool, claim.parts[0]):
-                return Report(Result.FOLLOWED, display(moved))
+        elif other := self._reunite(claim.spool, claim.name):
+            return Report(Result.REUNITED, other)
+        if moved := halfway.follow(claim.spool, claim.parts[0]):
+            return Report(Result.FOLLOWED, display(moved))
         return self.settlement.abandon(claim)
 
     def _work(self, claim: Claim, how: How) -> Report:

@@ -64,7 +64,8 @@ def contents(queue, name, names):
         )
         return slot.ljust(SLOT, b"\0")
     if name.endswith(".json"):
-        return json.dumps({"files": ["X.msg", "X.db"], "why": "a test"}).encode()
+        stem = name.rpartition("/")[2].removesuffix(".json")
+        return json.dumps({"files": [f"{stem}.msg", f"{stem}.db"], "why": "a test"}).encode()
     if name.endswith("(1)"):
         return ONE_PICKLE
     if name.endswith(".db"):

@@ -41,8 +41,11 @@ class Deferred:
 
     def add(self, name: bytes) -> bool:
         """Take note of deferred/STAMP-NAME; True when it is now the earliest of all."""
+        return is_entry(name.removeprefix(DEFERRED), self._layout) and self._note(name)
+
+    def _note(self, name: bytes) -> bool:
         found = parse(name.removeprefix(DEFERRED))
-        if found is None or not is_entry(name.removeprefix(DEFERRED), self._layout):
+        if found is None:
             return False
         due = self._due(found[0])
         with self._lock:
@@ -69,7 +72,7 @@ class Deferred:
         with self._lock:
             self._horizon = None
         for name in earliest:
-            self.add(name)
+            self._note(name)
 
     def take(self, now: float, room: int) -> list[bytes]:
         """Take out names that are due, `room` at most."""
@@ -104,13 +107,21 @@ def is_entry(name: bytes, layout: Layout) -> bool:
 
 
 def names_in(directory: int, layout: Layout) -> list[bytes]:
-    """Return the deferred entries' names as they lie in the directory; opens none of them."""
+    """Return the deferred entries' names as they lie in the directory; opens none of them.
+
+    With them comes a `.db` without a message: the end of a pair that was done when we died.
+    """
     fd = os.open(b".", DIRECTORY, dir_fd=directory)
     try:
-        names = map(os.fsencode, os.listdir(fd))
-        return [name for name in names if is_entry(name, layout) and name[:1] != b"."]
+        names = [os.fsencode(name) for name in os.listdir(fd)]
     finally:
         os.close(fd)
+    entries = [name for name in names if is_entry(name, layout) and name[:1] != b"."]
+    metadata = () if layout.raw else [name for name in names if name.endswith(b".db")]
+    if metadata:
+        stems = {name[:-4] for name in entries}
+        entries += [name for name in metadata if name[:-3] not in stems and name[:1] != b"."]
+    return entries
 
 
 def overdue(schedule: Schedule, now_ms: int) -> bool:

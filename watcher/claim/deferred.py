@@ -12,9 +12,10 @@ import json
 import os
 
 from watcher.claim.take import Claim, Refusal, Refused, Terms
+from watcher.errors import WatcherError
 from watcher.evidence import Action, Shape
 from watcher.lifecycle import State
-from watcher.spool.disk import LOOK
+from watcher.spool.disk import DIRECTORY, LOOK
 from watcher.spool.layout import DEFERRED, NAME_MAX, display, note_of
 from watcher.spool.schedule import parse
 from watcher.spool.spool import Spool
@@ -26,7 +27,11 @@ _NEARLY = NAME_MAX - 80  # bytes: a shorter name has not been cut
 def take_deferred(spool: Spool, name: bytes, terms: Terms) -> Claim | Refused:
     """Claim `name`: deferred/STAMP-NAME.pck, or the message's file of a pair."""
     file = name.removeprefix(DEFERRED)
-    found, directory = parse(file), spool.peek(State.DEFERRED)
+    found = parse(file)
+    try:
+        directory = spool.peek(State.DEFERRED)
+    except (OSError, WatcherError) as error:
+        return Refused(Refusal.ERROR, f"{display(name)}: deferred/ cannot be read: {error}")
     if found is None or directory is None:
         return Refused(Refusal.GONE, "no longer there")
     schedule, own = found
@@ -38,7 +43,8 @@ def take_deferred(spool: Spool, name: bytes, terms: Terms) -> Claim | Refused:
     try:
         refused = claim.add(file, directory, own)
         if refused is None and not spool.layout.raw:
-            refused = _metadata(claim, directory, file, own)
+            rule = _alone if own.endswith(b".db") else _metadata
+            refused = rule(claim, directory, file, own)
     except OSError as error:
         refused = Refused(Refusal.ERROR, f"{display(name)}: cannot be read: {error.strerror}")
     except BaseException:
@@ -66,6 +72,26 @@ def _metadata(claim: Claim, directory: int, file: bytes, own: bytes) -> Refused 
         claim.action, claim.why = Action.ORPHAN, "its .db has not come after it"
         return None
     return Refused(Refusal.YOUNG, "its .db has not come after it yet", FOLLOWS, Shape.HALF)
+
+
+def _alone(claim: Claim, directory: int, file: bytes, own: bytes) -> Refused | None:
+    """Rule on a `.db`: it goes with its message; where there is none any more, to orphans/."""
+    claim.kind = "half"
+    spool, stem = claim.spool, file.removesuffix(b".db")
+    if any(spool.stat(stem + suffix, directory) for suffix in (b".msg", b".pck")):
+        return Refused(Refusal.GONE, "its message is there and stands for both")
+    wanted = spool.layout.as_put_away().message_halves(own)
+    listed = os.open(b".", DIRECTORY, dir_fd=directory)  # an offset of its own
+    try:
+        named = [parse(os.fsencode(name)) for name in os.listdir(listed)]
+    finally:
+        os.close(listed)
+    if any(map(spool.stat, wanted)) or any(found and found[1] in wanted for found in named):
+        return Refused(Refusal.YOUNG, "its message will have it follow", FOLLOWS, Shape.HALF)
+    if claim.age() >= claim.terms.grace:
+        claim.action, claim.why = Action.ORPHAN, "its message is gone: the end of one that was done"
+        return None
+    return Refused(Refusal.YOUNG, "half of a pair", claim.terms.grace - claim.age(), Shape.HALF)
 
 
 def _whole(spool: Spool, directory: int, file: bytes, own: bytes) -> bytes:

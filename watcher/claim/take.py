@@ -108,6 +108,13 @@ class Claim:
         now = os.fstat(message.fd)
         return (now.st_size, now.st_mtime_ns) != (message.size, message.mtime_ns)
 
+    def touched(self) -> bool:
+        """Whether any of its files changed since it was opened here."""
+        now = [os.fstat(part.fd) for part in self.parts]
+        return [(status.st_size, status.st_ctime_ns) for status in now] != [
+            (part.size, part.ctime_ns) for part in self.parts
+        ]
+
     def release(self) -> None:
         """Give the entry back: the locks go with the descriptors."""
         for part in self.parts:
@@ -153,7 +160,10 @@ def _weigh(claim: Claim, how: How) -> Refused | None:
         shape = found
     if shape is Shape.PAIR and how is How.RENAMED:
         how = How.SWEEP  # one rename says nothing of the other half; CLOSED comes from both
-    ruling = rule(shape, how, claim.writer(), claim.age(), claim.terms.grace)
+    writer = claim.writer()
+    if writer is not Writer.SOME and claim.touched():  # what was found out above is of the past
+        return Refused(Refusal.WRITER, "its writer closed it just now", 0.0, shape)
+    ruling = rule(shape, how, writer, claim.age(), claim.terms.grace)
     claim.action, claim.why = ruling.action, ruling.why
     if ruling.action is Action.WAIT:
         return Refused(Refusal.YOUNG, ruling.why, ruling.wait, shape)

@@ -58,6 +58,8 @@ def take_for_operator(spool: Spool, entry: Listed, terms: Terms) -> Claimed | Re
     claim = Claim(spool, file, terms)
     if not spool.layout.raw and len(own) == 1 and own[0].endswith((b".msg", b".db")):
         claim.kind = "half"
+        if (refused := _not_alone(spool, directory, file)) is not None:
+            return refused
     for each, name in zip(entry.files, own, strict=True):
         try:
             refused = claim.add(each, directory, name)
@@ -67,6 +69,18 @@ def take_for_operator(spool: Spool, entry: Listed, terms: Terms) -> Claimed | Re
             claim.release()
             return refused
     return Claimed(claim, entry.state, directory, file, own, number, schedule, note)
+
+
+def _not_alone(spool: Spool, directory: int, half: bytes) -> Refused | None:
+    """Refuse a half whose other half is there after all: a listing could not see it."""
+    stem, _, suffix = half.rpartition(b".")
+    others = (b".msg", b".pck") if suffix == b"db" else (b".db",)
+    try:
+        beside = any(spool.stat(stem + other, directory) for other in others)
+    except OSError as error:
+        return Refused(Refusal.ERROR, f"{display(half)}: {error.strerror}")
+    why = "its other half is beside it: they are one entry"
+    return Refused(Refusal.BUSY, why) if beside else None
 
 
 def _from_queue(spool: Spool, name: bytes, terms: Terms) -> Claimed | Refused:

@@ -21,13 +21,14 @@ import time
 from watcher.entry import Part
 from watcher.errors import WatcherError
 from watcher.spool.inflight import clear, dead, own
+from watcher.spool.journal import spill_over
 from watcher.spool.layout import stored
 from watcher.spool.spool import Spool
 
 BUSY_WAIT = 0.0005  # seconds
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 _BUSY: dict[tuple[int, bytes], Part] = {}  # names aside, by directory: one worker at a time
-_LEFT: dict[int, set[bytes]] = {}  # names that could not go back
+_LEFT: dict[int, set[bytes]] = {}  # names aside that could not go on from there, by directory
 
 
 def remove(spool: Spool, part: Part) -> bool:
@@ -51,23 +52,27 @@ def remove(spool: Spool, part: Part) -> bool:
 
 
 def _remove_aside(spool: Spool, part: Part, directory: int) -> bool:
-    if part.name in _LEFT.get(directory, ()) and inode(part.name, directory) is not None:
+    left = _LEFT.setdefault(directory, set())
+    there = inode(part.name, directory) if part.name in left else None
+    if there is not None and there != part.ino:
         put_back(spool, part.name, directory, part.name)  # it could not go back last time
-    try:
-        spool.disk.move_aside(part.name, spool.fd, directory)
-    except FileNotFoundError:
-        if directory == own(spool, sure=True):
-            return True  # the handler moved it away
-        return remove(spool, part)  # somebody removed our directory
+    if there != part.ino:  # else its unlink was refused last time
+        try:
+            spool.disk.move_aside(part.name, spool.fd, directory)
+        except FileNotFoundError:
+            if directory == own(spool, sure=True):
+                return True  # the handler moved it away
+            return remove(spool, part)  # somebody removed our directory
+    left.add(part.name)
     now = os.stat(part.name, dir_fd=directory, follow_symlinks=False)
     same = now.st_ino == part.ino
-    if same and (part.mtime_ns < 0 or _unchanged(now, part)):
+    written_to = part.mtime_ns >= 0 and not _unchanged(now, part)
+    if same and not written_to:
         spool.disk.unlink(part.name, directory)
-        return True
-    _LEFT.setdefault(directory, set()).add(part.name)
-    put_back(spool, part.name, directory, part.name)
-    _LEFT[directory].discard(part.name)
-    return not same
+    else:
+        put_back(spool, part.name, directory, part.name)
+    left.discard(part.name)
+    return not (same and written_to)
 
 
 def _remove_in_place(spool: Spool, part: Part) -> bool:
@@ -95,6 +100,7 @@ def recover(spool: Spool) -> int:
     for left in dead(spool):
         with contextlib.suppress(OSError):  # one cannot go back now: the next sweep tries again
             found += put_all_back(spool, left.fd)
+            spill_over(left.fd, spool.ours())
             clear(left)
     return found
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import re
 from collections.abc import Iterator
 
 from watcher.entry import Part
@@ -64,26 +65,26 @@ def follow(spool: Spool, half: Part) -> bytes | None:
 
     Returns its new name, None when no move explains the half.
     """
-    stem = spool.layout.stem(half.name)
-    suffix = half.name[len(stem) :]
+    source = spool.fd if half.directory < 0 else half.directory
+    stem = spool.layout.as_put_away().stem(half.called)
+    suffix = half.called[len(stem) :]
     for state in (State.DEAD, State.HELD):  # the note says which files belong
         target = spool.peek(state)
-        for number in itertools.count():
-            if target is None:
-                break
-            files = notes.files(target, stored(stem, b".json", number))
-            if files is None:
-                break
-            name = stored(stem, suffix, number)
-            if text(name) in files and not _exists(name, target):
-                spool.disk.move(half.name, spool.fd, name, target)
+        if target is None:
+            continue
+        for note in _numbered(target, stem, b".json"):
+            name = note.removesuffix(b".json") + suffix
+            # A note may tell of a move that a crash kept from beginning: the message is elsewhere.
+            belongs = text(name) in (notes.files(target, note) or [])
+            if belongs and not _exists(name, target) and _has_other(target, name):
+                spool.disk.move(half.name, source, name, target)
                 return name
     if suffix == b".db":
         for state in _STAMPED:
             target = spool.peek(state)
-            beside = None if target is None else _place_beside_message(target, half.name)
+            beside = None if target is None else _place_beside_message(target, half.called)
             if target is not None and beside is not None:
-                spool.disk.move(half.name, spool.fd, beside, target)
+                spool.disk.move(half.name, source, beside, target)
                 return beside
     return None
 
@@ -119,10 +120,7 @@ def finish_move(spool: Spool, name: bytes) -> bool:
 def _alone(directory: int, state: State, own: bytes) -> Iterator[bytes]:
     """Yield the names in one of our directories of a half called `own` without the other half."""
     stem, dot, suffix = own.rpartition(b".")
-    for number in itertools.count():
-        name = stored(stem, dot + suffix, number)
-        if not _exists(name, directory):
-            break
+    for name in _numbered(directory, stem, dot + suffix):
         if not _has_other(directory, name):
             yield name
     if state in _STAMPED:
@@ -130,6 +128,21 @@ def _alone(directory: int, state: State, own: bytes) -> Iterator[bytes]:
             found = parse(name)
             if found is not None and found[1] == own and not _has_other(directory, name):
                 yield name
+
+
+def _numbered(directory: int, stem: bytes, suffix: bytes) -> Iterator[bytes]:
+    """Yield the files stored for a NAME: NAME, NAME~1 and so on; any of them may have gone."""
+    for number in itertools.count():
+        name = stored(stem, suffix, number)
+        if _exists(name, directory):
+            yield name
+        elif number:
+            break
+    known = re.compile(re.escape(stem) + rb"~([0-9]{1,9})" + re.escape(suffix))
+    for name, _ in _names(directory):
+        found = known.fullmatch(name)
+        if found is not None and int(found[1]) > number:
+            yield name
 
 
 def _has_other(directory: int, half: bytes) -> bool:

@@ -14,16 +14,21 @@ they were, or half way, which the next sweep recognises and completes (`halfway`
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 from collections.abc import Mapping, Sequence
 
 from watcher.entry import Part
+from watcher.errors import WatcherError
 from watcher.lifecycle import State
 from watcher.settle import aside, notes
 from watcher.spool.layout import note_of, stored
 from watcher.spool.schedule import Schedule, stamped
 from watcher.spool.spool import Spool
+
+
+_MAILMAN = (b".pck", b".msg", b".db")  # files of one NAME are one entry
 
 
 def prepare() -> None:
@@ -81,12 +86,14 @@ def put_away(
     for number in itertools.count():
         names = [stored(stem, suffix, number) for suffix in suffixes]
         note = note_of(names[0], spool.layout)
-        if any(_exists(name, target) for name in (*names, note)):
-            continue
+        moved = [aside.inode(name, target) == p.ino for name, p in zip(names, parts, strict=True)]
+        others = [] if spool.layout.raw else [stored(stem, suffix, number) for suffix in _MAILMAN]
+        if not any(moved) and any(_exists(name, target) for name in (*names, note, *others)):
+            continue  # but where a try was refused half way, what is there is ours
         about = notes.told(stem, state, parts, names)
         notes.write(spool, target, note, about | {"why": why, **facts})
         try:
-            _move_all(spool, parts, names, target)
+            _move_explained(spool, parts, names, target, note)
         except FileExistsError:
             continue  # another took the name meanwhile; our note stays with what it explains
         notes.forget(spool, parts[0])
@@ -114,7 +121,7 @@ def defer(
         about = notes.told(stem, State.DEFERRED, parts, names)
         notes.write(spool, target, note, about | {"why": why, **facts}, durable=False)
         try:
-            _move_all(spool, parts, names, target)
+            _move_explained(spool, parts, names, target, note)
         except FileExistsError:  # a namesake that falls due in the same millisecond
             schedule = schedule._replace(due_ms=schedule.due_ms + 1)
             continue
@@ -126,6 +133,21 @@ def _stem_and_suffixes(spool: Spool, parts: Sequence[Part]) -> tuple[bytes, list
     layout = spool.layout if parts[0].directory < 0 else spool.layout.as_put_away()
     stem = layout.stem(parts[0].called)
     return stem, [part.called[len(stem) :] for part in parts]
+
+
+def _move_explained(
+    spool: Spool, parts: Sequence[Part], names: Sequence[bytes], target: int, note: bytes
+) -> None:
+    """Move the files; if not one of them can be, take back the note, or each try leaves one."""
+    try:
+        _move_all(spool, parts, names, target)
+    except FileExistsError:
+        raise
+    except (OSError, WatcherError):
+        with contextlib.suppress(OSError):
+            if aside.inode(names[0], target) is None:
+                spool.disk.unlink(note, target)
+        raise
 
 
 def _move_all(spool: Spool, parts: Sequence[Part], names: Sequence[bytes], target: int) -> None:

@@ -7,6 +7,8 @@ Where /proc cannot be read the name is "" and nothing is assumed to be blind.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 _REMOTE = frozenset(
     {
         *("9p", "afs", "ceph", "cifs", "coda", "fuse", "gfs2", "gpfs", "lustre", "ncpfs", "nfs"),
@@ -22,17 +24,36 @@ LEASES_BLIND = _REMOTE | {"fuseblk"}
 LOCK_BY_RECORD = frozenset({"nfs", "nfs4"})
 
 
+class Mount(NamedTuple):
+    """A line of the mount table: the type, where from, and the options of mount and superblock."""
+
+    filesystem: str
+    source: str
+    options: tuple[str, ...]
+
+
 def filesystem(fd: int) -> str:
     """Return the type of the file system that `fd` is on, as the mount table has it; "" unknown."""
+    return mount(fd).filesystem
+
+
+def mount(fd: int) -> Mount:
+    """Return the mount that `fd` is on; everything in it is empty where /proc cannot be read."""
     try:
         with open(f"/proc/self/fdinfo/{fd}", "rb") as info:
             lines = dict(line.split(b":", 1) for line in info if b":" in line)
-        mount = lines[b"mnt_id"].strip()
+        number = lines[b"mnt_id"].strip()
         with open("/proc/self/mountinfo", "rb") as table:
             for line in table:
-                if line.split(b" ", 1)[0] == mount:
-                    name = line.split(b" - ", 1)[1].split(b" ", 1)[0].decode("ascii", "replace")
-                    return "fuse" if name.startswith("fuse.") else name
-    except (OSError, KeyError, IndexError):
+                if line.split(b" ", 1)[0] == number:
+                    return _mount(line.decode("utf-8", "backslashreplace"))
+    except (OSError, KeyError, IndexError, ValueError):
         pass
-    return ""
+    return Mount("", "", ())
+
+
+def _mount(line: str) -> Mount:
+    before, _, after = line.rstrip("\n").partition(" - ")
+    name, source, superblock = after.split(" ", 2)
+    options = dict.fromkeys([*before.split(" ")[5].split(","), *superblock.split(",")])
+    return Mount("fuse" if name.startswith("fuse.") else name, source, tuple(options))

@@ -1,0 +1,238 @@
+"""What must hold in every state, and what must be true at the end.
+
+1. Nothing is handled before its writer finished: a handler sees all that the writer wrote, after
+   its last step; of a writer that was killed, whatever it left that cannot be told from whole.
+2. Nothing that is committed is forgotten: when all is quiet it was handled, or lies where the
+   handler's word put it.
+3. Nothing is deleted but what a handler called done: each file that a writer made is at some name,
+   from the moment it is made, however short it is.
+4. Once without a crash: a handler's "done" is its last word; each killed runner may cost one more.
+   And never two handlers at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from explorer.actors import TOKEN, message, names
+from explorer.players import Player
+from explorer.snapshot import read, tree
+from explorer.stepping import REAL, Step
+
+_AGES = ("rename", "move", "link", "unlink", "write", "rmdir", "mkdir")
+
+
+class World:
+    """What happened so far in one run, as far as it matters."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self.identity: dict[int, str] = {}  # of an inode: who made it, at which of its steps
+        self.events: set[str] = set()
+        self.broken: list[str] = []
+        self.open_to_write: set[int] = set()  # by writers that live
+        self._version: dict[int, str] = {}  # of an inode: whose step changed it last
+        self._owed: set[str] = set()  # files that must be somewhere
+        self._done: Counter[str] = Counter()
+        self._at_work: dict[str, int] = {}  # token -> whose handler has it
+        self._finished: set[str] = set()  # writers that came to their end
+        self._removed: set[str] = set()  # tokens of what an operator deleted
+        self._dead_writers: set[str] = set()
+        self._dead_runners = 0
+        self._writers: dict[str, str] = {}  # token -> writer
+        self._here(root, "")
+
+    def _here(self, directory: str, below: str) -> None:
+        """Take note of what was there before anybody came."""
+        with REAL["scandir"](directory) as items:
+            for item in items:
+                where = below + item.name
+                self.identity[item.inode()] = f"{where} from the start"
+                if item.is_dir(follow_symlinks=False):
+                    self._here(item.path, where + "/")
+                else:
+                    self._owed.add(self.identity[item.inode()])
+
+    def facts(self) -> Iterator[object]:
+        """Yield what is part of the state and is neither in the directory nor in an actor."""
+        yield sorted(self._owed)
+        yield sorted(self._done.items())
+        yield sorted(self._at_work.items())
+        yield sorted(self._removed)
+        yield sorted(self.events)
+        yield sorted(self._dead_writers)
+        yield self._dead_runners
+
+    # -- steps ------------------------------------------------------------------------------------
+
+    def apply(self, player: Player, step: Step, players: Sequence[Player]) -> None:
+        """Take note of one step."""
+        player.steps += 1
+        player.changed = step.changed
+        player.calls[step.call] += 1  # not a number of its steps: two ways may differ in looks
+        label = f"{player.role.name}: {step.call} {player.calls[step.call]}"
+        if step.born:
+            self.identity[step.inodes[0]] = label
+            self._version.pop(step.inodes[0], None)
+            if player.role.writes:
+                self._owed.add(label)
+        if step.changed and step.call.startswith(_AGES):
+            self._version[step.inodes[0]] = label
+            self._of_a_writer(player, step)
+        if player.role.writes and step.call.endswith(" to write"):
+            self.open_to_write.add(step.inodes[0])
+        if player.role.writes and step.call.startswith("close "):
+            self.open_to_write.discard(step.inodes[0])
+        if step.event:
+            self.events.add(step.event)
+        if step.word:
+            self._handler(player, step, players)
+        if step.call.startswith("stat "):
+            seen = [(self.identity.get(inode), None) for inode in step.inodes]
+        else:
+            seen = [(self.identity.get(inode), self._version.get(inode)) for inode in step.inodes]
+        player.history = _chain(player.history, (step.call, step.outcome, seen))
+
+    def _of_a_writer(self, player: Player, step: Step) -> None:
+        """Let a writer take back its own, and put a new file in the place of an old one."""
+        if player.role.deletes and step.call.startswith("unlink"):
+            self._owed.discard(self.identity.get(step.inodes[0], ""))
+            self._removed.add(player.role.deletes)
+        if player.role.writes and step.call.startswith(("unlink", "rename")):
+            gone = step.inodes[0 if step.call.startswith("unlink") else 1]
+            self._owed.discard(self.identity.get(gone, ""))
+
+    def _handler(self, player: Player, step: Step, players: Sequence[Player]) -> None:
+        what, body, metadata = step.word
+        found = TOKEN.findall(body.encode("latin-1"))
+        token = found[0].decode()[1:] if found else ""
+        if what == "begins":
+            self._begins(player, token, body, metadata)
+            self._early(token, players)
+            return
+        self._at_work.pop(token, None)
+        if what != "done":
+            return
+        self._done[token] += 1
+        for inode in step.inodes:
+            self._owed.discard(self.identity.get(inode, ""))
+        if token and self._done[token] > 1 + self._dead_runners:
+            self.broken.append(
+                f"handled twice: {token} was done {self._done[token]} times,"
+                f" and {self._dead_runners} runners were killed"
+            )
+
+    def _begins(self, player: Player, token: str, body: str, metadata: str) -> None:
+        if not token:
+            if not self._dead_writers:
+                self.broken.append(f"handled early: half a message, {len(body)} bytes")
+            return
+        if token in self._at_work:
+            self.broken.append(f"handled by two at once: {token}")
+        self._at_work[token] = player.number
+        if body.encode("latin-1") != message(token):
+            self.broken.append(f"handled changed: {token}")
+        facts = re.findall(r"<<d([a-z0-9]+)>>", metadata)
+        if metadata != "{}" and facts != [token] and not self._dead_writers:
+            self.broken.append(f"handled with metadata that is not its own: {metadata}")
+
+    def _early(self, token: str, players: Sequence[Player]) -> None:
+        for player in players:
+            is_its = player.role.writes and player.role.name.endswith(f" {token}")
+            if is_its and player.state == "alive":
+                self.broken.append(f"handled early: {player.role.name} was still writing")
+
+    def killed(self, player: Player) -> None:
+        """Take note of a death."""
+        if player.role.writes:
+            self._dead_writers = self._dead_writers | {player.role.name}
+        else:
+            self._dead_runners += 1
+        self._forget_work(player)
+
+    def ended(self, player: Player) -> None:
+        """Take note of an end."""
+        if player.result.startswith("raised"):
+            self.broken.append(f"{player.role.name} {player.result}")
+        if player.role.writes:
+            self._finished.add(player.role.name)
+        if player.result == "never quiet":
+            self.broken.append("the queue never comes to rest")
+        self._forget_work(player)
+
+    def _forget_work(self, player: Player) -> None:
+        self._at_work = {t: n for t, n in self._at_work.items() if n != player.number}
+
+    # -- states -----------------------------------------------------------------------------------
+
+    def look(self) -> None:
+        """Look whether every file that must be somewhere is."""
+        there = {which for _, which, _, _ in tree(self.root, self.identity)}
+        for gone in sorted(self._owed - there):
+            self.broken.append(f"deleted, though no handler called it done: the file of {gone}")
+
+    def at_the_end(
+        self, players: Sequence[Player], ends: tuple[str, ...], there: str, old_rule: bool
+    ) -> None:
+        """Look whether everything ended where it must."""
+        tokens = self._tokens()
+        for player in players:
+            if old_rule and player.role.writes:
+                self._old_rule(player, players, tokens)
+        if not old_rule:
+            finished = [name.rpartition(" ")[2] for name in sorted(self._finished)]
+            for token in (*there, *finished):
+                self._ended_well(token, tokens, ends)
+            self._nothing_left()
+
+    def _old_rule(
+        self, writer: Player, players: Sequence[Player], tokens: dict[str, list[str]]
+    ) -> None:
+        paths = tokens.get("m" + writer.role.name.rpartition(" ")[2])
+        handled = " ".join(p.result for p in players if not p.role.writes).split()
+        if writer.result not in handled and not paths:
+            self.broken.append("LOST: a message that was accepted is gone, and nobody handled it")
+
+    def _ended_well(self, token: str, tokens: dict[str, list[str]], ends: tuple[str, ...]) -> None:
+        message_at, metadata_at = tokens.get(f"m{token}", []), tokens.get(f"d{token}", [])
+        if self._done[token]:
+            others = [f".watcher/{end}/" for end in ends if end != "done"]
+            elsewhere = [path for path in message_at if not path.startswith(tuple(others))]
+            if elsewhere or (message_at and not self._dead_runners):
+                self.broken.append(f"misplaced: {token} was done, and is still at {message_at}")
+            if "done" not in ends:
+                self.broken.append(f"done, though no handler said so: {token}")
+            return
+        if not message_at and "removed" in ends and token in self._removed:
+            return
+        for path in message_at:
+            places = [end for end in ends if path.startswith(f".watcher/{end}/")]
+            if places and (not metadata_at or metadata_at[0].startswith(f".watcher/{places[0]}/")):
+                return
+        self.broken.append(
+            f"forgotten: {token} was committed; at {message_at}, its metadata at {metadata_at}"
+        )
+
+    def _nothing_left(self) -> None:
+        for path in self._paths():
+            waits = "/" not in path and not path.endswith(".tmp")
+            if waits or path.startswith(".watcher/inflight/"):
+                self.broken.append(f"left behind: {path}")
+
+    def _paths(self) -> list[str]:
+        return sorted(path[len(self.root) + 1 :] for path in names(self.root))
+
+    def _tokens(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for path in self._paths():
+            if not path.endswith((".json", "/.ledger")):
+                for token in TOKEN.findall(read(f"{self.root}/{path}")):
+                    found.setdefault(token.decode(), []).append(path)
+        return found
+
+
+def _chain(history: bytes, fact: object) -> bytes:
+    return hashlib.sha256(history + repr(fact).encode()).digest()[:16]
