@@ -15,7 +15,15 @@ import msgspec
 
 from watcher import durations
 from watcher.errors import BadConfiguration, Usage
-from watcher.options import OPTIONS, from_environment, period, read_by, read_option
+from watcher.options import (
+    OPTIONS,
+    PYTHON,
+    RETRY,
+    Option,
+    from_environment,
+    read_by,
+    read_option,
+)
 from watcher.settle.policy import Policy
 
 if TYPE_CHECKING:
@@ -43,16 +51,25 @@ class Exec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Python(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`{ python = "package.module:function" }`."""
+    """`{ python = "package.module:function", isolate = true, timeout = "2m" }`."""
 
     python: str
+    isolate: bool = False
+    timeout: float | None = None  # seconds
+    memory: int | None = None  # bytes
+    cpu: float | None = None  # seconds
 
     def load(self) -> Handler:
         """Return the handler; raises BadConfiguration when it cannot be imported."""
-        from watcher.handle.function import load
-
         try:
-            return load(self.python)
+            if self.isolate:
+                from watcher.handle import isolated
+                from watcher.handle.isolated_process import Limits
+
+                return isolated.load(self.python, Limits(self.timeout, self.memory, self.cpu))
+            from watcher.handle import function
+
+            return function.load(self.python)
         except BadConfiguration as error:
             raise BadConfiguration(f"handler.python: {error}") from None
 
@@ -82,9 +99,6 @@ class Queue(msgspec.Struct, frozen=True, kw_only=True):
             return self.handler.load()
         except BadConfiguration as error:
             raise BadConfiguration(f"{self.origin}{error}") from None
-
-
-_LATER = ("max", "multiplier", "jitter", "give_up_after", "max_attempts")
 
 
 def load(file: str, environment: Mapping[str, str]) -> dict[str, Queue]:
@@ -180,7 +194,7 @@ def _from_table(
         elif key == "handler":
             values["handler"] = _handler(value, place)
         elif key == "retry":
-            values["retry"] = Policy(initial=_retry(value, place))
+            values["retry"] = _retry(value, place)
         elif key in OPTIONS:
             values[key] = read_option(key, value, place)
         else:
@@ -194,10 +208,15 @@ def _from_table(
 
 
 def _handler(value: object, place: str) -> Exec | Python:
-    shape: type[Exec | Python] = Python if isinstance(value, dict) and "python" in value else Exec
-    if isinstance(value, dict) and "timeout" in value:
-        timeout = read_by(period, value["timeout"], f"{place}.timeout", durations.EXPECTED)
-        value = value | {"timeout": timeout}
+    python = isinstance(value, dict) and "python" in value
+    shape: type[Exec | Python] = Python if python else Exec
+    if isinstance(value, dict):
+        timed: dict[str, Option] = PYTHON if python else {"timeout": PYTHON["timeout"]}
+        value = value | {
+            key: read_by(option.read, value[key], f"{place}.{key}", option.expected)
+            for key, option in timed.items()
+            if key in value
+        }
     try:
         handler = msgspec.convert(value, shape)
     except msgspec.ValidationError as error:
@@ -207,23 +226,37 @@ def _handler(value: object, place: str) -> Exec | Python:
         ) from None
     if isinstance(handler, Exec) and (not handler.exec or "\0" in "".join(handler.exec)):
         raise BadConfiguration(f"{place}.exec: expected a command and its arguments")
+    if isinstance(handler, Python) and not handler.isolate:
+        for limit in ("timeout", "memory", "cpu"):
+            if getattr(handler, limit) is not None:
+                raise BadConfiguration(
+                    f"{place}.{limit}: expected isolate = true beside it; nothing can end a"
+                    " function within this process"
+                )
     return handler
 
 
-def _retry(value: object, place: str) -> float:
+def _retry(value: object, place: str) -> Policy:
     if not isinstance(value, dict):
-        raise BadConfiguration(f'{place}: expected a table like {{ initial = "30s" }}')
-    for key in value:
-        if key in _LATER:
-            raise BadConfiguration(
-                f"{place}.{key}: not in this version, which waits `initial` before every retry"
-            )
-        if key != "initial":
-            raise BadConfiguration(f"{place}.{key}: unknown key; expected initial")
-    initial: float = read_by(
-        period, value.get("initial", "30s"), f"{place}.initial", durations.EXPECTED
-    )
-    return initial
+        raise BadConfiguration(
+            f'{place}: expected a table like {{ initial = "30s", give_up_after = "5d" }}'
+        )
+    values: dict[str, Any] = {}
+    for key, given in value.items():
+        if key not in RETRY:
+            known = ", ".join(RETRY)
+            raise BadConfiguration(f"{place}.{key}: unknown key; expected one of {known}")
+        values[key] = read_by(RETRY[key].read, given, f"{place}.{key}", RETRY[key].expected)
+    policy = Policy(**values)
+    if policy.initial > policy.max:
+        wrong, other = ("max", "initial") if "max" in values else ("initial", "max")
+        bound = "at least" if wrong == "max" else "at most"
+        raise BadConfiguration(
+            f"{place}.{wrong}: expected {bound} what `{other}` is,"
+            f" {durations.show(getattr(policy, other))};"
+            f" got {durations.show(getattr(policy, wrong))}"
+        )
+    return policy
 
 
 def _checked(settings: Queue, given: set[str], where: str) -> Queue:

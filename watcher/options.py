@@ -15,6 +15,11 @@ from watcher.errors import BadConfiguration
 
 SHORTEST = 0.01  # seconds between sweeps, or before a retry
 MOST_WORKERS = 256
+STEEPEST = 1000.0  # a delay's growth from one attempt to the next
+MOST_ATTEMPTS = 1_000_000
+MOST_CRASHES = 1000
+LEAST_MEMORY = 64 << 20  # bytes of address space in which Python can start at all
+LEAST_CPU = 1.0  # seconds: the kernel counts them whole
 LONGEST_SUFFIX = 64  # bytes
 LONGEST_SHOWN = 100  # characters of a wrong value, in a message
 
@@ -62,10 +67,36 @@ def _flag(value: object) -> bool:
     raise ValueError
 
 
-def _count(value: object) -> int:
-    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MOST_WORKERS:
-        return value
-    raise ValueError
+def _count_to(most: int) -> Callable[[object], int]:
+    def read(value: object) -> int:
+        if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= most:
+            return value
+        raise ValueError
+
+    return read
+
+
+def _number(least: float, most: float) -> Callable[[object], float]:
+    def read(value: object) -> float:
+        if type(value) in (int, float) and least <= value <= most:  # type: ignore[operator]
+            return float(value)  # type: ignore[arg-type]
+        raise ValueError
+
+    return read
+
+
+def _memory(value: object) -> int:
+    size = _size(value)
+    if size < LEAST_MEMORY:
+        raise ValueError
+    return size
+
+
+def _cpu(value: object) -> float:
+    seconds = _duration(value)
+    if seconds < LEAST_CPU:
+        raise ValueError
+    return seconds
 
 
 def from_text(key: str, text: str) -> object:
@@ -108,7 +139,9 @@ OPTIONS: dict[str, Option] = {
         _duration, durations.EXPECTED, "5m", "how old a file must be before a sweep judges it"
     ),
     "sweep_every": Option(period, durations.EXPECTED, "60s", "time between sweeps"),
-    "concurrency": Option(_count, "a number from 1 to 256", "1", "entries handled at once"),
+    "concurrency": Option(
+        _count_to(MOST_WORKERS), "a number from 1 to 256", "1", "entries handled at once"
+    ),
     "source": Option(
         _one_of("auto", "inotify", "polling"),
         '"auto", "inotify" or "polling"',
@@ -117,6 +150,54 @@ OPTIONS: dict[str, Option] = {
     ),
     "max_size": Option(
         _size, 'bytes, or a size like "256M"', "256M", "a larger entry goes to dead/ unread"
+    ),
+}
+
+RETRY: dict[str, Option] = {
+    "initial": Option(period, durations.EXPECTED, "30s", "delay after the first failure"),
+    "max": Option(period, durations.EXPECTED, "1h", "the longest delay, jitter not counted"),
+    "multiplier": Option(
+        _number(1.0, STEEPEST),
+        "a number from 1 to 1000",
+        "2",
+        "how many times as long each delay is as the one before",
+    ),
+    "jitter": Option(
+        _number(0.0, 1.0),
+        "a number from 0 to 1",
+        "0.1",
+        "the part of a delay that chance may add to it",
+    ),
+    "give_up_after": Option(
+        period, durations.EXPECTED, "5d", "age since the first failure of the last attempt"
+    ),
+    "max_attempts": Option(
+        _count_to(MOST_ATTEMPTS),
+        "a number from 1 to 1000000",
+        "1000",
+        "attempts in all; 1 for no retry",
+    ),
+    "max_crashes": Option(
+        _count_to(MOST_CRASHES),
+        "a number from 1 to 1000",
+        "3",
+        "deaths of the process that has it in hand until an entry is poison",
+    ),
+}
+
+PYTHON: dict[str, Option] = {
+    "isolate": Option(_flag, "true or false", "false", "run the function in a worker process"),
+    "timeout": Option(
+        period, durations.EXPECTED, "none", "time for one entry: then TERM, and KILL 5 s later"
+    ),
+    "memory": Option(
+        _memory,
+        'bytes, or a size like "512M", at least "64M"',
+        "none",
+        "address space of the worker process",
+    ),
+    "cpu": Option(
+        _cpu, f"{durations.EXPECTED}, at least 1s", "none", "processor time for one entry"
     ),
 }
 

@@ -22,7 +22,8 @@ import pytest
 
 from watcher.entry import Entry, Part
 from watcher.handle import command as command_module
-from watcher.handle.command import INLINE, KEPT, Command
+from watcher.handle.child import KEPT
+from watcher.handle.command import INLINE, Command
 from watcher.handle.outcome import DONE, Verdict
 
 BIG = os.urandom(1 << 20) * 5

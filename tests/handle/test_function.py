@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import math
+import os
+import subprocess
 import sys
 import threading
 
@@ -172,7 +174,7 @@ def test_load_finds_functions_methods_and_callables(module):
         "def handle(entry): raise ValueError(entry)\n"
     )
     for spec in (f"{name}:handle", f"{name}:Desk.take"):
-        assert load(spec).run("it").reason == "ValueError: it"
+        assert load(spec).here("it").reason == "ValueError: it"
 
 
 BAD = {
@@ -220,6 +222,28 @@ def test_load_refuses_a_module_that_cannot_serve(module, body):
     with pytest.raises(BadConfiguration) as caught:
         load(module(body) + ":handle")
     assert str(caught.value).isprintable()
+
+
+FORKS = """
+import os, sys
+from watcher.handle.function import Function
+def handle(entry):
+    child = os.fork()
+    if child == 0:
+        {leaves}
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+print(Function(handle).run(None).verdict.name)
+"""
+
+
+@pytest.mark.parametrize(("leaves", "status"), [("return", 0), ("sys.exit(0)", os.EX_SOFTWARE)])
+def test_a_child_that_the_function_forks_ends_with_the_function(leaves, status):
+    """Or there would be two of us, and the first to be done would remove the entry."""
+    program = FORKS.format(leaves=leaves)
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert ended.stdout.splitlines() == [str(status), "DONE"]
 
 
 def test_a_function_is_called_from_several_threads_at_once():

@@ -7,7 +7,14 @@ import signal
 import pytest
 from hypothesis import given, strategies as st
 
-from watcher.handle.outcome import LONGEST_REASON, Outcome, Verdict, from_exit_status, shortened
+from watcher.handle.outcome import (
+    LONGEST_REASON,
+    Outcome,
+    Verdict,
+    crashed,
+    from_exit_status,
+    shortened,
+)
 
 REJECTING = {64, 65, 66, 67, 68, 69, 70, 72, 73, 74, 76, 77}
 RETRYING = {71, 75}
@@ -67,3 +74,22 @@ def test_a_long_reason_is_cut_with_dots():
     assert shortened("x" * 10_000) == "x" * LONGEST_REASON + "..."
     assert shortened("x" * LONGEST_REASON) == "x" * LONGEST_REASON
     assert shortened("red \x1b[31m\nnext") == "red \\x1b[31m\\nnext"
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "reason"),
+    [
+        (0, "", "exited with status 0"),
+        (75, "", "exited with status 75"),
+        (-11, "", "killed by signal 11 (SIGSEGV)"),
+        (-24, "more than 1s", "killed by signal 24 (SIGXCPU): more than 1s"),
+        (-50, "", "killed by signal 50"),
+        (None, "it said\n" + "x" * 1000, "hung up and went on without us; killed: it said\\nxxx"),
+    ],
+)
+def test_the_death_of_a_worker_is_a_crash_whatever_its_status(status, said, reason):
+    outcome = crashed(status, "its words", said)
+    assert outcome.verdict is Verdict.CRASHED
+    assert (outcome.exit_status, outcome.stderr, outcome.after) == (status, "its words", None)
+    assert outcome.reason == reason if len(said) < 1000 else outcome.reason.startswith(reason)
+    assert len(outcome.reason) <= LONGEST_REASON + 3

@@ -18,7 +18,8 @@ from watcher.cli.run import command as run_command
 from watcher.config import Exec, Python
 from watcher.durations import EXPECTED
 from watcher.errors import BadConfiguration, Usage
-from watcher.options import OPTIONS
+from watcher.options import OPTIONS, PYTHON, RETRY
+from watcher.settle.policy import Policy
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "configuration.md"
 TRUE = '{ exec = ["true"] }'
@@ -226,7 +227,20 @@ HANDLERS = {
     "unknown": ("{ exec = ['a'], shell = true }", "handler: Object contains unknown field `shell`"),
     "unknown with a line end": ('{ exec = ["a"], "x\\ny" = 1 }', "unknown field `x\\ny`"),
     "both": ("{ exec = ['a'], python = 'a:b' }", "handler: Object contains unknown field `exec`"),
-    "late python": ("{ python = 'a:b', timeout = '1s' }", "unknown field `timeout`"),
+    "python timeout": (
+        "{ python = 'a:b', timeout = '1s' }",
+        "handler.timeout: expected isolate = true",
+    ),
+    "python memory": (
+        "{ python = 'a:b', memory = '1G' }",
+        "handler.memory: expected isolate = true",
+    ),
+    "python cpu": (
+        "{ python = 'a:b', cpu = '1m', isolate = false }",
+        "handler.cpu: expected isolate",
+    ),
+    "exec isolate": ("{ exec = ['a'], isolate = true }", "unknown field `isolate`"),
+    "exec memory": ("{ exec = ['a'], memory = '1G' }", "unknown field `memory`"),
     "later kind": ("{ lmtp = 'localhost' }", "handler: Object contains unknown field `lmtp`"),
     "timeout a number": ("{ exec = ['a'], timeout = 5 }", f"handler.timeout: expected {EXPECTED}"),
     "timeout zero": ("{ exec = ['a'], timeout = '0s' }", f"handler.timeout: expected {EXPECTED}"),
@@ -249,6 +263,32 @@ def test_handlers_are_read(one):
     assert one(handler="{ python = 'a.b:c' }").handler == Python("a.b:c")
 
 
+def test_isolation_is_read_with_its_limits(one):
+    whole = "{ python = 'a.b:c', isolate = true, timeout = '2m', memory = '512M', cpu = '60s' }"
+    assert one(handler=whole).handler == Python("a.b:c", True, 120.0, 512 << 20, 60.0)
+    bare = one(handler="{ python = 'a.b:c', isolate = true }").handler
+    assert bare == Python("a.b:c", True, None, None, None)
+    assert bare != Python("a.b:c")
+
+
+WRONG_LIMITS = {
+    "isolate": ["1", '"true"', "[]"],
+    "timeout": ["5", '"0s"', '"x"', "true"],
+    "memory": ['"63M"', "1", "0", '"5T"', "true", "1.5"],
+    "cpu": ["60", '"500ms"', '"0s"', '""'],
+}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [(key, value) for key in PYTHON for value in WRONG_LIMITS[key]]
+)
+def test_a_wrong_limit_is_named_with_what_was_expected(one, tmp_path, key, value):
+    others = "" if key == "isolate" else "isolate = true, "
+    text = refusal(lambda: one(handler=f"{{ python = 'a:b', {others}{key} = {value} }}"))
+    where = f"{tmp_path}/w.toml: queues.q.handler.{key}: "
+    assert text.startswith(f"{where}expected {PYTHON[key].expected}; got ")
+
+
 def test_a_handler_that_cannot_be_had_is_named_with_its_place(one, tmp_path):
     where = f"{tmp_path}/w.toml: queues.q."
     text = refusal(one(handler="{ exec = ['/no/such/program'] }").load_handler)
@@ -257,23 +297,83 @@ def test_a_handler_that_cannot_be_had_is_named_with_its_place(one, tmp_path):
     assert text.startswith(f"{where}handler.python: ")
     text = refusal(config.queue("/q", {}, {}, ["/no/such/program"]).load_handler)
     assert text.startswith("command line: handler.exec: ")
+    text = refusal(one(handler="{ python = 'no_such:f', isolate = true }").load_handler)
+    assert text.startswith(f"{where}handler.python: handler 'no_such:f': cannot be imported")
     loaded = one(handler="{ exec = ['true'], timeout = '1m30s' }").load_handler()
     assert (loaded.argv, loaded.timeout) == (("true",), 90.0)
     assert config.queue("/q", {}, {}).load_handler() is None
 
 
-def test_retry_takes_what_this_version_has(one):
-    assert one().retry_initial == one("retry = {}").retry_initial == 30.0
-    assert one('retry = { initial = "2m" }').retry_initial == 120.0
-    for later in ("max", "multiplier", "jitter", "give_up_after", "max_attempts"):
-        text = refusal(one, f'retry = {{ {later} = "1h" }}')
-        assert f"queues.q.retry.{later}: not in this version" in text
-    assert "retry.first: unknown key; expected initial" in refusal(one, "retry = { first = 1 }")
+RETRIES = {
+    "initial": ('"2m"', 120.0),
+    "max": ('"90m"', 5400.0),
+    "multiplier": ("1.5", 1.5),
+    "jitter": ("0", 0.0),
+    "give_up_after": ('"12h"', 43200.0),
+    "max_attempts": ("7", 7),
+    "max_crashes": ("1", 1),
+}
+
+
+def test_the_values_above_cover_every_key_of_retry():
+    assert tuple(RETRIES) == tuple(RETRY) == Policy._fields
+
+
+@pytest.mark.parametrize("key", RETRIES)
+def test_each_key_of_retry_alone_and_with_its_default_as_told(one, key):
+    text, value = RETRIES[key]
+    assert one(f"retry = {{ {key} = {text} }}").retry == Policy(**{key: value})
+    default = getattr(Policy(), key)
+    assert default != value
+    told = RETRY[key].default
+    written = f'"{told}"' if told[-1].isalpha() else told
+    assert getattr(one(f"retry = {{ {key} = {written} }}").retry, key) == default
+    assert type(getattr(Policy(), key)) is type(value)
+
+
+def test_all_keys_of_retry_together_and_none(one):
+    together = ", ".join(f"{key} = {text}" for key, (text, _value) in RETRIES.items())
+    values = {key: value for key, (_text, value) in RETRIES.items()}
+    assert one(f"retry = {{ {together} }}").retry == Policy(**values)
+    assert one().retry == one("retry = {}").retry == Policy()
+
+
+WRONG_RETRIES = {
+    "initial": ["30", '"0s"', '""', "true"],
+    "max": ["3600", '"0s"', '"10001d"', "[]"],
+    "multiplier": ["0.5", "0", "-2", "1001", '"2"', "true", "nan", "inf", "{}"],
+    "jitter": ["-0.1", "1.1", '"10%"', "false", "nan"],
+    "give_up_after": ["5", '"0s"', '"never"'],
+    "max_attempts": ["0", "-1", "1.0", '"3"', "true", "1000001"],
+    "max_crashes": ["0", "1001", "true"],
+}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [(key, value) for key in RETRIES for value in WRONG_RETRIES[key]]
+)
+def test_a_wrong_value_in_retry_is_named_with_what_was_expected(one, tmp_path, key, value):
+    text = refusal(one, f"retry = {{ {key} = {value} }}")
+    where = f"{tmp_path}/w.toml: queues.q.retry.{key}: "
+    assert text.startswith(f"{where}expected {RETRY[key].expected}; got ")
+
+
+@pytest.mark.parametrize(
+    ("retry", "refused"),
+    [
+        ('initial = "2h"', "initial: expected at most what `max` is, 1h; got 2h"),
+        ('max = "10s"', "max: expected at least what `initial` is, 30s; got 10s"),
+        ('initial = "5m", max = "1m"', "max: expected at least what `initial` is, 5m; got 1m"),
+        ("first = 1", f"first: unknown key; expected one of {', '.join(RETRIES)}"),
+    ],
+)
+def test_retry_is_refused_where_its_keys_do_not_go_together(one, retry, refused):
+    assert refusal(one, f"retry = {{ {retry} }}").endswith(f"queues.q.retry.{refused}")
+
+
+def test_retry_is_a_table(one):
     for wrong in ('"30s"', "30", "[]"):
         assert "queues.q.retry: expected a table" in refusal(one, f"retry = {wrong}")
-    for wrong in ("30", '"0s"', '""'):
-        text = refusal(one, f"retry = {{ initial = {wrong} }}")
-        assert f"queues.q.retry.initial: expected {EXPECTED}" in text
 
 
 def test_a_relative_path_is_relative_to_the_file(write, tmp_path, monkeypatch):
@@ -443,15 +543,28 @@ def table():
     return "\n".join(lines)
 
 
-def test_the_documents_table_is_the_table_of_options():
-    """Run with WRITE_DOCUMENTS=1 to write it anew."""
+def keys(of):
+    """The keys of an inner table as the document shows them."""
+    lines = ["| key | value | default | |", "| --- | --- | --- | --- |"]
+    for key, option in of.items():
+        lines.append(f"| `{key}` | {option.expected} | `{option.default}` | {option.help} |")
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("name", "made"),
+    [("options", table()), ("retry", keys(RETRY)), ("python", keys(PYTHON))],
+    ids=["options", "retry", "python"],
+)
+def test_the_documents_tables_are_those_of_the_options(name, made):
+    """Run with WRITE_DOCUMENTS=1 to write them anew."""
     text = DOCUMENT.read_text()
-    begin = text.index("-->\n", text.index("<!-- options")) + len("-->\n")
-    end = text.index("<!-- end -->")
+    begin = text.index("-->\n", text.index(f"<!-- {name}: ")) + len("-->\n")
+    end = text.index("<!-- end -->", begin)
     if os.environ.get("WRITE_DOCUMENTS"):
-        DOCUMENT.write_text(f"{text[:begin]}\n{table()}\n\n{text[end:]}")
+        DOCUMENT.write_text(f"{text[:begin]}\n{made}\n\n{text[end:]}")
         return
-    assert text[begin:end].strip() == table()
+    assert text[begin:end].strip() == made
 
 
 def test_the_documents_example_loads_and_its_refusal_is_word_for_word(write, tmp_path):

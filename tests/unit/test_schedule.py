@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from watcher.spool.layout import NAME_MAX
 from watcher.spool.schedule import Schedule, fits, parse, stamped

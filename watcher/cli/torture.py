@@ -72,6 +72,7 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
 
 def _torture(path: str, plan: Plan, show: _Show) -> bool:
     """Torture; say whether the directory is worth keeping."""
+    from watcher.inspect.grade import OK
     from watcher.spool import mounts
     from watcher.spool.disk import DIRECTORY
     from watcher.torture import facts, ground
@@ -87,15 +88,16 @@ def _torture(path: str, plan: Plan, show: _Show) -> bool:
     for fact in facts.find_out(os.path.join(path, ground.TRIED)):
         found.append(fact)
         show.fact(fact)
+    leases = any((fact.about, fact.grade) == ("lease", OK) for fact in found)
     with _bar() as tell:
-        storm = Storm(path, plan, tell)
+        storm = Storm(path, plan._replace(leases=leases), tell)
         account = balance(storm.run())
     audited = ground.audit(path)
     show.storm(storm, account)
     for line in storm.fell:
         show.trouble(line)
     if audited is not None:
-        show.trouble(f"watcher audit: {audited}")
+        show.audited(audited)
     for promise in judge(found, account, mount.filesystem, mount.options):
         show.promise(promise)
     return bool(account.wrong or storm.fell or audited)
@@ -149,7 +151,7 @@ class _Show:
         )
 
     def fact(self, fact: Fact) -> None:
-        record = {"fact": fact.about, "grade": fact.grade, "what": fact.what}
+        record: dict[str, object] = {"fact": fact.about, "grade": fact.grade, "what": fact.what}
         self._say(record, _block(f"{fact.grade:<8} {fact.about:<18} {fact.what}", 30))
 
     def storm(self, storm: Storm, account: Account) -> None:
@@ -163,6 +165,12 @@ class _Show:
             f" + {orphaned:,} in orphans/ + {left:,} left over + {lost:,} lost",
         )
 
+    def audited(self, wrong: str) -> None:
+        if wrong:
+            self.trouble(f"watcher audit: {wrong}")
+        else:
+            self._say({"audit": "balances"}, "  the queue's journal says the same: watcher audit")
+
     def trouble(self, text: str) -> None:
         self._code = os.EX_UNAVAILABLE
         self._say({"trouble": text}, f"  trouble: {one_line(text)}")
@@ -173,10 +181,10 @@ class _Show:
         if promise.verdict == BROKEN:
             self._code = os.EX_UNAVAILABLE
         says = PROMISES[promise.number]
-        record = {"promise": promise.number, "says": says, "verdict": promise.verdict}
+        record: dict[str, object] = {"promise": promise.number, "says": says}
         head = "\nThe promises, here:\n" if promise.number == 1 else ""
         self._say(
-            {**record, "what": promise.what},
+            {**record, "verdict": promise.verdict, "what": promise.what},
             f"{head}  {promise.verdict:<15} {promise.number} {says}\n"
             + _block(f"{'':<18}{one_line(promise.what)}", 20),
         )

@@ -29,9 +29,9 @@ from watcher import contents
 from watcher.durations import show
 from watcher.entry import Entry
 from watcher.errors import Undecodable
+from watcher.handle.child import cut, end_of, signal_group, stderr_file
 from watcher.handle.outcome import Outcome, Verdict, from_exit_status, shortened
 
-KEPT = 4096  # bytes of standard error
 INLINE = 64 << 10  # bytes of metadata that go into the environment (execve(2): 128 KiB a string)
 KILL_AFTER = 5.0  # seconds between TERM and KILL
 STDERR_ON_DISK = 16 << 20  # bytes; beyond them all but the end is dropped
@@ -65,7 +65,7 @@ class Command:
         passed = [part.fd for part in entry.parts]
         environment = self._environment(entry)
         stdin = _message(entry, opened)
-        stderr = _file_for_stderr(opened)
+        stderr = opened.enter_context(stderr_file()).fileno()
         process: subprocess.Popen[bytes] | OSError | ValueError = OSError(errno.E2BIG, "")
         if len(metadata) <= INLINE:
             inline = environment | {b"WATCHER_METADATA": metadata}
@@ -82,7 +82,7 @@ class Command:
         finally:
             with self._lock:
                 self._running.discard(process.pid)
-        text = _end_of(stderr).decode("utf-8", "backslashreplace")
+        text = end_of(stderr).decode("utf-8", "backslashreplace")
         if late:
             reason = f"timeout: still running after {show(self.timeout or 0)}"
             return Outcome(Verdict.RETRY, reason, None, text, process.returncode)
@@ -115,12 +115,12 @@ class Command:
         if _ended(process, self.timeout, stderr):
             return False
         deadline = time.monotonic() + KILL_AFTER
-        _signal_group(process.pid, signal.SIGTERM)
+        signal_group(process.pid, signal.SIGTERM)
         if _ended(process, KILL_AFTER, stderr):
             # What it started has the same time to end; nothing announces that, so we look.
-            while _signal_group(process.pid, 0) and time.monotonic() < deadline:
+            while signal_group(process.pid, 0) and time.monotonic() < deadline:
                 time.sleep(0.02)
-        _signal_group(process.pid, signal.SIGKILL)
+        signal_group(process.pid, signal.SIGKILL)
         process.wait()
         return True
 
@@ -138,7 +138,7 @@ class Command:
     def abandon(self) -> None:
         """Ask every running command, and what it started, to end."""
         for pid in list(self._running):
-            _signal_group(pid, signal.SIGTERM)
+            signal_group(pid, signal.SIGTERM)
 
 
 def _message(entry: Entry, opened: contextlib.ExitStack) -> int:
@@ -167,27 +167,6 @@ def _file_of(metadata: bytes, opened: contextlib.ExitStack) -> bytes:
     return os.fsencode(file.name)
 
 
-def _file_for_stderr(opened: contextlib.ExitStack) -> int:
-    """Return a file without a name; all that hold it write at its end, also after it was cut."""
-    file = opened.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - it is one
-    fcntl.fcntl(file, fcntl.F_SETFL, os.O_APPEND)
-    return file.fileno()
-
-
-def _end_of(fd: int) -> bytes:
-    size = os.fstat(fd).st_size
-    return os.pread(fd, KEPT, max(0, size - KEPT))
-
-
-def _cut(fd: int) -> None:
-    """Drop all but the end of a large file; what is written just then may go with it."""
-    with contextlib.suppress(OSError):  # it is only large
-        if os.fstat(fd).st_size > STDERR_ON_DISK:
-            end = _end_of(fd)
-            os.ftruncate(fd, 0)
-            os.write(fd, end)
-
-
 def _ended(process: subprocess.Popen[bytes], seconds: float | None, stderr: int) -> bool:
     """Wait for a process to end, so long at most; say whether it has. Then it is reaped."""
     deadline = math.inf if seconds is None else time.monotonic() + seconds
@@ -202,7 +181,7 @@ def _ended(process: subprocess.Popen[bytes], seconds: float | None, stderr: int)
                 return True
             if left == 0:
                 return False
-            _cut(stderr)
+            cut(stderr, STDERR_ON_DISK)
     finally:
         if pidfd >= 0:
             os.close(pidfd)
@@ -218,15 +197,4 @@ def _ends_within(process: subprocess.Popen[bytes], pidfd: int, seconds: float) -
     if not poll.poll(seconds * 1000):
         return False
     process.wait()
-    return True
-
-
-def _signal_group(pid: int, number: int) -> bool:
-    """Send a signal to a process group; say whether anybody is in it."""
-    try:
-        os.killpg(pid, number)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass  # a handler that became somebody else
     return True

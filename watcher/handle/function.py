@@ -2,20 +2,26 @@
 
 Guarantees: nothing the function raises leaves `run`, SystemExit and KeyboardInterrupt included.
 A function that only returned something still to be run (`async def`, a generator) has done nothing
-yet, and is the operator's mistake rather than done.
+yet, and is the operator's mistake rather than done. An entry that was in the hands of a process
+that died is handled in a process of its own, so that it takes no other with it.
 Fails: `load` raises BadConfiguration when there is no such function.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
+import os
+import sys
 import traceback
 from collections.abc import Callable
+from typing import NoReturn
 
 from watcher.durations import LONGEST
 from watcher.entry import Entry
 from watcher.errors import BadConfiguration, Undecodable
+from watcher.handle.isolated import Isolated
 from watcher.handle.outcome import DONE, Outcome, Reject, Retry, Verdict, shortened
 
 KEPT = 4096  # characters of a traceback
@@ -25,10 +31,25 @@ _NOT_RUN = "expected a function that works when called, not `async def` or a gen
 class Function:
     """Calls one function for every entry."""
 
-    def __init__(self, function: Callable[[Entry], object]) -> None:
+    def __init__(self, function: Callable[[Entry], object], alone: Isolated | None = None) -> None:
         self._function = function
+        self._alone = alone
 
     def run(self, entry: Entry) -> Outcome:
+        """Handle one entry, a suspect in a process of its own."""
+        if self._alone is not None and entry.crashes > 0:
+            return self._alone.run(entry)
+        return self.here(entry)
+
+    def here(self, entry: Entry) -> Outcome:
+        """Call the function in this process."""
+        process = os.getpid()
+        outcome = self._call(entry)
+        if os.getpid() != process:
+            _leave(outcome)
+        return outcome
+
+    def _call(self, entry: Entry) -> Outcome:
         """Call the function: returning is done, `Retry` and `Reject` say so, the rest retries."""
         try:
             returned = self._function(entry)
@@ -46,7 +67,9 @@ class Function:
         return DONE
 
     def abandon(self) -> None:
-        """Do nothing: the function ends with the process."""
+        """End what runs in another process; what runs in this one ends with it."""
+        if self._alone is not None:
+            self._alone.abandon()
 
 
 def load(spec: str) -> Function:
@@ -69,7 +92,7 @@ def load(spec: str) -> Function:
         )
     if any(kind(target) for kind in _LATER):
         raise BadConfiguration(f"handler {spec!r}: {_NOT_RUN}")
-    return Function(target)
+    return Function(target, Isolated(spec, keep=False))
 
 
 _LATER = (
@@ -77,6 +100,14 @@ _LATER = (
     inspect.isgeneratorfunction,
     inspect.isasyncgenfunction,
 )
+
+
+def _leave(outcome: Outcome) -> NoReturn:
+    """End a process that the function forked: it came here, and the entry is not its own."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
+    os._exit(os.EX_OK if outcome.verdict is Verdict.DONE else os.EX_SOFTWARE)
 
 
 def _unrun(returned: object) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import os
+import signal
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -67,6 +68,28 @@ def from_exit_status(status: int, stderr: str = "") -> Outcome:
     words = f"signal {-status}" if status < 0 else f"exit status {status}"
     reason = shortened(f"{words}: {last[0]}" if last[0] else words)
     return Outcome(_verdict(status), reason, None, stderr, status)
+
+
+def crashed(status: int | None, stderr: str = "", said: str = "") -> Outcome:
+    """Say how a worker process died: by its exit status (negative: a signal), None if it did not.
+
+    Any status is a crash, 0 too: the function did not return. `said` is what more is known.
+    """
+    if status is None:
+        words = "hung up and went on without us; killed"
+    elif status < 0:
+        words = f"killed by signal {-status}{_name_of(-status)}"
+    else:
+        words = f"exited with status {status}"
+    reason = f"{words}: {said}" if said else words
+    return Outcome(Verdict.CRASHED, shortened(reason), None, stderr, status)
+
+
+def _name_of(number: int) -> str:
+    try:
+        return f" ({signal.Signals(number).name})"
+    except ValueError:  # a real-time signal
+        return ""
 
 
 def shortened(text: str) -> str:

@@ -22,6 +22,7 @@ from watcher.spool.schedule import parse
 WINDOW = 30.0  # seconds
 _LONGEST = 1 << 14  # bytes of a line
 _HEAD = 6  # fields before the detail
+_JOINS = (b"reunite", b"release", b"requeue")  # how half of a pair comes back to its message
 _ENDS = {b"finish": "done", b"delete": "removed by an operator"}
 
 
@@ -89,7 +90,7 @@ class Books:
             known = None
         if known is None:
             self.seen += 1
-        if line.move == b"reunite" and line.name.endswith(b".db"):
+        if line.move in _JOINS and line.name.endswith(b".db"):
             self.seen -= 1  # half of a life: its message has the other half
         elif line.move in _ENDS:
             how = _ENDS[line.move]

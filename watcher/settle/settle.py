@@ -27,7 +27,6 @@ from watcher.spool.layout import note_of, stored
 from watcher.spool.schedule import Schedule, stamped
 from watcher.spool.spool import Spool
 
-
 _MAILMAN = (b".pck", b".msg", b".db")  # files of one NAME are one entry
 
 
