@@ -89,6 +89,7 @@ class Queue(msgspec.Struct, frozen=True, kw_only=True):
     retry: Policy = Policy()
     source: str = "auto"
     max_size: int = 256 << 20
+    journal: bool = True
     origin: str = ""  # where the settings came from, for messages
 
     def load_handler(self) -> Handler | None:

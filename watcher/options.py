@@ -101,7 +101,7 @@ def _cpu(value: object) -> float:
 
 def from_text(key: str, text: str) -> object:
     """Return what an environment variable's text stands for, as TOML would have written it."""
-    if key == "legacy":
+    if key in ("legacy", "journal"):
         return {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}.get(
             text.lower(), text
         )
@@ -150,6 +150,9 @@ OPTIONS: dict[str, Option] = {
     ),
     "max_size": Option(
         _size, 'bytes, or a size like "256M"', "256M", "a larger entry goes to dead/ unread"
+    ),
+    "journal": Option(
+        _flag, "true or false", "true", "keep the books that `watcher audit` balances"
     ),
 }
 

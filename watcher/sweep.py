@@ -186,7 +186,3 @@ class Sweep:
         held = holders()
         return lambda name: preview(self.spool, name, self._orders.terms, held)
 
-
-def terms(grace: float, max_size: int) -> Terms:
-    """Return the terms of a sweep by hand: its clock starts now."""
-    return Terms(grace, Ages(SystemClock()), max_size)

@@ -67,6 +67,7 @@ class Watch:
 
     def _open(self) -> Spool:
         spool = Spool(os.fsencode(self.settings.path), self._layout)
+        spool.journal.enabled = self.settings.journal
         if not spool.writable():
             raise NotPermitted(
                 f"{self.settings.path}: the queue directory is not writable for us, so that"

@@ -78,6 +78,14 @@ def test_a_line_that_was_written_but_not_forgotten_counts_once(ours, journal):
     assert (books.seen, books.ended) == (1, {"done": 1})
 
 
+def test_one_that_is_not_wanted_costs_nothing(ours, journal):
+    journal.enabled = False
+    journal.record(State.CLAIMED, Move.FINISH, 5, b"X.pck")
+    journal.flush()
+    assert sorted(os.listdir(ours[0] / "inflight/1.x")) == []
+    assert not (ours[0] / "journal").exists()
+
+
 def test_many_threads_write_whole_lines(ours, journal):
     def write(worker):
         for number in range(2_000):

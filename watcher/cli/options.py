@@ -67,7 +67,9 @@ def open_spool(settings: Queue) -> Spool:
     from watcher.spool.spool import Spool
 
     layout = Layout(os.fsencode(settings.suffix), settings.format == "raw", settings.legacy)
-    return Spool(os.fsencode(settings.path), layout)
+    spool = Spool(os.fsencode(settings.path), layout)
+    spool.journal.enabled = settings.journal
+    return spool
 
 
 def terms_for(settings: Queue) -> Terms:
