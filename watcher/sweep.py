@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from watcher.age import Ages, Clock, SystemClock
+from watcher.age import Clock, SystemClock
 from watcher.arrive.deferred import names_in, overdue
 from watcher.arrive.scan import BATCH, START, Bystander, Mark, scan
 from watcher.attempt import Attempt, preview

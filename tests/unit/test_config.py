@@ -69,13 +69,14 @@ VALUES = {
     "concurrency": ("4", 4, "256", 256),
     "source": ('"polling"', "polling", "inotify", "inotify"),
     "max_size": ('"2K"', 2048, "3M", 3 << 20),
+    "journal": ("false", False, "no", False),
 }
 RAW = {"suffix": {"WATCHER_FORMAT": "raw"}}  # what an option needs beside it
 KEYS = sorted(OPTIONS)
 
 
 def flag_value(key, text):
-    return {"legacy": True, "concurrency": 256}.get(key, text)
+    return {"legacy": True, "journal": False, "concurrency": 256}.get(key, text)
 
 
 def test_the_values_above_cover_every_option():
@@ -125,6 +126,7 @@ WRONG = {
     "concurrency": ["0", "257", "-1", "1.0", '"2"', "true", '""', "1" * 60],
     "source": ['"Inotify"', "1", '""'],
     "max_size": ["0", "-1", '"0M"', '"5T"', '""', '"M"', '"1.5G"', "1.5", "true", '"-1K"'],
+    "journal": ["1", '"no"', '""'],
 }
 
 
@@ -149,6 +151,7 @@ WRONG_TEXTS = {
     "concurrency": ["", "0", "257", "two", "1.0", "9" * 5000, "²"],
     "source": ["", "x"],
     "max_size": ["", "0", "5T", "²"],
+    "journal": ["", "maybe"],
 }
 
 
