@@ -27,8 +27,9 @@ _QUEUE = (
     click.option("--suffix", help="With --format raw: the files that are entries, e.g. .csv."),
     click.option("--grace-age", metavar="AGE", help="How old a file must be for a sweep [5m]."),
     click.option("--max-size", metavar="SIZE", help="Larger entries are set aside [256M]."),
+    click.option("--journal/--no-journal", default=None, help="Keep the books for `audit` [yes]."),
 )
-FLAGS = ("legacy", "format", "suffix", "grace_age", "max_size")
+FLAGS = ("legacy", "format", "suffix", "grace_age", "max_size", "journal")
 
 
 def queue_options(command: F) -> F:
