@@ -129,13 +129,23 @@ def gone(pid):
         return True
 
 
+@pytest.fixture(autouse=True)
+def _others():
+    """Leave out what other tests of this process have started and not reaped."""
+    OTHERS.clear()
+    OTHERS.update(children())
+
+
+OTHERS: set[int] = set()
+
+
 def children():
-    """The processes that this one has started and not reaped."""
+    """The processes that this one has started in this test and not reaped."""
     found = set()
     for task in os.listdir("/proc/self/task"):
         with contextlib.suppress(OSError), open(f"/proc/self/task/{task}/children") as file:
             found |= set(map(int, file.read().split()))
-    return found
+    return found - OTHERS
 
 
 # -- the same results -------------------------------------------------------------------------
