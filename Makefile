@@ -1,5 +1,5 @@
 # The one definition of each check: people, hooks and CI call these targets.
-.PHONY: help setup run race test test-all test-versions lint format wheel clean
+.PHONY: help setup run race test test-all test-versions lint format wheel bench bench-quick clean
 
 VENV := .venv
 MAILMAN := .venv-mailman
@@ -12,6 +12,7 @@ help:
 	@echo "make test      the tests            make test-all  with the slow ones"
 	@echo "make test-versions  the tests on every Python from 3.11 to 3.13 that is found"
 	@echo "make lint      ruff, mypy, imports  make format    let ruff put the layout right"
+	@echo "make bench     how fast, beside the limit and its peers (15 minutes)   make bench-quick  rougher"
 	@echo "make wheel     dist/*.whl           make clean     remove what make made"
 
 setup: $(VENV)/.stamp
@@ -60,7 +61,18 @@ wheel: setup
 	@$(VENV)/bin/python -m pip wheel -qq --disable-pip-version-check --no-deps --wheel-dir dist .
 	@ls dist/*.whl
 
+# `bench` writes docs/benchmarks.md; `bench-quick` only prints.
+BENCH := .venv-bench
+$(BENCH)/.stamp: scripts/bench/peers.txt scripts/make_venv
+	@scripts/make_venv $(BENCH) -r scripts/bench/peers.txt
+
+bench: setup $(MAILMAN)/.stamp $(BENCH)/.stamp
+	@$(VENV)/bin/python scripts/bench --save
+
+bench-quick: setup $(MAILMAN)/.stamp $(BENCH)/.stamp
+	@$(VENV)/bin/python scripts/bench --quick
+
 clean:
-	rm -rf $(VENV) $(VENV)-3.* $(MAILMAN) .demo build dist *.egg-info \
+	rm -rf $(VENV) $(VENV)-3.* $(MAILMAN) $(BENCH) .bench .demo build dist *.egg-info \
 		.pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find watcher scripts tests -name __pycache__ -type d -prune -exec rm -rf {} +

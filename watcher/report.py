@@ -23,6 +23,7 @@ class Result(enum.Enum):
     FOLLOWED = "moved after its message"
     MISCONFIGURED = "the handler cannot be run"
     STUCK = "the disk refuses"
+    STOPPED = "stopped at once"
     GONE = Refusal.GONE.value
     BUSY = Refusal.BUSY.value
     YOUNG = Refusal.YOUNG.value

@@ -103,8 +103,21 @@ class Runner:
         if wants_tick:
             self._wake()
 
+    def _prepare(self) -> None:
+        """Import what an attempt may need; while that is refused, say so and try again."""
+        while not self._stopping.is_set():
+            try:
+                prepare()
+            except Exception as error:  # noqa: BLE001 - a worker that ends here would not be missed
+                why = f"modules cannot be imported: {type(error).__name__}: {error}"
+                self.health.trouble("modules", why)
+                self._stopping.wait(LOOK_AGAIN)
+            else:
+                self.health.trouble("modules", None)
+                return
+
     def _serve(self) -> None:
-        prepare()
+        self._prepare()
         ready, listener = self.notice.ready, self._listener
         while (item := ready.pop(lambda: listener.wait(ready))) is not None:
             listener.go_to_work()
@@ -163,8 +176,8 @@ class Runner:
                 self.notice.mention(name, "left alone", report.why)
             case Result.WRITER:  # its closing, or the next sweep, brings it back
                 self.notice.mention(name, "left alone", report.why)
-            case Result.MISCONFIGURED:
-                pass  # `_hold` has seen to it
+            case Result.MISCONFIGURED | Result.STOPPED:
+                pass  # `_hold` has seen to it; this process is about to exit
 
     def _settled(self, name: bytes, report: Report) -> None:
         self.notice.marks.forget(name)

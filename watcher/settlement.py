@@ -78,6 +78,8 @@ class Settlement:
             case Verdict.MISCONFIGURED:
                 self.tell(claim, State.CLAIMED, Move.RELEASE, outcome.reason, finished.seconds)
                 return Report(Result.MISCONFIGURED, outcome.reason)
+            case Verdict.STOPPED:
+                return Report(Result.STOPPED, outcome.reason)
             case Verdict.RETRY | Verdict.CRASHED:
                 return self.retry(finished)
 

@@ -185,4 +185,3 @@ class Sweep:
     def _preview(self) -> Callable[[bytes], Report]:
         held = holders()
         return lambda name: preview(self.spool, name, self._orders.terms, held)
-

@@ -1,7 +1,8 @@
-"""Retries by a real daemon: on disk, at their moment, across restarts, in turn with fresh entries."""
+"""Retries by a real daemon: on disk, at their moment, over restarts, in turn with fresh ones."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -69,8 +70,8 @@ def test_the_delay_grows_and_the_count_is_on_disk(queue, start_daemon, configure
     daemon = start_daemon(None, *configured(["false"], retry))
     name = watcher.enqueue(queue, b"message")
     (rejected,) = daemon.wait_for("reject", entry=name)
-    times = [record["time"] for record in daemon.events("defer", entry=name)] + [rejected["time"]]
-    waits = [later - sooner for sooner, later in zip(times, times[1:], strict=False)]
+    times = [*(record["time"] for record in daemon.events("defer", entry=name)), rejected["time"]]
+    waits = [later - sooner for sooner, later in itertools.pairwise(times)]
     assert len(waits) == 3
     assert all(wait >= least for wait, least in zip(waits, (0.05, 0.1, 0.2), strict=True))
     assert (queue / ".watcher/dead" / f"{name}.pck").exists()
@@ -147,7 +148,7 @@ def test_fresh_entries_and_due_ones_take_turns(queue, start_daemon, recorder, co
     order = [call["entry"] for call in recorder.calls]
     fresh = [place for place, entry in enumerate(order) if entry.startswith("fresh")]
     assert [order[place] for place in fresh] == [f"fresh{number:02}" for number in range(20)]
-    gaps = [later - sooner for sooner, later in zip(fresh, fresh[1:], strict=False)]
+    gaps = [later - sooner for sooner, later in itertools.pairwise(fresh)]
     assert max(gaps) <= 2 + len([gap for gap in gaps if gap > 2])  # one due between two fresh
     due = [entry for entry in order if entry.startswith("due")]
     assert due == sorted(due)

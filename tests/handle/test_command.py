@@ -501,7 +501,7 @@ def test_abandon_ends_every_running_group(entry, tmp_path, eventually):
     for thread in threads:
         thread.join(60)
     assert [outcome.exit_status for outcome in outcomes] == [-signal.SIGTERM] * 3
-    assert {outcome.verdict for outcome in outcomes} == {Verdict.RETRY}
+    assert {outcome.verdict for outcome in outcomes} == {Verdict.STOPPED}
     assert all(wait_gone(int(pid)) for pid in pids.read_text().split())
     handler.abandon()  # nothing left: no harm
 

@@ -593,7 +593,7 @@ def test_abandon_kills_what_runs_and_counts_no_crash(isolated, entry, tmp_path):
     with open(tmp_path / "gate", "w"):
         handler.abandon()
     work.join(20)
-    assert [outcome.verdict for outcome in outcomes] == [Verdict.RETRY]
+    assert [outcome.verdict for outcome in outcomes] == [Verdict.STOPPED]
 
 
 # -- what cannot be started -------------------------------------------------------------------

@@ -116,7 +116,7 @@ class Behind(Disk):
     def make_directory(self, name, directory):
         return self._call("make_directory", name, directory)
 
-    def write_note(self, name, directory, data, *, durable=True):
+    def write_note(self, name, directory, data, *, durable=True):  # noqa: ARG002 - as `Disk`
         return self._call("write_note", name, directory, data)
 
     def sync(self, directory):

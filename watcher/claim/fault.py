@@ -43,7 +43,7 @@ def read(directory: int) -> tuple[str, str]:
     except OSError:
         return "", ""
     try:
-        text = os.pread(fd, KEPT, max(0, os.fstat(fd).st_size - KEPT))
+        text = os.pread(fd, KEPT, 0)  # its beginning: the cause, then the most recent call first
     except OSError:
         return "", ""
     finally:

@@ -48,6 +48,7 @@ class Command:
         self.timeout = timeout
         self._running: set[int] = set()
         self._lock = threading.Lock()
+        self._abandoned = False
 
     def run(self, entry: Entry) -> Outcome:
         """Run the command and read its exit status; never raises."""
@@ -86,6 +87,8 @@ class Command:
         if late:
             reason = f"timeout: still running after {show(self.timeout or 0)}"
             return Outcome(Verdict.RETRY, reason, None, text, process.returncode)
+        if self._abandoned and process.returncode != 0:
+            return Outcome(Verdict.STOPPED, "stopped at once", None, text, process.returncode)
         return from_exit_status(process.returncode, text)
 
     def _start(
@@ -137,6 +140,7 @@ class Command:
 
     def abandon(self) -> None:
         """Ask every running command, and what it started, to end."""
+        self._abandoned = True  # first: its end must not be taken for a failure
         for pid in list(self._running):
             signal_group(pid, signal.SIGTERM)
 

@@ -62,7 +62,7 @@ class Isolated:
         if told.damage is not None:
             entry.damage = told.damage
         if self._abandoned and told.outcome.verdict is Verdict.CRASHED:
-            return Outcome(Verdict.RETRY, "stopped at once")  # by us, by no fault of the entry's
+            return Outcome(Verdict.STOPPED, "stopped at once")
         return told.outcome
 
     def _process(self) -> Process:

@@ -21,6 +21,7 @@ class Verdict(enum.Enum):
     RETRY = "retry"
     REJECT = "reject"
     CRASHED = "crashed"  # the process that had the entry in hand died
+    STOPPED = "stopped"  # by `abandon`: nobody is to blame, and nothing is to be done about it
     MISCONFIGURED = "misconfigured"  # the operator's mistake: the entry is not to blame
 
 
@@ -54,7 +55,10 @@ class Handler(Protocol):
         """Handle one entry; never raises. Called from several threads at once."""
 
     def abandon(self) -> None:
-        """End what is running, from another thread: the process is about to exit."""
+        """End what is running, from another thread: the process is about to exit.
+
+        What did not succeed by then is STOPPED, and its entry stays where it is.
+        """
 
 
 DONE = Outcome(Verdict.DONE)

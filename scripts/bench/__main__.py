@@ -1,0 +1,122 @@
+"""Measure watcher beside the limit and beside its peers; write the numbers and the page.
+
+    python scripts/bench [--quick] [--only 1,2] [--in DIRECTORY] [--save]
+
+One line a number as it goes, with its target. --save writes docs/benchmarks/results.json and makes
+docs/benchmarks.md from it. Everything happens in DIRECTORY (.bench), on whose file system all sides
+work. Ends with 0 whether or not the targets are met: they are told, not enforced.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import time
+
+_SCRIPTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path[:0] = [_SCRIPTS, os.path.dirname(_SCRIPTS)]  # it is run as a directory
+
+from bench import machine, page, reference, rooms  # noqa: E402 - the path comes first
+from bench.measures import (  # noqa: E402 - the same
+    backlog,
+    calls,
+    commands,
+    commit,
+    deferred,
+    idle,
+    latency,
+    peers,
+    price,
+    throughput,
+)
+from bench.rows import Row  # noqa: E402 - the same
+from bench.stand import Stand, warn  # noqa: E402 - the same
+
+MEASURES = {
+    "1": latency.measure,
+    "2": throughput.measure,
+    "3": calls.measure,
+    "6": commit.measure,
+    "5": idle.measure,
+    "7": commands.measure,
+    "8": deferred.measure,
+    "9": price.measure,
+    "peers": peers.measure,
+    "4": backlog.measure,
+}
+DOCS = os.path.join(os.path.dirname(_SCRIPTS), "docs")
+RESULTS = os.path.join(DOCS, "benchmarks", "results.json")
+
+
+def measured(stand: Stand, only: list[str]) -> list[Row]:
+    """Make the measures, one after the other; one that fails is said and left out."""
+    rows: list[Row] = []
+    for name in only:
+        began = time.monotonic()
+        try:
+            rows += MEASURES[name](stand)
+        except (RuntimeError, OSError) as error:
+            warn(f"measure {name} is left out: {error}")
+        warn(f"measure {name} took {time.monotonic() - began:.0f} s")
+    return rows
+
+
+def save(found: dict[str, object]) -> None:
+    """Write the numbers, and the page that is made from them."""
+    os.makedirs(os.path.dirname(RESULTS), exist_ok=True)
+    with open(RESULTS, "w") as file:
+        json.dump(found, file, indent=1)
+        file.write("\n")
+    page.write(found, DOCS)
+
+
+def arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
+    parser.add_argument("--quick", action="store_true", help="the same ratios, rougher")
+    parser.add_argument("--only", default=",".join(MEASURES), help=f"of {', '.join(MEASURES)}")
+    parser.add_argument("--in", dest="base", default=".bench", help="where to work [.bench]")
+    parser.add_argument("--save", action="store_true", help="write docs/benchmarks.md")
+    given = parser.parse_args()
+    given.only = given.only.split(",")
+    if unknown := [name for name in given.only if name not in MEASURES]:
+        parser.error(f"--only {unknown[0]}: expected some of {', '.join(MEASURES)}")
+    return given
+
+
+def main() -> int:
+    """Run as a program."""
+    given = arguments()
+    began = time.monotonic()
+    base = os.path.abspath(given.base)
+    os.makedirs(base, exist_ok=True)
+    rooms.spread_out(base)
+    try:
+        program = reference.build(base)
+        if program is None:
+            warn("no C compiler: the reference is left out, and with it the ratios to the limit")
+        about = machine.described(base)
+        print("; ".join(f"{key} {value}" for key, value in about.items()), flush=True)
+        rows = measured(Stand(base, program, given.quick), given.only)
+    finally:
+        shutil.rmtree(base, ignore_errors=True)
+    seconds = time.monotonic() - began
+    told = [row.target.met(row) for row in rows]
+    print(f"{told.count(True)} targets met, {told.count(False)} not, in {seconds:.0f} s")
+    found: dict[str, object] = {
+        "command": "make bench-quick" if given.quick else "make bench",
+        "date": time.strftime("%Y-%m-%d"),
+        "seconds": round(seconds),
+        "machine": about,
+        "rows": [row.as_json() for row in rows],
+    }
+    if given.save:
+        save(found)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,116 @@
+"""3: system calls an entry, by strace -c, and what each is for."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from bench import consumers, strace
+from bench.figures import spread
+from bench.rooms import Room, Writer, room
+from bench.rows import Row, Target
+from bench.stand import Stand, tell, warn
+
+PATIENCE = 60.0  # seconds
+SINGLE, SINGLES = 50.0, 250  # entries a second, each alone, and how many
+MOST, MOST_PAIR = 8.0, 10.0
+PURPOSE = {
+    "openat": "claim: open the file, without following a link",
+    "flock": "claim: nobody else has it",
+    "fstat": "claim: a regular file with one name",
+    "newfstatat": "still under its name when claimed; the one that was claimed when removed",
+    "rename": "done: aside, out of reach of a newcomer of that name",
+    "renameat": "done: aside, out of reach of a newcomer of that name",
+    "unlink": "done: remove the file",
+    "unlinkat": "done: remove the file",
+    "close": "give the claim back",
+    "pwrite64": "ledger: what is in hand, before the handler is called",
+    "write": "journal: a line a transition; waking the daemon's thread",
+    "read": "events, as many as there are; the file's contents when the handler asks for them",
+    "fcntl": "evidence: does a process have it open for writing (a lease, asked and given back)",
+    "futex": "the two threads wait for each other",
+    "poll": "wait for events",
+    "ioctl": "how many events there are",
+    "ppoll": "wait for events",
+    "clock_nanosleep": "wait",
+    "getpid": "which process we are: a fork is noticed",
+    "gettid": "which thread this is",
+    "lseek": "the standard library's look at a descriptor",
+    "getdents64": "a scan",
+}
+
+
+def counts(stand: Stand, entries: int, rate: float, *, legacy: bool) -> dict[str, int]:
+    """Run the daemon under strace for so many entries; return its calls."""
+    with room(stand.base) as place:
+        argv = consumers.daemon_argv(place, options="legacy = true" if legacy else "")
+        summary = f"{place.path}/calls"
+        with consumers.running(strace.counting(argv, summary), place, entries) as consumer:
+            child = consumer.wait_armed_below()
+            if legacy:
+                write_pairs(place, entries, rate)
+            else:
+                writer = Writer(place, entries, rate)
+                writer.go()
+                writer.wait()
+            handled = consumer.result(PATIENCE)["handled"]
+            time.sleep(consumers.SETTLE)  # the last one's unlink, under strace
+            os.kill(child, 15)
+            consumer.process.wait(PATIENCE)
+        if handled != entries:
+            raise RuntimeError(f"{entries - handled} of {entries} not handled under strace")
+        with open(summary) as file:
+            return strace.parsed(file.read())
+
+
+def write_pairs(place: Room, entries: int, rate: float) -> None:
+    """Write legacy pairs as Mailman 2.0 did: the `.db`, then the `.msg`, each opened and closed."""
+    import marshal
+
+    from bench.writer import name_at
+
+    for number in range(entries):
+        stem = f"{place.queue}/{name_at(time.monotonic_ns(), number).removesuffix('.pck')}"
+        with open(f"{stem}.db", "wb") as file:
+            file.write(marshal.dumps({"listname": "test"}, 0))
+        with open(f"{stem}.msg", "wb") as file:
+            file.write(b"Subject: x\n\nhello\n")
+        if rate:
+            time.sleep(1 / rate)
+
+
+def per_entry(stand: Stand, entries: int, rate: float, *, legacy: bool = False) -> dict[str, float]:
+    """Return calls an entry: a run with many, less a run with few."""
+    few = max(entries // 5, 10)
+    return strace.between(
+        counts(stand, few, rate, legacy=legacy),
+        counts(stand, entries, rate, legacy=legacy),
+        entries - few,
+    )
+
+
+def measure(stand: Stand) -> list[Row]:
+    """Count, for a storm, for single entries, and for pairs."""
+    if not strace.here():
+        warn("system calls are not counted: strace is not installed (apt-get install strace)")
+        return []
+    storm = stand.pick(2000, 400)
+    rows = [counted("system calls an entry, in a storm", per_entry(stand, storm, 0), MOST)]
+    if not stand.quick:
+        alone = per_entry(stand, SINGLES, SINGLE)
+        rows.append(counted("system calls an entry, one at a time", alone, None))
+    pairs = per_entry(stand, storm, 0, legacy=True)
+    what = "system calls a legacy pair, in a storm, unlinks left out"
+    return [*rows, counted(what, pairs, MOST_PAIR, 2.0)]
+
+
+def counted(what: str, calls: dict[str, float], most: float | None, free: float = 0.0) -> Row:
+    """Return the row of one table of calls."""
+    total = sum(calls.values()) - free
+    table = [("call", "an entry", "what it is for")]
+    table += [(name, f"{count:.2f}", PURPOSE.get(name, "")) for name, count in calls.items()]
+    note = " ".join(f"{name} {count:.2f}" for name, count in calls.items())
+    target = Target(most=most, of="ours")
+    return tell(
+        Row(3, what, "calls", spread([total]), target=target, note=f"({note})", table=table)
+    )

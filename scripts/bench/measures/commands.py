@@ -1,0 +1,101 @@
+"""7: a command for each entry, beside a bare loop over `subprocess`."""
+
+from __future__ import annotations
+
+import os
+import queue
+import subprocess
+import sys
+import threading
+import time
+
+from bench import consumers
+from bench.figures import ratios, spread
+from bench.measures.idle import NOTHING
+from bench.rooms import Room, Writer, room
+from bench.rows import Row, Target
+from bench.stand import Stand, tell
+
+WORKERS = (1, 2, 8)
+PATIENCE = 60.0  # seconds
+LOOK_EVERY = 0.002  # seconds
+
+
+def empty_since(place: Room) -> float:
+    """Wait until the queue is empty; return when that was."""
+    ends = time.monotonic() + PATIENCE
+    while place.waiting():
+        if time.monotonic() > ends:
+            raise RuntimeError(f"{place.waiting()} entries are left")
+        time.sleep(LOOK_EVERY)
+    return time.monotonic()
+
+
+def daemon(stand: Stand, count: int, workers: int) -> float:
+    """Return entries a second of the daemon with a command that does nothing."""
+    with room(stand.base) as place:
+        begin = [sys.executable, "-m", "watcher", "run", place.queue, *consumers.QUIET]
+        argv = [*begin, "--concurrency", str(workers), "--", NOTHING]
+        writer = Writer(place, count)
+        with consumers.running(argv, place) as consumer:
+            consumer.wait_armed()
+            began = time.monotonic()
+            writer.go()
+            writer.wait()
+            ended = empty_since(place)
+            return count / (ended - began)
+
+
+def bare(stand: Stand, count: int, workers: int) -> float:
+    """Return entries a second of threads that run the command and unlink the file."""
+    with room(stand.base) as place:
+        place.fill(count)
+        names: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        for name in [*sorted(os.listdir(place.queue)), *[None] * workers]:
+            names.put(name)
+
+        def serve() -> None:
+            while (name := names.get()) is not None:
+                path = os.path.join(place.queue, name)
+                with open(path, "rb") as file:
+                    subprocess.run([NOTHING], stdin=file, stderr=subprocess.PIPE, check=True)
+                os.unlink(path)
+
+        threads = [threading.Thread(target=serve) for _ in range(workers)]
+        began = time.monotonic()
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return count / (time.monotonic() - began)
+
+
+def measure(stand: Stand) -> list[Row]:
+    """Compare at one, two and eight workers."""
+    count = stand.pick(400, 100)
+    rows = []
+    first = 0.0
+    for workers in WORKERS:
+        ours: list[float] = []
+        others: list[float] = []
+        for _ in range(stand.pick(stand.rounds, 1)):
+            ours.append(daemon(stand, count, workers))
+            others.append(bare(stand, count, workers))
+        first = first or spread(ours).median
+        gained = f"{spread(ours).median / first:.2f} times one worker's" if workers > 1 else ""
+        rows.append(
+            tell(
+                Row(
+                    7,
+                    f"exec handler, {workers} worker{'s' if workers > 1 else ''}",
+                    "entries/s",
+                    spread(ours),
+                    spread(others),
+                    "bare subprocess",
+                    ratios(ours, others),
+                    Target(least=0.9),
+                    gained,
+                )
+            )
+        )
+    return rows

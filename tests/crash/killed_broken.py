@@ -1,0 +1,104 @@
+"""The test of the instrument: break one promise, and see that the kill matrix finds it.
+
+    killed_broken.py BREAK DIRECTORY
+
+Prints the first finding and ends with 0; ends with 1 if the matrix finds nothing. The break is made
+in this process, of which every command that the matrix runs is a child.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+
+from kill_matrix import plan, trial
+from kill_matrix.__main__ import warm
+from kill_matrix.cases import CASES
+from kill_matrix.trial import Point, Result
+from watcher import attempt
+from watcher.claim.take import Claim
+from watcher.evidence import Writer
+from watcher.settle import aside, settle
+from watcher.spool.disk import Disk
+
+
+def unlink_before_the_handler() -> None:
+    """Remove an entry, then hand it out: a death between the two loses it."""
+    work = attempt.Attempt._work
+
+    def worse(self, claim, how):
+        settle.remove(claim.spool, claim.parts)
+        return work(self, claim, how)
+
+    attempt.Attempt._work = worse
+
+
+def no_lease() -> None:
+    """Believe that nobody writes: an entry is handled while its writer has it open."""
+    Claim.writer = lambda _self: Writer.NONE
+
+
+def copy_and_unlink() -> None:
+    """Put away by writing a copy: a death between leaves half of one, or both."""
+
+    def move(self, name, source, target_name, target):
+        import os
+
+        fd = os.open(name, os.O_RDONLY, dir_fd=source)
+        data = os.read(fd, 1 << 20)
+        os.close(fd)
+        os.unlink(name, dir_fd=source)
+        fd = os.open(target_name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=target)
+        os.write(fd, data)
+        os.close(fd)
+
+    Disk.move = move
+
+
+def forget_what_is_aside() -> None:
+    """Take a done file that is aside already, its unlink refused, for gone: it comes back."""
+
+    class Forgetful(dict):
+        def setdefault(self, _key, _default=None):
+            return set()
+
+    aside._LEFT = Forgetful()
+
+
+BREAKS = {
+    "unlink-before-the-handler": (unlink_before_the_handler, "", "lost"),
+    "no-lease": (no_lease, "", "early"),
+    "copy-and-unlink": (copy_and_unlink, "", "lost"),
+    "forget-what-is-aside": (forget_what_is_aside, "EIO", "doubled"),
+}
+
+
+def results(error: str, base: str) -> Iterator[tuple[Point | None, Result]]:
+    """Yield the results of the sweep, first unharmed, then killed or refused along the way."""
+    clean = trial.attempt(CASES["sweep"], None, base)
+    yield None, clean
+    calls = clean.ended.calls
+    if error:
+        points = [point for point in plan.refusals(calls) if point.call == "unlinkat"]
+        points = [point for point in points if point.error == error and not point.last]
+    else:
+        points = [point for point in plan.deaths(calls, 10**6) if point.call != "newfstatat"]
+    for point in points if error else points[::3]:
+        yield point, trial.attempt(CASES["sweep"], point, base)
+
+
+def main() -> int:
+    """Break, and look."""
+    break_it, error, kind = BREAKS[sys.argv[1]]
+    warm()
+    break_it()
+    for point, result in results(error, sys.argv[2]):
+        for finding in result.findings:
+            if finding.kind == kind:
+                print(point.injection() if point else "unharmed", finding)
+                return 0
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

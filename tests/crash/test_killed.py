@@ -1,0 +1,273 @@
+"""Killed at every system call, and refused each: a thin slice here, all of it in the slow test.
+
+The matrix itself is `scripts/kill_matrix`; what it found is held by the tests below it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import types
+from pathlib import Path
+
+import pytest
+
+from watcher import runner
+from watcher.age import Ages, SystemClock
+from watcher.claim.deferred import take_deferred
+from watcher.claim.take import Claim, Refusal, Refused, Terms, take
+from watcher.evidence import How
+from watcher.handle import child
+from watcher.lifecycle import State
+from watcher.settle import aside, settle
+from watcher.spool.disk import Disk
+from watcher.spool.layout import Layout
+from watcher.spool.schedule import Schedule
+from watcher.spool.spool import Spool
+
+ROOT = Path(__file__).parent.parent.parent
+MATRIX = ROOT / "scripts" / "kill_matrix"
+BROKEN = Path(__file__).parent / "killed_broken.py"
+ENVIRONMENT = {key: value for key, value in os.environ.items() if not key.startswith("WATCHER_")}
+ENVIRONMENT["PYTHONPATH"] = os.pathsep.join(map(str, (ROOT, ROOT / "scripts")))
+BREAKS = ["unlink-before-the-handler", "no-lease", "copy-and-unlink", "forget-what-is-aside"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def tracing():
+    """Skip where nothing can be traced: no strace, or no permission to attach."""
+    if shutil.which("strace") is None:
+        pytest.skip("no strace here")
+    tried = subprocess.run(["strace", "-o", os.devnull, "true"], capture_output=True, text=True)
+    if tried.returncode != 0:
+        pytest.skip(f"nothing can be traced here: {tried.stderr.strip()}")
+
+
+def run(program, *arguments):
+    argv = [sys.executable, str(program), *map(str, arguments)]
+    return subprocess.run(argv, env=ENVIRONMENT, capture_output=True, text=True)
+
+
+def matrix(tmp_path, *arguments):
+    """Make a part of the matrix; return what it printed, and the rows: command -> numbers."""
+    ended = run(MATRIX, "--jobs", 2, "--dir", tmp_path, *arguments)
+    if ended.returncode == os.EX_TEMPFAIL:
+        pytest.skip(ended.stderr.strip())
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    rows = re.findall(r"^([a-z-]+)((?: +[0-9]+)+)$", ended.stdout, re.MULTILINE)
+    return ended.stdout, {name: [int(n) for n in numbers.split()] for name, numbers in rows}
+
+
+def test_killed_now_and_then_nothing_is_lost(tmp_path):
+    only = ["--only", "enqueue", "--only", "sweep", "--only", "run-worker"]
+    printed, rows = matrix(tmp_path, *only, "--every", 30, "--looking", 12)
+    assert rows.keys() == {"enqueue", "sweep", "run-worker"}, printed
+    for calls, runs, killed, *findings in rows.values():
+        assert calls > runs >= killed > 0, printed
+        assert not any(findings), printed
+
+
+def test_refused_now_and_then_nothing_is_lost(tmp_path):
+    printed, rows = matrix(tmp_path, "--errors", "--only", "sweep", "--every", 200)
+    _calls, runs, refused, _unhealthy, *findings = rows["sweep"]
+    assert runs >= refused > 0, printed
+    assert not any(findings), printed
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize(
+    "arguments",
+    [["--every", 2, "--looking", 6], ["--errors", "--every", 12]],
+    ids=["kill", "errors"],
+)
+def test_all_commands(tmp_path, arguments):
+    printed, rows = matrix(tmp_path, *arguments)
+    print(printed)
+    assert len(rows) == 11, printed
+    for _calls, runs, struck, *_rest in rows.values():
+        assert runs >= struck > 0, printed
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] if name != "no-lease" else []) for name in BREAKS],
+)
+def test_of_the_test_a_broken_promise_is_found(tmp_path, name):
+    ended = run(BROKEN, name, tmp_path)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "Finding" in ended.stdout
+
+
+# -- what it found ----------------------------------------------------------------------------
+
+
+class Refusing(Disk):
+    """A disk that refuses one call on one name, so many times."""
+
+    def __init__(self, call: str, name: bytes, times: int = 1) -> None:
+        self._refused = (call, name)
+        self._times = times
+
+    def _may(self, call: str, name: bytes) -> None:
+        if self._times > 0 and self._refused == (call, name):
+            self._times -= 1
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    def unlink(self, name: bytes, directory: int) -> None:
+        self._may("unlink", name)
+        super().unlink(name, directory)
+
+    def move(self, name: bytes, source: int, target_name: bytes, target: int) -> None:
+        self._may("move", name)
+        super().move(name, source, target_name, target)
+
+
+@pytest.fixture
+def pair(tmp_path):
+    """Claim a pair on a disk that refuses; return the spool and the parts."""
+    opened = []
+
+    def claim(disk: Disk) -> tuple[Spool, Claim]:
+        queue = tmp_path / "queue"
+        queue.mkdir()
+        (queue / "x.db").write_bytes(b"metadata")
+        (queue / "x.msg").write_bytes(b"message")
+        spool = Spool(os.fsencode(queue), Layout(legacy=True), disk)
+        claimed = take(spool, b"x.msg", How.SWEEP, TERMS())
+        assert isinstance(claimed, Claim)
+        opened.append(claimed)
+        return spool, claimed
+
+    yield claim
+    for each in opened:
+        each.release()
+
+
+def TERMS() -> Terms:  # noqa: N802 - a value that must be made anew
+    return Terms(0.0, Ages(SystemClock()))
+
+
+def names(spool: Spool, state: State) -> set[str]:
+    return set(os.listdir(os.path.join(os.fsdecode(spool.path), ".watcher", state.value)))
+
+
+def test_a_done_file_whose_unlink_was_refused_is_removed_by_the_next_try(pair, tmp_path):
+    spool, claim = pair(Refusing("unlink", b"x.msg"))
+    with pytest.raises(OSError, match="Input/output"):
+        settle.remove(spool, claim.parts)
+    assert settle.remove(spool, claim.parts)
+    assert not list((tmp_path / "queue").rglob("x.*"))
+
+
+def test_halves_keep_one_name_where_the_second_rename_was_refused(pair):
+    spool, claim = pair(Refusing("move", b"x.db"))
+    with pytest.raises(OSError, match="Input/output"):
+        settle.put_away(spool, State.DEAD, claim.parts, "why", {})
+    settle.put_away(spool, State.DEAD, claim.parts, "why", {})
+    assert {"x.msg", "x.db", "x.json"} == {
+        name for name in names(spool, State.DEAD) if not name.startswith(".")
+    }
+
+
+@pytest.mark.parametrize("state", [State.DEAD, State.DEFERRED])
+def test_tries_that_are_refused_leave_no_notes(pair, state):
+    spool, claim = pair(Refusing("move", b"x.msg", times=3))
+
+    def put() -> object:
+        if state is State.DEAD:
+            return settle.put_away(spool, state, claim.parts, "why", {})
+        return settle.defer(spool, claim.parts, Schedule(1, attempts=1), "why", {})
+
+    for _ in range(3):
+        with pytest.raises(OSError, match="Input/output"):
+            put()
+    assert names(spool, state) == set()
+
+
+def test_a_deferred_entry_whose_directory_cannot_be_looked_at_is_refused_not_raised(
+    tmp_path, monkeypatch
+):
+    spool = Spool(os.fsencode(tmp_path), Layout())
+    (tmp_path / ".watcher" / "deferred").mkdir(parents=True, mode=0o700)
+
+    def refuse(*_arguments: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(spool, "peek", refuse)
+    name = b"deferred/20261123T105313.250Z-a1-c0-d30-w0-x.pck"
+    refused = take_deferred(spool, name, TERMS())
+    assert isinstance(refused, Refused)
+    assert refused.refusal is Refusal.ERROR
+
+
+def test_the_end_of_a_deferred_pair_that_was_done_is_an_orphan(tmp_path):
+    place = tmp_path / ".watcher" / "deferred"
+    place.mkdir(parents=True, mode=0o700)
+    lone = "20261123T105313.250Z-a1-c0-d30-w0-x.db"
+    (place / lone).write_bytes(b"metadata")
+    spool = Spool(os.fsencode(tmp_path), Layout(legacy=True))
+    claim = take_deferred(spool, os.fsencode(f"deferred/{lone}"), TERMS())
+    assert isinstance(claim, Claim)
+    assert claim.action.value == "orphan"
+    claim.release()
+    (tmp_path / "x.msg").write_bytes(b"message")  # a requeue that was cut short: it will be called
+    refused = take_deferred(spool, os.fsencode(f"deferred/{lone}"), TERMS())
+    assert isinstance(refused, Refused)
+    assert refused.refusal is Refusal.YOUNG
+
+
+def test_standard_error_that_cannot_be_read_does_not_undo_what_a_command_did():
+    read_end, write_end = os.pipe()
+    try:
+        assert child.end_of(read_end) == b""  # pread(2) on a pipe: ESPIPE
+    finally:
+        os.close(read_end)
+        os.close(write_end)
+
+
+def test_a_newcomer_that_could_not_go_back_goes_back_at_the_next_try(pair, tmp_path):
+    spool, claim = pair(Disk())
+    queue = tmp_path / "queue"
+    (queue / "new").write_bytes(b"new")
+    os.rename(queue / "new", queue / "x.msg")
+
+    class Full(Disk):
+        def link_and_unlink(self, *_arguments: object) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    spool.disk = Full()
+    with pytest.raises(OSError, match="No space"):
+        aside.remove(spool, claim.parts[0])
+    spool.disk = Disk()
+    aside.remove(spool, claim.parts[0])
+    assert (queue / "x.msg").read_bytes() == b"new"
+
+
+def test_a_worker_whose_imports_are_refused_at_first_goes_on(monkeypatch):
+    """Out of descriptors just then, it ended with a traceback, and the daemon never noticed."""
+    refusals = [
+        OSError(errno.EMFILE, "Too many open files"),
+        ImportError("No module named 'email'"),
+    ]
+
+    def refuse() -> None:
+        if refusals:
+            raise refusals.pop(0)
+
+    monkeypatch.setattr(runner, "prepare", refuse)
+    monkeypatch.setattr(runner, "LOOK_AGAIN", 0.01)
+    said: list[str | None] = []
+    health = types.SimpleNamespace(trouble=lambda _about, text: said.append(text))
+    worker = types.SimpleNamespace(_stopping=threading.Event(), health=health)
+    runner.Runner._prepare(worker)
+    first, second, third = said
+    assert first == "modules cannot be imported: OSError: [Errno 24] Too many open files"
+    assert second == "modules cannot be imported: ImportError: No module named 'email'"
+    assert third is None
+    assert not refusals
