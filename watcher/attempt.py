@@ -109,9 +109,11 @@ class Attempt:
     def _work(self, claim: Claim, how: How) -> Report:
         spool = claim.spool
         entry = _entry(claim, self.settlement.queue, self.settlement.terms)
-        settle.usable(spool)  # or the work would be done again and again
+        if spool.own < 0:
+            settle.usable(spool)  # or the work would be done again and again
         ledger.of(spool).take(spool, claim.parts[0])
-        self.settlement.tell(claim, State.READY, Move.CLAIM, claim.why)
+        if self.settlement.tells_claims:
+            self.settlement.tell(claim, State.READY, Move.CLAIM, claim.why)
         began = time.monotonic()
         outcome = self.handler.run(entry)
         finished = Finished(claim, outcome, time.monotonic() - began, entry)

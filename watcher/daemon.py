@@ -8,6 +8,7 @@ Fails: never once running; see `Notice` for a queue whose directory does.
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import select
 import signal
@@ -85,6 +86,7 @@ class Daemon:
     def run(self, reload: Callable[[], Mapping[str, Queue]]) -> int:
         """Serve until told to stop; return the exit code. `reload` answers SIGHUP."""
         self._take_signals()
+        gc.freeze()  # what is there now stays: no collection need look at it again
         while not self._stop_asked:
             due = min((runner.tick() for runner in self._runners.values()), default=None)
             self._wait(due)

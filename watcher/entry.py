@@ -42,26 +42,24 @@ class Entry:
 
     Attributes
     ----------
-    name:     the entry's name, as text (undecodable bytes as surrogate escapes: os.fsencode undoes)
     queue:    the queue's name
-    path:     absolute path of the message's file
     attempt:  1 for the first time a handler sees this entry
     crashes:  how often it was in the hands of a process that died
     damage:   why the contents could not be decoded, once somebody asked for them; else None
     """
 
     __slots__ = (
+        "_directory",
         "_key",
         "_message",
         "_metadata",
+        "_stem",
         "attempt",
         "crashes",
         "damage",
         "kind",
         "limit",
-        "name",
         "parts",
-        "path",
         "queue",
     )
 
@@ -78,8 +76,8 @@ class Entry:
         limit: int = contents.MAX_SIZE,
     ) -> None:
         self.queue = queue
-        self.name = os.fsdecode(name)
-        self.path = os.fsdecode(os.path.join(directory, parts[0].name))
+        self._stem = name
+        self._directory = directory
         self.parts = parts
         self.kind = kind  # "pck", "pair" (.msg and .db), "pck+db", or "raw"
         self.attempt = attempt
@@ -89,6 +87,16 @@ class Entry:
         self._metadata: dict[str, object] | None = {} if kind == "raw" else None
         self._key: str | None = None
         self.damage: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The entry's name (undecodable bytes as surrogate escapes: os.fsencode undoes them)."""
+        return os.fsdecode(self._stem)
+
+    @property
+    def path(self) -> str:
+        """The absolute path of the message's file."""
+        return os.fsdecode(os.path.join(self._directory, self.parts[0].name))
 
     @property
     def message(self) -> bytes:
@@ -109,7 +117,7 @@ class Entry:
         rewrites beside the same message is not.
         """
         if self._key is None:
-            digest = hashlib.sha256(os.fsencode(self.name) + b"\0")
+            digest = hashlib.sha256(self._stem + b"\0")
             offset = 0
             while chunk := os.pread(self.parts[0].fd, CHUNK, offset):
                 digest.update(chunk)

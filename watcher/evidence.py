@@ -67,6 +67,12 @@ class Ruling(NamedTuple):
 TAKE_RENAMED = Ruling(Action.TAKE, 0.0, "its writer renamed it into place")
 
 
+def needs_age(shape: Shape, how: How, writer: Writer) -> bool:
+    """Whether the ruling depends on the age."""
+    proven = (Shape.WHOLE, How.CATCH_UP), (Shape.PAIR, How.CLOSED)
+    return writer is Writer.UNKNOWN or (writer is Writer.NONE and (shape, how) not in proven)
+
+
 def rule(shape: Shape, how: How, writer: Writer, age: float, grace: float) -> Ruling:
     """Rule on one entry. `age` and `grace` in seconds; a pair's age is its younger half's."""
     if shape is Shape.WHOLE and how is How.RENAMED:

@@ -35,6 +35,8 @@ class State(enum.Enum):
     DONE = "done"
     REMOVED = "removed"
 
+    __hash__ = object.__hash__  # there is one of each; Enum's own is Python code, on the hot path
+
 
 class Move(enum.Enum):
     """What takes an entry from one state to the next: one rename, one unlink, or one lock."""
@@ -51,6 +53,8 @@ class Move(enum.Enum):
     HOLD = "hold"
     REQUEUE = "requeue"
     DELETE = "delete"
+
+    __hash__ = object.__hash__
 
 
 TABLE: dict[tuple[State, Move], State] = {

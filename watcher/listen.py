@@ -40,7 +40,7 @@ class Listener:
         self._counting = threading.Lock()
         self._idle: dict[Ready, int] = {}  # queues that have workers waiting, and how many
         self._poll = select.poll()
-        self._registered: set[int] = set()
+        self._readers: dict[int, Callable[[], list[Hint]]] = {}  # by descriptor, as registered
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._poll.register(self._wake_read, select.POLLIN)
         self._works = 0  # how often a worker went to work
@@ -86,17 +86,17 @@ class Listener:
         if not ready.begin_listening(self.wake):
             return
         for fd in self._sources.filenos():
-            if fd not in self._registered:
-                self._registered.add(fd)
+            if fd not in self._readers:
+                self._readers[fd] = self._sources.reader(fd)
                 self._poll.register(fd, select.POLLIN)
         readable = self._poll.poll()
-        ready.end_listening()
+        ready.listening = None
         for fd, _events in readable:
             if fd == self._wake_read:
                 with contextlib.suppress(BlockingIOError):
                     os.read(fd, 4096)
             else:
-                self._hear(self._sources.read(fd))
+                self._hear(self._readers[fd]())
 
     def _count(self, ready: Ready, change: int) -> None:
         with self._counting:
@@ -130,11 +130,11 @@ class Listener:
 
     def hear(self, fd: int) -> None:
         """Read one of the descriptors that `stand_in` gave, and pass on what it says."""
-        self._hear(self._sources.read(fd))
+        self._hear(self._sources.reader(fd)())
 
     def wake_if_new(self) -> None:
         """Have the one who listens look up if there is a source that it does not know of."""
-        if any(fd not in self._registered for fd in self._sources.filenos()):
+        if any(fd not in self._readers for fd in self._sources.filenos()):
             self.wake()
 
     def wake(self) -> None:

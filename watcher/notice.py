@@ -263,7 +263,9 @@ class Notice:
         self._dropping = False  # what comes from here on is seen by its event, or by a later batch
         skip = self._known if how is How.SWEEP else self._in_order
         try:
-            batch = scan(spool, mark, skip, min(BATCH, self.ready.limit - self.ready.fresh))
+            room = min(BATCH, self.ready.limit - self.ready.fresh)
+            by_name = how is How.CATCH_UP and not self.layout.legacy and not self.layout.raw
+            batch = scan(spool, mark, skip, room, by_name=by_name)
         except OSError as error:
             self.fall_behind(anew=True)
             self._pass = None
@@ -274,8 +276,11 @@ class Notice:
         if how is How.CATCH_UP and mark is START:
             self._list_deferred(spool)  # not first: what is fresh need not wait for it
         self.watch.works()
-        for found in batch.entries:
-            self._found(found, how)
+        if how is How.CATCH_UP and not self.layout.legacy:
+            self._offer_all(batch.entries, how)
+        else:
+            for found in batch.entries:
+                self._found(found, how)
         if batch.more:
             self._pass = (how, batch.entries[-1])
             self.fall_behind()
@@ -293,11 +298,18 @@ class Notice:
         """Whether a catch-up scan may pass over a name: one that waits for its age it may take."""
         return name in self.ready or (name in self.timers and not self.timers.young(name))
 
+    def _offer_all(self, found: list[Mark], how: How) -> None:
+        for mark in found:
+            self.timers.cancel(mark.name)
+        if self.ready.fill([mark.name for mark in found], how) < len(found):
+            self.fall_behind()
+            self._dropped = True
+
     def _found(self, found: Mark, how: How) -> None:
         kind = self.layout.kind(found.name)
         if self.layout.legacy and self.marks.complete(found.name, kind):
             self.offer(found.name, How.CLOSED)
-        elif how is How.CATCH_UP and kind is Kind.ENTRY:
+        elif how is How.CATCH_UP and kind is Kind.ENTRY:  # in legacy mode
             self.offer(found.name, how)
         else:
             left = self.settings.grace_age - self.ages.age(found.name, found.ctime_ns)

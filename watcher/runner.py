@@ -20,6 +20,7 @@ from watcher.claim.take import Terms
 from watcher.config import Queue
 from watcher.evidence import How
 from watcher.handle.outcome import Handler
+from watcher.lifecycle import Move
 from watcher.listen import Listener
 from watcher.notice import Notice
 from watcher.recovery import Recovered, recover
@@ -70,6 +71,7 @@ class Runner:
         settlement = Settlement(
             settings.name, terms, settings.retry, clock, log.transition, patience
         )
+        settlement.tells_claims = log.shows(Move.CLAIM)
         self._attempt = Attempt(handler, settlement)
         self._workers = [
             threading.Thread(target=self._serve, name=f"{settings.name}/{number + 1}", daemon=True)
@@ -119,7 +121,7 @@ class Runner:
     def _serve(self) -> None:
         self._prepare()
         ready, listener = self.notice.ready, self._listener
-        while (item := ready.pop(lambda: listener.wait(ready))) is not None:
+        while (item := ready.pop(listener.wait)) is not None:
             listener.go_to_work()
             name, how = item
             report = self._attempt_safely(name, how)

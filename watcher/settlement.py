@@ -62,6 +62,7 @@ class Settlement:
         self.clock = clock
         self.listen = listen
         self.patience = patience
+        self.tells_claims = True  # a listener that drops them anyway need not be told
 
     def with_patience(self, patience: Patience) -> Settlement:
         """Return the same with another patience."""

@@ -117,7 +117,7 @@ static void events(const char *path) {
 
 struct found {
     int64_t changed;
-    char name[56];
+    char name[88];
 };
 
 static int older(const void *one, const void *other) {
@@ -169,13 +169,13 @@ static void drain(int in_order) {
 }
 
 static void commit(long count, size_t size) {
-    char name[64], scratch[72];
+    char name[88], scratch[96];
     memset(contents, 'x', sizeof contents);
     for (long each = 0; each < count; each++) {
         int64_t start = now();
         if (each == 0)
             first = start;
-        snprintf(name, sizeof name, "%ld.%09ld+%06ld.pck", (long)(start / 1000000000),
+        snprintf(name, sizeof name, "%ld.%09ld+%040ld.pck", (long)(start / 1000000000),
                  (long)(start % 1000000000), each);
         snprintf(scratch, sizeof scratch, "%s.tmp", name);
         int fd = openat(directory, scratch, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0660);

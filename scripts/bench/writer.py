@@ -5,7 +5,7 @@
 
 COUNT copies of the file PAYLOAD are made in STAGE first, so that only the renames are timed. RATE
 is entries a second, 0 as fast as they go. A name is SECONDS.NANOSECONDS+NUMBER.pck, the moment
-before its rename on the clock that is never stepped: Mailman's switchboard takes it for its own.
+before its rename on the clock that is never stepped, as Mailman draws them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import time
 
 def name_at(moment: int, number: int) -> str:
     """Return the name of the entry that is renamed in now."""
-    return f"{moment // 1_000_000_000}.{moment % 1_000_000_000:09d}+{number:08d}.pck"
+    return f"{moment // 1_000_000_000}.{moment % 1_000_000_000:09d}+{number:040d}.pck"
 
 
 def make(path: str, data: bytes) -> None:

@@ -480,8 +480,8 @@ def test_where_events_are_blind_it_polls(queue, monkeypatch, wanted, filesystem,
         (queue / "x.tmp").touch()
         (queue / "x.tmp").rename(queue / "x.pck")
         assert select.select([fd], [], [], PATIENCE)[0]
-        assert {hint.name for hint in sources.read(fd)} == {b"x.pck"}
-        assert sources.read(-1) == []
+        assert {hint.name for hint in sources.reader(fd)()} == {b"x.pck"}
+        assert sources.reader(-1)() == []
         sources.disarm(TAG)
     finally:
         sources.close()

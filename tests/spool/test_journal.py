@@ -40,7 +40,7 @@ def names(fd):
 
 
 def test_a_line_says_what_the_page_says(monkeypatch):
-    monkeypatch.setattr(os, "getpid", lambda: 4711)
+    monkeypatch.setattr(writing, "_process", [4711])
     line = line_of(1763895193250113000, State.CLAIMED, Move.FINISH, 1315862, b"NAME.pck")
     assert line == b"1763895193.250113 4711 claimed finish 1315862 NAME.pck\n"
 

@@ -110,20 +110,22 @@ class Inotify:
     def _parse(self, data: bytearray, end: int) -> list[Hint]:
         hints: list[Hint] = []
         offset = 0
-        tags, unpack, header = self._tags, _HEADER.unpack_from, _HEADER.size
+        tags, unpack, header, renamed = self._tags, _HEADER.unpack_from, _HEADER.size, Seen.RENAMED
         while offset < end:
             watch, mask, _cookie, length = unpack(data, offset)
             offset += header
             name = bytes(data[offset : offset + length]).rstrip(b"\0")
             offset += length
             tag = tags.get(watch)
-            if mask & _OVERFLOW:
+            if mask == _MOVED_TO and tag is not None:
+                hints.append(Hint(tag, renamed, name))
+            elif mask & _OVERFLOW:
                 hints.append(Hint(None, Seen.EVERYTHING))
             elif tag is None:
                 hints += self._parse_deferred(watch, mask, name)
             elif mask & _MOVED_TO:
                 if not mask & _ISDIR:
-                    hints.append(Hint(tag, Seen.RENAMED, name))
+                    hints.append(Hint(tag, renamed, name))
             elif mask & _CLOSE_WRITE:
                 hints.append(Hint(tag, Seen.CLOSED, name))
             elif mask & _ENDED:

@@ -51,5 +51,7 @@ class Marks:
 
     def forget(self, name: bytes) -> None:
         """Drop what was seen of the entry `name`: it is settled."""
+        if not self._seen:
+            return
         with self._lock:
             self._seen.pop(self._layout.stem(name), None)

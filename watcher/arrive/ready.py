@@ -12,20 +12,16 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
 
 from watcher.evidence import How
 from watcher.spool.layout import DEFERRED
 
-MAX_READY = 65_536
+MAX_READY = 131_072
 
 
-class _Word(NamedTuple):
-    """What is known of a name: how, and when it was heard of (nanoseconds since the epoch)."""
-
-    how: How
-    heard: int
+# What is known of a name: how, and when it was heard of (nanoseconds since the epoch).
+_Word = tuple[How, int]
 
 
 class Ready:
@@ -39,10 +35,11 @@ class Ready:
         self._due_next = False
         self._working: dict[bytes, _Word | None] = {}
         self._heard: dict[bytes, int] = {}  # of the names in hand
-        self._changed = threading.Condition(threading.Lock())
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
         self._waiters = 0  # workers that wait for `_changed`
         self._nudged = False  # one of them is to look up, though there may be nothing for it
-        self._listening: Callable[[], None] | None = None  # wakes the worker that listens
+        self.listening: Callable[[], None] | None = None  # wakes the worker that listens
         self._closed = False
         self._permits: int | None = None  # None: no limit
 
@@ -77,8 +74,8 @@ class Ready:
 
     def push(self, name: bytes, how: How, heard: int = 0) -> bool:
         """Add an entry; False when there is no room. Of two hows the stronger proof counts."""
-        word = _Word(how, heard)
-        with self._changed:
+        word = (how, heard)
+        with self._lock:
             if name in self._working:
                 before = self._working[name]
                 self._working[name] = word if before is None else max(before, word)
@@ -88,30 +85,51 @@ class Ready:
                 if word > known:
                     self._waiting[name] = word
                 return True
-            lane = self._lane(name)
+            lane = self._due if name.startswith(DEFERRED) else self._fresh
             if len(lane) >= self.limit:
                 return False
             self._waiting[name] = word
             lane.append(name)
-            self._tell()
+            if self._waiters or self.listening is not None:
+                self._tell()
             return True
+
+    def fill(self, names: Iterable[bytes], how: How) -> int:
+        """Add fresh entries as `push` does, all at once; return how many there was room for."""
+        word, waiting, fresh, taken = (how, 0), self._waiting, self._fresh, 0
+        with self._lock:
+            for name in names:
+                if name in self._working:
+                    before = self._working[name]
+                    self._working[name] = word if before is None else max(before, word)
+                elif name not in waiting:
+                    if len(fresh) >= self.limit:
+                        break
+                    waiting[name] = word
+                    fresh.append(name)
+                elif word > waiting[name]:
+                    waiting[name] = word
+                taken += 1
+            if taken:
+                self._changed.notify_all()
+                self._tell()
+        return taken
 
     def _tell(self) -> None:
         """Have a worker look up: one that waits, or the one that listens; we hold the lock."""
         if self._waiters:
             self._changed.notify()
-        elif self._listening is not None:
-            wake, self._listening = self._listening, None
+        elif self.listening is not None:
+            wake, self.listening = self.listening, None
             wake()
 
     def _may_pop(self) -> bool:
         return bool(self._fresh or self._due) and self._permits != 0
 
-    def pop(self, wait: Callable[[], None] | None = None) -> tuple[bytes, How] | None:
+    def pop(self, wait: Callable[[Ready], None] | None = None) -> tuple[bytes, How] | None:
         """Take an entry in hand; `wait` (else our own) when there is none; None once closed."""
-        wait = wait or self.wait
         while True:
-            with self._changed:
+            with self._lock:
                 if self._closed:
                     return None
                 if self._may_pop():
@@ -121,11 +139,14 @@ class Ready:
                     how, self._heard[name] = self._waiting.pop(name)
                     self._working[name] = None
                     return name, how
-            wait()
+            if wait is None:
+                self.wait()
+            else:
+                wait(self)
 
     def wait(self) -> None:
         """Wait until there is an entry to take, or `nudge`, or the end."""
-        with self._changed:
+        with self._lock:
             self._waiters += 1
             try:
                 while not (self._closed or self._nudged or self._may_pop()):
@@ -136,22 +157,20 @@ class Ready:
 
     def nudge(self) -> None:
         """Have a worker that waits look up."""
-        with self._changed:
+        with self._lock:
             self._nudged = True
             self._changed.notify()
 
     def begin_listening(self, wake: Callable[[], None]) -> bool:
-        """Say how to wake the worker that is about to listen; False if there is work for it."""
-        with self._changed:
+        """Say how to wake the worker that is about to listen; False if there is work for it.
+
+        It sets `listening` to None when it looks up by itself.
+        """
+        with self._lock:
             if self._closed or self._may_pop():
                 return False
-            self._listening = wake
+            self.listening = wake
             return True
-
-    def end_listening(self) -> None:
-        """Say that the worker looks up by itself."""
-        with self._changed:
-            self._listening = None
 
     def heard(self, name: bytes) -> int:
         """Return when a name in hand was heard of (nanoseconds since the epoch; 0: not said)."""
@@ -159,7 +178,7 @@ class Ready:
 
     def finish(self, name: bytes) -> int:
         """Let go of an entry that `pop` gave; return how many still wait."""
-        with self._changed:
+        with self._lock:
             again = self._working.pop(name, None)
             self._heard.pop(name, None)
             if again is not None:
@@ -170,24 +189,24 @@ class Ready:
 
     def put_back(self, name: bytes, how: How) -> None:
         """Let go of an entry and give it out again before all others."""
-        with self._changed:
+        with self._lock:
             again = self._working.pop(name, None)
-            word = _Word(how, self._heard.pop(name, 0))
+            word = (how, self._heard.pop(name, 0))
             self._waiting[name] = word if again is None else max(word, again)
             self._lane(name).appendleft(name)
             self._tell()
 
     def allow(self, permits: int | None) -> None:
         """Give out so many more entries (0: hold everything), or with None as many as asked for."""
-        with self._changed:
+        with self._lock:
             self._permits = permits
             self._changed.notify_all()
             self._tell()
 
     def close(self) -> None:
         """Give out no more: `pop` returns None to every worker."""
-        with self._changed:
+        with self._lock:
             self._closed = True
             self._changed.notify_all()
-            if self._listening is not None:
-                self._listening()
+            if self.listening is not None:
+                self.listening()

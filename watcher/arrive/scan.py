@@ -1,30 +1,33 @@
 """The scan: the truth about a directory, in bounded batches, oldest first.
 
 Guarantees: memory for one batch, whatever the directory holds; nothing is opened or changed. The
-order is that of commit (ctime, then name), never the directory's. A batch begins after the last
+order is that of commit, never the directory's: by ctime, then name. A batch begins after the last
 of the one before (`Mark`), so entries that stay where they are do not come twice in one pass.
+With `by_name` the moment that Mailman's names begin with stands for the ctime, as it does for
+Mailman: then no file is looked at, and a million names are read in a second.
 Fails: OSError when the directory cannot be read; a file that goes while we look is just not there.
 """
 
 from __future__ import annotations
 
-import heapq
 import os
 import stat
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from watcher.age import SECOND
 from watcher.spool.disk import DIRECTORY
 from watcher.spool.layout import OURS, Kind, Layout
 from watcher.spool.spool import Spool, is_regular
 
-BATCH = 32_768
+BATCH = 65_536
 MAX_NAMED = 1_000  # leftovers and foreign files that a scan names; the rest it counts
 
 
 class Mark(NamedTuple):
-    """A place in the order of commit."""
+    """A place in the order of commit: a ctime, or with `by_name` the moment in the name."""
 
     ctime_ns: int
     name: bytes
@@ -59,40 +62,108 @@ def scan(
     after: Mark = START,
     skip: Callable[[bytes], bool] = lambda _name: False,
     limit: int = BATCH,
+    *,
+    by_name: bool = False,
 ) -> Batch:
     """Look at every name once; return the `limit` oldest entries that come after `after`."""
     batch = Batch()
-    candidates = (mark for mark in _candidates(spool, batch, skip) if mark > after)
-    batch.entries = heapq.nsmallest(limit + 1, candidates)
-    if len(batch.entries) > limit:
-        batch.more = True
-        batch.entries.pop()
-    return batch
-
-
-def _candidates(spool: Spool, batch: Batch, skip: Callable[[bytes], bool]) -> Iterator[Mark]:
-    layout = spool.layout
+    oldest = _Oldest(after, limit)
     fd = os.open(b".", DIRECTORY, dir_fd=spool.fd)  # an offset of its own
     try:
         with os.scandir(fd) as directory:
-            for item in directory:
-                name = os.fsencode(item.name)
-                kind = layout.kind(name)
-                if name == OURS or skip(name):
-                    continue
-                try:
-                    status = item.stat(follow_symlinks=False)
-                except OSError:
-                    continue
-                if kind in _ENTRIES and is_regular(status):
-                    mark = _mark(spool, layout, name, kind, status)
-                    if mark is not None:
-                        batch.total += 1
-                        yield mark
-                else:
-                    _count(batch, name, kind, status)
+            items = _left_by_name(directory, batch, oldest, skip) if by_name else directory
+            for item in items:
+                mark = _look(spool, batch, item, skip)
+                if mark is not None:
+                    batch.total += 1
+                    oldest.add(mark)
     finally:
         os.close(fd)
+    batch.entries = oldest.end()
+    batch.more = oldest.more
+    return batch
+
+
+class _Oldest:
+    """Keeps the `limit` oldest marks of a stream, in room for half as many more."""
+
+    def __init__(self, after: Mark, limit: int) -> None:
+        self.more = False  # there were younger ones
+        self.bound = sys.maxsize  # what is younger than this moment is not among them
+        self._after = after
+        self._limit = limit
+        self._marks: list[Mark] = []
+
+    def add(self, mark: Mark) -> None:
+        """Keep a mark, if it is old enough."""
+        if mark <= self._after:
+            return
+        if mark.ctime_ns > self.bound:
+            self.more = True
+            return
+        self._marks.append(mark)
+        if len(self._marks) > self._limit + self._limit // 2 + 1:
+            self._cut()
+
+    def _cut(self) -> None:
+        self._marks.sort()
+        if len(self._marks) > self._limit:
+            del self._marks[self._limit :]
+            self.more = True
+            self.bound = self._marks[-1].ctime_ns if self._marks else self.bound
+
+    def end(self) -> list[Mark]:
+        """Return them, the oldest first."""
+        self._cut()
+        return self._marks
+
+
+def _left_by_name(
+    directory: Iterable[os.DirEntry[str]],
+    batch: Batch,
+    oldest: _Oldest,
+    skip: Callable[[bytes], bool],
+) -> Iterator[os.DirEntry[str]]:
+    """Take the entries whose names tell their moment; yield the names that do not."""
+    total = 0
+    for item in directory:
+        name = item.name
+        seconds, plus, rest = name.partition("+")
+        if plus and rest.endswith(".pck") and name[0] != ".":
+            try:
+                moment = int(float(seconds) * SECOND)
+            except (ValueError, OverflowError):
+                yield item
+                continue
+            total += 1
+            if moment > oldest.bound:
+                oldest.more = True
+            elif not item.is_file(follow_symlinks=False):
+                total -= 1
+                yield item
+            elif not skip(encoded := os.fsencode(name)):
+                oldest.add(Mark(moment, encoded))
+        else:
+            yield item
+    batch.total += total
+
+
+def _look(
+    spool: Spool, batch: Batch, item: os.DirEntry[str], skip: Callable[[bytes], bool]
+) -> Mark | None:
+    """Look at one file: return its place if it is an entry that is wanted."""
+    name = os.fsencode(item.name)
+    if name == OURS or skip(name):
+        return None
+    kind = spool.layout.kind(name)
+    try:
+        status = item.stat(follow_symlinks=False)
+    except OSError:
+        return None
+    if kind in _ENTRIES and is_regular(status):
+        return _mark(spool, spool.layout, name, kind, status)
+    _count(batch, name, kind, status)
+    return None
 
 
 _ENTRIES = frozenset({Kind.ENTRY, Kind.MESSAGE_HALF, Kind.METADATA_HALF})

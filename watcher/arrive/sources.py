@@ -6,6 +6,8 @@ polling threads, and one that cannot have an inotify instance yet gets it when t
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from watcher.arrive.source import Hint
 from watcher.errors import WatchFailed
 from watcher.spool import mounts
@@ -65,12 +67,12 @@ class Sources:
         """Return the descriptors that become readable when there are hints."""
         return [source.fileno() for source in self._open()]
 
-    def read(self, fd: int) -> list[Hint]:
-        """Return the hints there are behind one of these descriptors."""
+    def reader(self, fd: int) -> Callable[[], list[Hint]]:
+        """Return the function that reads the hints behind one of these descriptors."""
         for source in self._open():
             if source.fileno() == fd:
-                return source.read()
-        return []
+                return source.read
+        return list
 
     def disarm(self, tag: int) -> None:
         """Stop watching a queue, whatever watches it."""

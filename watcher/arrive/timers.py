@@ -64,8 +64,9 @@ class Timers:
 
     def cancel(self, name: bytes) -> None:
         """Forget a name."""
-        with self._lock:
-            self._set.pop(name, None)
+        if name in self._set:
+            with self._lock:
+                self._set.pop(name, None)
 
     def due(self, now: float) -> list[Due]:
         """Take out the names whose moment has come."""

@@ -17,7 +17,6 @@ from __future__ import annotations
 import mmap
 import os
 import threading
-import weakref
 from typing import NamedTuple
 
 from watcher.claim import fault
@@ -57,7 +56,7 @@ class Ledger:
         line = b"%d %d %s%s\n" % (part.ino, part.ctime_ns, place, part.name)
         slot = self._slots.setdefault(threading.get_ident(), len(self._slots))
         try:
-            directory = inflight.own(spool)
+            directory = spool.own if spool.own >= 0 else inflight.own(spool)
             if directory != self._directory or self._map is None:
                 self._open(directory)
             if self._map is not None and slot < SLOTS:
@@ -83,11 +82,15 @@ class Ledger:
 
 def of(spool: Spool) -> Ledger:
     """Return this process's ledger for a spool."""
+    kept = spool.ledger
+    if isinstance(kept, Ledger):
+        return kept
     with _LOCK:
-        return _LEDGERS.setdefault(spool, Ledger())
+        if not isinstance(spool.ledger, Ledger):
+            spool.ledger = Ledger()
+    return of(spool)
 
 
-_LEDGERS: weakref.WeakKeyDictionary[Spool, Ledger] = weakref.WeakKeyDictionary()
 _LOCK = threading.Lock()
 
 

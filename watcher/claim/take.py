@@ -21,7 +21,7 @@ from watcher.age import Ages
 from watcher.claim import lease
 from watcher.entry import Part, read_part
 from watcher.errors import Undecodable
-from watcher.evidence import Action, How, Shape, Writer, rule
+from watcher.evidence import Action, How, Shape, Writer, needs_age, rule
 from watcher.spool.layout import Kind, display
 from watcher.spool.schedule import Schedule
 from watcher.spool.spool import Spool
@@ -59,7 +59,7 @@ class Terms(NamedTuple):
 class Claim:
     """One claimed entry. `parts[0]` is its message's file; close with `release`."""
 
-    __slots__ = ("action", "kind", "name", "parts", "schedule", "spool", "terms", "why")
+    __slots__ = ("_stem", "action", "kind", "name", "parts", "schedule", "spool", "terms", "why")
 
     def __init__(self, spool: Spool, name: bytes, terms: Terms) -> None:
         self.spool = spool
@@ -70,21 +70,24 @@ class Claim:
         self.action = Action.TAKE
         self.schedule: Schedule | None = None  # of an entry that was deferred
         self.why = ""
+        self._stem = b""
 
     @property
     def stem(self) -> bytes:
         """The entry's NAME."""
-        layout = self.spool.layout
-        if self.schedule is not None:
-            layout = layout.as_put_away()
-        return layout.stem(self.parts[0].called)
+        if not self._stem:
+            layout = self.spool.layout
+            if self.schedule is not None:
+                layout = layout.as_put_away()
+            self._stem = layout.stem(self.parts[0].called)
+        return self._stem
 
     def add(self, name: bytes, directory: int = -1, own: bytes = b"") -> Refused | None:
         """Open and lock one more file of the entry."""
-        opened = _open_and_lock(self.spool, name, self.terms.lock, directory)
+        opened = _open_and_lock(self.spool, name, self.terms.lock, directory, own)
         if isinstance(opened, Refused):
             return opened
-        self.parts += (opened._replace(own=own),)
+        self.parts += (opened,)
         return None
 
     def age(self) -> float:
@@ -96,6 +99,8 @@ class Claim:
         """Whether a process has any of the entry's files open for writing."""
         if not self.spool.leases:
             return Writer.UNKNOWN
+        if len(self.parts) == 1:
+            return lease.writer(self.parts[0].fd)
         found = [lease.writer(part.fd) for part in self.parts]
         for worse in (Writer.SOME, Writer.UNKNOWN):
             if worse in found:
@@ -110,10 +115,11 @@ class Claim:
 
     def touched(self) -> bool:
         """Whether any of its files changed since it was opened here."""
-        now = [os.fstat(part.fd) for part in self.parts]
-        return [(status.st_size, status.st_ctime_ns) for status in now] != [
-            (part.size, part.ctime_ns) for part in self.parts
-        ]
+        for part in self.parts:
+            now = os.fstat(part.fd)
+            if now.st_size != part.size or now.st_ctime_ns != part.ctime_ns:
+                return True
+        return False
 
     def release(self) -> None:
         """Give the entry back: the locks go with the descriptors."""
@@ -163,7 +169,8 @@ def _weigh(claim: Claim, how: How) -> Refused | None:
     writer = claim.writer()
     if writer is not Writer.SOME and claim.touched():  # what was found out above is of the past
         return Refused(Refusal.WRITER, "its writer closed it just now", 0.0, shape)
-    ruling = rule(shape, how, writer, claim.age(), claim.terms.grace)
+    age = claim.age() if needs_age(shape, how, writer) else 0.0
+    ruling = rule(shape, how, writer, age, claim.terms.grace)
     claim.action, claim.why = ruling.action, ruling.why
     if ruling.action is Action.WAIT:
         return Refused(Refusal.YOUNG, ruling.why, ruling.wait, shape)
@@ -204,24 +211,30 @@ def _wants_metadata(claim: Claim) -> bool:
         return False
 
 
-def _open_and_lock(spool: Spool, name: bytes, lock: bool, directory: int) -> Part | Refused:
+def _open_and_lock(
+    spool: Spool, name: bytes, lock: bool, directory: int, own: bytes
+) -> Part | Refused:
+    disk = spool.disk
     writable = lock and spool.write_to_lock
     place = spool.fd if directory < 0 else directory
     try:
-        fd = (spool.disk.open_writable if writable else spool.disk.open)(name, place)
+        fd = (disk.open_writable if writable else disk.open)(name, place)
     except FileNotFoundError:
         return Refused(Refusal.GONE, "no longer there")
     except OSError as error:
         return _cannot_open(name, error)
-    refused: Refused | None
     try:
         if lock:
-            spool.disk.lock(fd)
+            disk.lock(fd)
         status = os.fstat(fd)
-        refused = _check(spool, name, status, directory)
-        if refused is None:
-            size, ctime_ns, mtime_ns = status.st_size, status.st_ctime_ns, status.st_mtime_ns
-            return Part(name, fd, status.st_ino, size, ctime_ns, mtime_ns, directory)
+        if stat.S_ISREG(status.st_mode) and status.st_nlink == 1:
+            now = spool.stat(name, directory)
+            if now is not None and now.st_ino == status.st_ino and now.st_dev == status.st_dev:
+                size, ctime_ns, mtime_ns = status.st_size, status.st_ctime_ns, status.st_mtime_ns
+                return Part(name, fd, status.st_ino, size, ctime_ns, mtime_ns, directory, own)
+            refused = Refused(Refusal.GONE, "no longer under this name")
+        else:
+            refused = _no_entry(status)
     except BlockingIOError:
         refused = Refused(Refusal.BUSY, "claimed by another process or thread")
     except OSError as error:
@@ -230,18 +243,13 @@ def _open_and_lock(spool: Spool, name: bytes, lock: bool, directory: int) -> Par
     return refused
 
 
-def _check(spool: Spool, name: bytes, status: os.stat_result, directory: int) -> Refused | None:
-    """Refuse what cannot be an entry, and what is no longer linked under its name."""
+def _no_entry(status: os.stat_result) -> Refused:
+    """Say why what was opened cannot be an entry."""
     if not stat.S_ISREG(status.st_mode):
         return Refused(Refusal.FOREIGN, "not a regular file")
-    if status.st_nlink != 1:
-        if status.st_nlink == 0:
-            return Refused(Refusal.GONE, "no longer there")
-        return Refused(Refusal.FOREIGN, f"has {status.st_nlink} hard links, an entry has one name")
-    now = spool.stat(name, directory)
-    if now is None or now.st_ino != status.st_ino or now.st_dev != status.st_dev:
-        return Refused(Refusal.GONE, "no longer under this name")
-    return None
+    if status.st_nlink == 0:
+        return Refused(Refusal.GONE, "no longer there")
+    return Refused(Refusal.FOREIGN, f"has {status.st_nlink} hard links, an entry has one name")
 
 
 def _cannot_open(name: bytes, error: OSError) -> Refused:

@@ -43,9 +43,9 @@ class Function:
 
     def here(self, entry: Entry) -> Outcome:
         """Call the function in this process."""
-        process = os.getpid()
+        generation = _generation[0]
         outcome = self._call(entry)
-        if os.getpid() != process:
+        if _generation[0] != generation:
             _leave(outcome)
         return outcome
 
@@ -62,7 +62,7 @@ class Function:
         except BaseException as error:  # noqa: BLE001 - sys.exit() in a handler must not end the worker
             text = "".join(traceback.format_exception(error))[-KEPT:]
             return Outcome(Verdict.RETRY, f"{type(error).__name__}: {_text(error)}", None, text)
-        if _unrun(returned):
+        if returned is not None and _unrun(returned):
             return Outcome(Verdict.MISCONFIGURED, f"nothing ran: {_NOT_RUN}")
         return DONE
 
@@ -100,6 +100,16 @@ _LATER = (
     inspect.isgeneratorfunction,
     inspect.isasyncgenfunction,
 )
+
+
+_generation = [0]  # how often this process is a child's child: os.getpid() is a system call
+
+
+def _in_child() -> None:
+    _generation[0] += 1
+
+
+os.register_at_fork(after_in_child=_in_child)
 
 
 def _leave(outcome: Outcome) -> NoReturn:

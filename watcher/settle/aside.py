@@ -3,6 +3,7 @@
 Between a look at a name and its unlink a writer may rename a new file over it, and the unlink
 would take the newcomer. So the file is moved aside first, into a directory that only this process
 uses, looked at there, and removed only if it is the one that was claimed; a newcomer goes back.
+Only a name that no writer uses again (`Layout.drawn`) is looked at and unlinked where it lies.
 
 Guarantees: no file but the one claimed is removed, by any interleaving; a file that a crash left
 aside is put back into the queue by `recover`, as an entry like any other (at least once).
@@ -40,6 +41,8 @@ def remove(spool: Spool, part: Part) -> bool:
         if inode(part.name, part.directory) == part.ino:
             spool.disk.unlink(part.name, part.directory)
         return True
+    if spool.layout.drawn(part.name):
+        return _remove_in_place(spool, part)
     directory = _directory_unless_full(spool)
     if directory is None:
         return _remove_in_place(spool, part)
@@ -79,7 +82,7 @@ def _remove_in_place(spool: Spool, part: Part) -> bool:
     now = spool.stat(part.name)
     if now is None or now.st_ino != part.ino:
         return True
-    if not _unchanged(now, part):
+    if part.mtime_ns >= 0 and not _unchanged(now, part):
         return False
     spool.disk.unlink(part.name, spool.fd)
     return True

@@ -25,7 +25,6 @@ from watcher.spool.journal import spill_over
 from watcher.spool.spool import Spool
 
 LEDGER = b".ledger"
-_OWN: weakref.WeakKeyDictionary[Spool, int] = weakref.WeakKeyDictionary()
 
 
 class Left(NamedTuple):
@@ -41,7 +40,7 @@ def own(spool: Spool, *, sure: bool = False) -> int:
 
     With `sure` it is looked at, in case somebody removed it.
     """
-    if spool not in _OWN or (sure and os.fstat(_OWN[spool]).st_nlink == 0):
+    if spool.own < 0 or (sure and os.fstat(spool.own).st_nlink == 0):
         inflight = spool.inflight()
         for _ in range(100):
             name = b"%d.%s" % (os.getpid(), os.urandom(4).hex().encode())
@@ -51,11 +50,11 @@ def own(spool: Spool, *, sure: bool = False) -> int:
             except FileNotFoundError:
                 continue  # another took it for a dead process's before it was even open
             fcntl.flock(fd, fcntl.LOCK_EX)
-            _OWN[spool] = fd
+            spool.own = fd
             weakref.finalize(spool, _leave, name, os.dup(inflight), fd)
             if os.fstat(fd).st_nlink > 0:  # else another was quicker than the lock
                 break
-    return _OWN[spool]
+    return spool.own
 
 
 def _leave(name: bytes, inflight: int, fd: int) -> None:

@@ -37,6 +37,14 @@ _ODD_IN_DETAIL = re.compile(rb"[^ -$&-~]")
 _LONGEST_DETAIL = 1_000  # bytes
 _APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 _words: dict[tuple[State, Move | str], bytes] = {}
+_process = [os.getpid()]  # asked for once: it is a system call
+
+
+def _in_child() -> None:
+    _process[0] = os.getpid()
+
+
+os.register_at_fork(after_in_child=_in_child)
 
 
 class Journal:
@@ -125,7 +133,7 @@ def line_of(
     if _ODD.search(name):
         name = _ODD.sub(_quoted, name)
     seconds, microseconds = divmod(now_ns // 1000, 1_000_000)
-    head = (seconds, microseconds, os.getpid(), words, inode, name)
+    head = (seconds, microseconds, _process[0], words, inode, name)
     if not detail:
         return b"%d.%06d %d %s %d %s\n" % head
     text = detail.encode("utf-8", "backslashreplace")[:_LONGEST_DETAIL]

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import enum
 import os
+import re
 from typing import NamedTuple
 
 from watcher.lifecycle import State
@@ -28,6 +29,7 @@ STATE_DIRECTORIES = {
 }
 INFLIGHT = b"inflight"
 DEFERRED = b"deferred/"  # in front of a name that is in deferred/ and not in the queue
+_DRAWN = re.compile(rb"(?:[0-9]+\.[0-9]+\+)?[0-9a-f]{40}\.(?:pck|msg|db)")
 NAME_MAX = 255  # bytes, limits.h; every local Linux file system has it
 
 
@@ -75,6 +77,13 @@ class Layout(NamedTuple):
     def as_put_away(self) -> Layout:
         """Return how names are read in our directories: a pair is one, whatever is served now."""
         return self if self.raw or self.legacy else self._replace(legacy=True)
+
+    def drawn(self, name: bytes) -> bool:
+        """Whether a name is one that its writer drew and never uses again.
+
+        Mailman's are, of every age, and those of `enqueue`: a SHA-1 of the message and the moment.
+        """
+        return not self.raw and _DRAWN.fullmatch(name) is not None
 
     def metadata_half(self, name: bytes) -> bytes:
         """Return the name of the `.db` that belongs to the message file `name`."""

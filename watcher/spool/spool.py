@@ -34,6 +34,8 @@ class Spool:
         own = weakref.ref(self)  # not a cycle: the spool is closed with its last reference
         self.journal = Journal(lambda: _ours(own), lambda: _inflight(own))
         self.fd = -1
+        self.own = -1  # this process's directory in inflight/ (`inflight.own`)
+        self.ledger: object = None  # what it has in hand (`claim.ledger`)
         try:
             self.fd = os.open(self.path, DIRECTORY)
         except OSError as error:

@@ -44,6 +44,11 @@ def setup(style: str = "text", level: str = "info") -> None:
     logging.raiseExceptions = False  # a full disk under the log must not stop the queue
 
 
+def shows(move: Move) -> bool:
+    """Whether transitions by this move are logged."""
+    return log.isEnabledFor(_LEVELS.get(move, logging.INFO))
+
+
 def transition(record: Transition) -> None:
     """Log one transition of an entry."""
     level = _LEVELS.get(record.move, logging.INFO)
