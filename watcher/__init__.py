@@ -19,16 +19,18 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from watcher.entry import Entry
+    from watcher.groups import enqueue_many
     from watcher.handle.outcome import Reject, Retry
     from watcher.producer import enqueue
 
-__all__ = ["Entry", "Reject", "Retry", "enqueue"]
+__all__ = ["Entry", "Reject", "Retry", "enqueue", "enqueue_many"]
 
 _HOMES = {
     "Entry": "watcher.entry",
     "Reject": "watcher.handle.outcome",
     "Retry": "watcher.handle.outcome",
     "enqueue": "watcher.producer",
+    "enqueue_many": "watcher.groups",
 }
 
 

@@ -15,7 +15,7 @@ import errno
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from watcher import contents
 from watcher.errors import (
@@ -46,6 +46,20 @@ def enqueue(
     With `raw` the file holds the message and nothing else, and its name ends in `suffix`.
     Raises NoSuch, NotPermitted, CannotCreate, TryAgain or Usage.
     """
+    check(raw=raw, suffix=suffix, metadata=metadata)
+    data = message if raw else contents.write_pck(message, dict(metadata or {}))
+    name = new_name(message)
+    path = os.fsencode(queue_dir)
+    directory = open_queue(path)
+    try:
+        _commit(directory, path, os.fsencode(name + (suffix if raw else ".pck")), data)
+    finally:
+        os.close(directory)
+    return name
+
+
+def check(*, raw: bool, suffix: str, metadata: Mapping[str, object] | None) -> None:
+    """Refuse options that do not go together; raises Usage."""
     if raw and metadata:
         raise Usage("a raw entry has no metadata: leave it out, or use the Mailman format")
     if not raw and suffix != ".pck":
@@ -55,53 +69,70 @@ def enqueue(
             f'suffix {suffix!r}: expected an ending like ".csv", not ".tmp": no watcher'
             " looks at those"
         )
-    data = message if raw else contents.write_pck(message, dict(metadata or {}))
-    name = _new_name(message)
-    path = os.fsencode(queue_dir)
+
+
+def open_queue(path: bytes) -> int:
+    """Open the queue directory; raises WatcherError."""
     try:
-        directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
-        raise _told(error, path) from None
-    try:
-        _commit(directory, path, os.fsencode(name + (suffix if raw else ".pck")), data)
-    finally:
-        os.close(directory)
-    return name
+        raise told(error, path) from None
 
 
 def _commit(directory: int, path: bytes, name: bytes, data: bytes) -> None:
     scratch = name + b".tmp"
     try:
         _write(directory, scratch, data)
-        os.rename(scratch, name, src_dir_fd=directory, dst_dir_fd=directory)
+        rename(directory, scratch, name)
     except BaseException as error:
         with contextlib.suppress(OSError):
             os.unlink(scratch, dir_fd=directory)
         if isinstance(error, OSError):
-            raise _told(error, path) from None
+            raise told(error, path) from None
         raise
+    sync_names(directory, path, [os.fsdecode(name)])
+
+
+def rename(directory: int, scratch: bytes, name: bytes) -> None:
+    """Make an entry of a file that is whole: the commit."""
+    os.rename(scratch, name, src_dir_fd=directory, dst_dir_fd=directory)
+
+
+def sync_names(directory: int, path: bytes, names: Sequence[str]) -> None:
+    """Make the names durable; raises Unavailable."""
     try:
         os.fsync(directory)
     except OSError as error:
+        what = f"the entry {names[0]}" if len(names) == 1 else f"{len(names)} entries"
         raise Unavailable(
-            f"{os.fsdecode(path)}: the directory cannot be synced ({error.strerror}): the entry"
-            f" {os.fsdecode(name)} may be there and may not survive a power failure"
+            f"{os.fsdecode(path)}: the directory cannot be synced ({error.strerror}): {what}"
+            " may be there and may not survive a power failure"
         ) from None
 
 
 def _write(directory: int, name: bytes, data: bytes) -> None:
+    fd = written(directory, name, data)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def written(directory: int, name: bytes, data: bytes) -> int:
+    """Write a file that is not there yet; return its descriptor."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     fd = os.open(name, flags, 0o660, dir_fd=directory)
     try:
         view = memoryview(data)
         while view:
             view = view[os.write(fd, view) :]
-        os.fsync(fd)
-    finally:
+    except BaseException:
         os.close(fd)
+        raise
+    return fd
 
 
-def _new_name(message: bytes) -> str:
+def new_name(message: bytes) -> str:
     """Return T+H as Mailman names its entries: when, and a digest no other entry shares.
 
     T never goes back within a process, so that sorting the names of one writer gives its order.
@@ -115,7 +146,8 @@ def _new_name(message: bytes) -> str:
     return f"{now // 1_000_000}.{now % 1_000_000:06d}+{digest}"
 
 
-def _told(error: OSError, path: bytes) -> WatcherError:
+def told(error: OSError, path: bytes) -> WatcherError:
+    """Say what the kernel refused, where, and what to do."""
     shown, reason = os.fsdecode(path), error.strerror
     if error.errno in (errno.ENOENT, errno.ENOTDIR):
         return NoSuch(f"{shown}: no such queue directory; make it first: mkdir -p")

@@ -151,8 +151,21 @@ def test_a_name_that_cannot_be_printed_is_said_and_is_no_reason_to_try_again(
     with open("/dev/full", "wb") as full:
         ended = enqueue(tmp_path / "file", tmp_path / "file", stdout=full)
     line = one_line(ended, os.EX_IOERR)
-    (name,) = entries(queue)
-    assert f"the entry {name.removesuffix('.pck')} is committed" in line
+    assert "are committed" in line
+    names = [name.removesuffix(".pck") for name in entries(queue)]
+    assert len(names) == 2
+    assert all(name in line for name in names)
+
+
+def test_a_file_that_cannot_be_read_costs_none_before_it(queue, tmp_path, enqueue):
+    for number in range(3):
+        (tmp_path / f"{number}").write_bytes(b"%d" % number)
+    files = [tmp_path / "0", tmp_path / "1", tmp_path / "missing", tmp_path / "2"]
+    ended = enqueue(*files)
+    assert "missing: cannot be read" in one_line(ended, os.EX_NOINPUT)
+    told = ended.stdout.decode().split()
+    assert [entries(queue)[f"{name}.pck"][0] for name in told] == [b"0", b"1"]
+    assert len(entries(queue)) == 2
 
 
 def closed(fd):

@@ -28,9 +28,10 @@ def command(
 ) -> None:
     """Commit each FILE (or standard input) as an entry; print the names.
 
-    When a name is printed the entry is on disk, whatever happens next.
+    When a name is printed the entry is on disk, whatever happens next. Many FILEs are committed in
+    groups that share their syncs, and their names are printed group by group.
     """
-    from watcher.producer import enqueue
+    from watcher.groups import in_groups
 
     if suffix is not None and style != "raw":
         raise Usage("--suffix goes with --format raw; Mailman's entries end in .pck")
@@ -39,24 +40,27 @@ def command(
     if files.count("-") > 1:
         raise Usage("-: standard input can be read once only")
     metadata = dict(_pair(text) for text in pairs)
-    for file in files or ("-",):
-        message = _read(file)
-        if style == "raw":
-            name = enqueue(queue_dir, message, raw=True, suffix=suffix or "")
-        else:
-            name = enqueue(queue_dir, message, metadata)
-        _print(name)
+    messages = ((_read(file), None if style == "raw" else metadata) for file in files or ("-",))
+    for names in in_groups(
+        queue_dir, messages, raw=style == "raw", suffix=suffix or _ENDING[style]
+    ):
+        for number, name in enumerate(names):
+            _print(name, names[number:])
 
 
-def _print(name: str) -> None:
+_ENDING = {"mailman": ".pck", "raw": ""}
+
+
+def _print(name: str, unheard: list[str]) -> None:
     """Print a committed entry's name; if nobody reads it, the next is committed all the same."""
     try:
         click.echo(name)
     except OSError as error:
         if error.errno != errno.EPIPE:
+            what = "the entry {} is" if len(unheard) == 1 else "the entries {} are"
             raise Unheard(
-                f"the entry {name} is committed, but its name cannot be printed: {error.strerror};"
-                " later ones are not"
+                f"{what.format(', '.join(unheard))} committed, but this cannot be printed:"
+                f" {error.strerror}; later ones are not"
             ) from None
 
 
