@@ -21,7 +21,7 @@ import tracemalloc
 import pytest
 
 from watcher.entry import Entry, Part
-from watcher.handle import command as command_module
+from watcher.handle import command as command_module, spawned
 from watcher.handle.child import KEPT
 from watcher.handle.command import INLINE, Command
 from watcher.handle.outcome import DONE, Verdict
@@ -389,7 +389,7 @@ raise SystemExit(75)
 
 @pytest.mark.parametrize("timeout", [None, 60])
 def test_stderr_without_end_does_not_fill_the_disk(entry, monkeypatch, any_kernel, timeout):
-    monkeypatch.setattr(command_module, "STDERR_ON_DISK", 1 << 20)
+    monkeypatch.setattr(spawned, "STDERR_ON_DISK", 1 << 20)
     outcome = Command(python(RUNAWAY), timeout).run(entry())
     assert outcome.exit_status == os.EX_TEMPFAIL, outcome
     assert outcome.stderr.endswith("xmiddle the end")
@@ -404,7 +404,7 @@ def test_a_file_that_cannot_be_cut_does_not_end_the_wait(entry, tmp_path, monkey
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     monkeypatch.setattr(os, "ftruncate", ftruncate)
-    monkeypatch.setattr(command_module, "STDERR_ON_DISK", 1)
+    monkeypatch.setattr(spawned, "STDERR_ON_DISK", 1)
     text = 'echo x >&2; echo the end >&2; until [ -e "$1" ]; do sleep 0.02; done; exit 75'
     outcome = Command(shell(text, tried)).run(entry())
     assert outcome.reason == "exit status 75: the end"
@@ -541,10 +541,10 @@ def test_what_is_no_command_at_all_is_the_operators_mistake(entry, argv):
 
 @pytest.mark.parametrize("number", [errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE])
 def test_want_of_processes_memory_or_descriptors_is_a_retry(entry, monkeypatch, number):
-    def popen(*_arguments, **_options):
+    def refuse(*_arguments, **_options):
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(subprocess, "Popen", popen)
+    monkeypatch.setattr(os, "posix_spawnp", refuse)
     outcome = Command(["/bin/true"]).run(entry())
     assert outcome.verdict is Verdict.RETRY
     assert os.strerror(number) in outcome.reason
@@ -614,7 +614,7 @@ def test_out_of_descriptors_is_a_retry(entry):
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         for fd in taken:
             os.close(fd)
-    assert len(verdicts) > 3
+    assert len(verdicts) > 2
     assert set(verdicts[:-1]) == {Verdict.RETRY}
 
 

@@ -15,27 +15,22 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import math
 import os
-import select
 import signal
-import subprocess
 import tempfile
 import threading
-import time
 from collections.abc import Sequence
 
 from watcher import contents
 from watcher.durations import show
 from watcher.entry import Entry
 from watcher.errors import Undecodable
-from watcher.handle.child import cut, end_of, signal_group, stderr_file
+from watcher.handle.child import end_of, signal_group, stderr_file
 from watcher.handle.outcome import Outcome, Verdict, from_exit_status, shortened
+from watcher.handle.spawned import Spawned, start
 
 INLINE = 64 << 10  # bytes of metadata that go into the environment (execve(2): 128 KiB a string)
 KILL_AFTER = 5.0  # seconds between TERM and KILL
-STDERR_ON_DISK = 16 << 20  # bytes; beyond them all but the end is dropped
-LOOK_EVERY = 0.5  # seconds between two looks at how large that is
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 _SHORTAGE = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ETXTBSY)
 
@@ -48,7 +43,13 @@ class Command:
         self.timeout = timeout
         self._running: set[int] = set()
         self._lock = threading.Lock()
+        # To start a command takes dozens of short system calls; workers that made them at the same
+        # time would hand the interpreter's lock to each other at every one.
+        self._turn = threading.Lock()
         self._abandoned = False
+        self._inherited = dict(os.environb)
+        for ours in (b"WATCHER_METADATA", b"WATCHER_METADATA_FILE"):
+            self._inherited.pop(ours, None)  # we may ourselves be what a handler runs
 
     def run(self, entry: Entry) -> Outcome:
         """Run the command and read its exit status; never raises."""
@@ -62,24 +63,18 @@ class Command:
             return Outcome(Verdict.RETRY, shortened(f"cannot be given to the command: {why}"))
 
     def _run(self, entry: Entry, opened: contextlib.ExitStack) -> Outcome:
-        metadata = contents.to_json(entry.metadata).encode("utf-8", "replace")
-        passed = [part.fd for part in entry.parts]
-        environment = self._environment(entry)
-        stdin = _message(entry, opened)
-        stderr = opened.enter_context(stderr_file()).fileno()
-        process: subprocess.Popen[bytes] | OSError | ValueError = OSError(errno.E2BIG, "")
-        if len(metadata) <= INLINE:
-            inline = environment | {b"WATCHER_METADATA": metadata}
-            process = self._start(stdin, stderr, inline, passed)
-        if isinstance(process, OSError) and process.errno == errno.E2BIG:
-            environment[b"WATCHER_METADATA_FILE"] = _file_of(metadata, opened)
-            process = self._start(stdin, stderr, environment, passed)
+        with self._turn:
+            process, stderr = self._begin(entry, opened)
         if isinstance(process, (OSError, ValueError)):
             return self._not_started(process)
         with self._lock:
             self._running.add(process.pid)
+        if self._abandoned:
+            signal_group(process.pid, signal.SIGTERM)
         try:
-            late = self._wait(process, stderr)
+            late = not process.ended_within(self.timeout)
+            if late:
+                process.end(KILL_AFTER)
         finally:
             with self._lock:
                 self._running.discard(process.pid)
@@ -89,21 +84,32 @@ class Command:
             return Outcome(Verdict.RETRY, reason, None, text, process.returncode)
         if self._abandoned and process.returncode != 0:
             return Outcome(Verdict.STOPPED, "stopped at once", None, text, process.returncode)
-        return from_exit_status(process.returncode, text)
+        return from_exit_status(process.returncode or 0, text)
+
+    def _begin(
+        self, entry: Entry, opened: contextlib.ExitStack
+    ) -> tuple[Spawned | OSError | ValueError, int]:
+        """Gather what the command is given, and start it, or return why not; and its stderr."""
+        metadata = contents.to_json(entry.metadata).encode("utf-8", "replace")
+        passed = [part.fd for part in entry.parts]
+        environment = self._environment(entry)
+        stdin = _message(entry, opened)
+        stderr = opened.enter_context(stderr_file()).fileno()
+        process: Spawned | OSError | ValueError = OSError(errno.E2BIG, "")
+        if len(metadata) <= INLINE:
+            inline = environment | {b"WATCHER_METADATA": metadata}
+            process = self._start(stdin, stderr, inline, passed)
+        if isinstance(process, OSError) and process.errno == errno.E2BIG:
+            environment[b"WATCHER_METADATA_FILE"] = _file_of(metadata, opened)
+            process = self._start(stdin, stderr, environment, passed)
+        return process, stderr
 
     def _start(
         self, stdin: int, stderr: int, environment: dict[bytes, bytes], passed: list[int]
-    ) -> subprocess.Popen[bytes] | OSError | ValueError:
+    ) -> Spawned | OSError | ValueError:
         """Start the command, or return why not (ValueError: an argument that has no bytes)."""
         try:
-            return subprocess.Popen(
-                self.argv,
-                stdin=stdin,
-                stderr=stderr,
-                env=environment,
-                pass_fds=passed,
-                process_group=0,
-            )
+            return start(self.argv, environment, stdin, stderr, passed)
         except (OSError, ValueError) as error:
             return error
 
@@ -113,24 +119,8 @@ class Command:
         verdict = Verdict.RETRY if short else Verdict.MISCONFIGURED
         return Outcome(verdict, shortened(f"{self.argv[0]}: cannot be run: {why}"))
 
-    def _wait(self, process: subprocess.Popen[bytes], stderr: int) -> bool:
-        """Wait for the command; True if it had to be ended for lateness."""
-        if _ended(process, self.timeout, stderr):
-            return False
-        deadline = time.monotonic() + KILL_AFTER
-        signal_group(process.pid, signal.SIGTERM)
-        if _ended(process, KILL_AFTER, stderr):
-            # What it started has the same time to end; nothing announces that, so we look.
-            while signal_group(process.pid, 0) and time.monotonic() < deadline:
-                time.sleep(0.02)
-        signal_group(process.pid, signal.SIGKILL)
-        process.wait()
-        return True
-
     def _environment(self, entry: Entry) -> dict[bytes, bytes]:
-        environment = dict(os.environb)
-        for ours in (b"WATCHER_METADATA", b"WATCHER_METADATA_FILE"):
-            environment.pop(ours, None)  # we may ourselves be what a handler runs
+        environment = self._inherited.copy()
         environment[b"WATCHER_QUEUE"] = os.fsencode(entry.queue)
         environment[b"WATCHER_ENTRY"] = os.fsencode(entry.name)
         environment[b"WATCHER_KEY"] = entry.key.encode()
@@ -169,36 +159,3 @@ def _file_of(metadata: bytes, opened: contextlib.ExitStack) -> bytes:
     file.write(metadata)
     file.flush()
     return os.fsencode(file.name)
-
-
-def _ended(process: subprocess.Popen[bytes], seconds: float | None, stderr: int) -> bool:
-    """Wait for a process to end, so long at most; say whether it has. Then it is reaped."""
-    deadline = math.inf if seconds is None else time.monotonic() + seconds
-    try:
-        pidfd = os.pidfd_open(process.pid)
-    except OSError:  # before Linux 5.3, or out of descriptors: subprocess looks now and then
-        pidfd = -1
-    try:
-        while True:
-            left = max(0.0, deadline - time.monotonic())
-            if _ends_within(process, pidfd, min(left, LOOK_EVERY)):
-                return True
-            if left == 0:
-                return False
-            cut(stderr, STDERR_ON_DISK)
-    finally:
-        if pidfd >= 0:
-            os.close(pidfd)
-
-
-def _ends_within(process: subprocess.Popen[bytes], pidfd: int, seconds: float) -> bool:
-    if pidfd < 0:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(seconds)
-        return process.returncode is not None
-    poll = select.poll()
-    poll.register(pidfd, select.POLLIN)
-    if not poll.poll(seconds * 1000):
-        return False
-    process.wait()
-    return True

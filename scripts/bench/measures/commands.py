@@ -18,7 +18,7 @@ from bench.stand import Stand, tell
 
 WORKERS = (1, 2, 8)
 PATIENCE = 60.0  # seconds
-LOOK_EVERY = 0.002  # seconds
+LOOK_EVERY = 0.01  # seconds
 
 
 def empty_since(place: Room) -> float:
