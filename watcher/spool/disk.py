@@ -7,6 +7,7 @@ Fails: every call raises the OSError of the kernel; the callers decide what it m
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -62,9 +63,12 @@ class Disk:
         """Do what `move` does on file systems without RENAME_NOREPLACE.
 
         A crash between the two leaves one file under two names, one of them ours: the sweep
-        recognises it by the inode and finishes (`halfway.finish_move`).
+        recognises it by the inode and finishes (`halfway.finish_move`). The new name is durable
+        before the old one goes: these are two changes, and a disk may keep only the second.
         """
         os.link(name, target_name, src_dir_fd=source, dst_dir_fd=target, follow_symlinks=False)
+        with contextlib.suppress(OSError):  # what cannot be synced here was no safer before
+            os.fsync(target)
         try:
             os.unlink(name, dir_fd=source)
         except OSError:
