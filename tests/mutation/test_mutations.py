@@ -1,0 +1,93 @@
+"""Whoever breaks a promise hears of it: each mutation fails the test that it names."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
+from mutations import MUTATIONS
+
+ROOT = Path(__file__).parent.parent.parent
+PROMISES = range(1, 9)
+COPIED = ("watcher", "tests", "scripts", "setup.cfg", "pyproject.toml", "docs", "README.md")
+FAILED = 1  # pytest's exit code when tests failed: not one that could not be collected
+BY_NAME = pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
+
+
+@BY_NAME
+def test_a_mutation_can_be_made(mutation):
+    text = (ROOT / "watcher" / mutation.file).read_text()
+    assert text.count(mutation.old) == 1, "what it changes is there once"
+    compile(text.replace(mutation.old, mutation.new), mutation.file, "exec")
+    assert (ROOT / "tests" / mutation.test).exists()
+
+
+def test_no_promise_is_left_out():
+    assert {promise for mutation in MUTATIONS for promise in mutation.promises} == {*PROMISES}
+    assert len({mutation.name for mutation in MUTATIONS}) == len(MUTATIONS)
+
+
+@pytest.fixture(scope="session")
+def copy(tmp_path_factory):
+    """Copy the project to where it can be broken."""
+    place = tmp_path_factory.mktemp("mutation") / "project"
+    ignored = shutil.ignore_patterns("__pycache__", "*.egg-info", "mutation")
+    for name in COPIED:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, place / name, ignore=ignored)
+        else:
+            shutil.copy(ROOT / name, place / name)
+    return place
+
+
+@pytest.fixture(scope="session")
+def passes(copy):
+    """Say, once for each selection, whether it passes where nothing is broken."""
+    known = {}
+
+    def said(mutation):
+        chosen = (mutation.test, mutation.only)
+        if chosen not in known:
+            known[chosen] = run(copy, mutation)
+        return known[chosen]
+
+    return said
+
+
+def run(copy, mutation):
+    """Run the tests of a mutation on the copy, whose modules come before those installed."""
+    paths = os.pathsep.join([str(copy), str(copy / "scripts"), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": paths, "PYTHONDONTWRITEBYTECODE": "1"}
+    argv = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-m", "not slow"]
+    argv += ["-k", mutation.only] if mutation.only else []
+    ended = subprocess.run(
+        [*argv, f"tests/{mutation.test}"],
+        cwd=copy,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    return ended.returncode, ended.stdout[-3000:] + ended.stderr[-1000:]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@BY_NAME
+def test_a_broken_promise_is_found(copy, passes, mutation):
+    code, printed = passes(mutation)
+    assert code == 0, printed
+    file = copy / "watcher" / mutation.file
+    text = file.read_text()
+    file.write_text(text.replace(mutation.old, mutation.new))
+    try:
+        code, printed = run(copy, mutation)
+    finally:
+        file.write_text(text)
+    assert code == FAILED, f"it passes, or cannot be run, although {mutation.name}:\n{printed}"
