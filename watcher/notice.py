@@ -19,7 +19,7 @@ from watcher.age import SECOND, Ages, Clock
 from watcher.arrive.deferred import Deferred
 from watcher.arrive.pairing import Marks
 from watcher.arrive.ready import Ready
-from watcher.arrive.scan import BATCH, START, Bystander, Mark, scan
+from watcher.arrive.scan import BATCH, FIRST, MANY, START, Bystander, Mark, name_in, scan, unpacked
 from watcher.arrive.source import Seen
 from watcher.arrive.sources import Sources
 from watcher.arrive.timers import Timers
@@ -76,6 +76,7 @@ class Notice:
         self._sweeps = 0
         self._stirred = False
         self._pass: tuple[How, Mark] | None = None  # the scan under way, and where it stands
+        self._left: list[bytes] = []  # what it found and there was no room for, the oldest last
         self._behind = True  # a catch-up scan is wanted
         self._dropping = False  # hints are not kept until the next batch is scanned
         self._dropped = False  # one was not, since the scan under way began
@@ -254,18 +255,25 @@ class Notice:
         if self._pass is None and self._behind:
             self._recover(self.spool)
             self._pass, self._behind, self._dropped = (How.CATCH_UP, START), False, False
+            self._left = []
         if self._pass is None or now < self._next_scan:
             return
-        if self.has_room():
+        if not self.has_room():
+            return
+        if self._left:
+            self._feed()
+        else:
             self._scan_batch(self.spool, *self._pass)
 
     def _scan_batch(self, spool: Spool, how: How, mark: Mark) -> None:
         self._dropping = False  # what comes from here on is seen by its event, or by a later batch
         skip = self._known if how is How.SWEEP else self._in_order
+        backlog = how is How.CATCH_UP and not self.layout.legacy
         try:
             room = min(BATCH, self.ready.limit - self.ready.fresh)
-            by_name = how is How.CATCH_UP and not self.layout.legacy and not self.layout.raw
-            batch = scan(spool, mark, skip, room, by_name=by_name)
+            if backlog:
+                room = FIRST if mark is START else MANY
+            batch = scan(spool, mark, skip, room, by_name=backlog and not self.layout.raw)
         except OSError as error:
             self.fall_behind(anew=True)
             self._pass = None
@@ -276,13 +284,15 @@ class Notice:
         if how is How.CATCH_UP and mark is START:
             self._list_deferred(spool)  # not first: what is fresh need not wait for it
         self.watch.works()
-        if how is How.CATCH_UP and not self.layout.legacy:
-            self._offer_all(batch.entries, how)
+        last = unpacked(batch.packed[-1]) if batch.packed else mark
+        if backlog:
+            self._left = batch.packed[::-1]
+            self._feed()
         else:
             for found in batch.entries:
                 self._found(found, how)
-        if batch.more:
-            self._pass = (how, batch.entries[-1])
+        if batch.more or self._left:
+            self._pass = (how, last)
             self.fall_behind()
             return
         self._pass = None
@@ -298,10 +308,13 @@ class Notice:
         """Whether a catch-up scan may pass over a name: one that waits for its age it may take."""
         return name in self.ready or (name in self.timers and not self.timers.young(name))
 
-    def _offer_all(self, found: list[Mark], how: How) -> None:
-        for mark in found:
-            self.timers.cancel(mark.name)
-        if self.ready.fill([mark.name for mark in found], how) < len(found):
+    def _feed(self) -> None:
+        """Give the workers as much of a backlog as there is room for."""
+        room = min(self.ready.limit - self.ready.fresh, len(self._left))
+        names = [name_in(self._left.pop()) for _ in range(room)]
+        for name in names:
+            self.timers.cancel(name)
+        if self.ready.fill(names, How.CATCH_UP) < len(names):
             self.fall_behind()
             self._dropped = True
 

@@ -94,6 +94,9 @@ def main() -> int:
     base = os.path.abspath(given.base)
     os.makedirs(base, exist_ok=True)
     rooms.spread_out(base)
+    # Every side runs as installed: compiled once, whatever the caller's environment says.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    os.environ["PYTHONPYCACHEPREFIX"] = f"{base}/pycache"
     try:
         program = reference.build(base)
         if program is None:

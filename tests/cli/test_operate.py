@@ -364,6 +364,21 @@ def test_delete_asks_and_takes_the_files_and_the_note_of_no_other(queue, run, wa
     assert set(contents(queue)) == {b"ready.pck"}
 
 
+def test_all_in_small_letters_is_a_name(queue, run):
+    spool = open_spool(queue)
+    for name in (b"all.pck", b"x.pck"):
+        put(queue, name, b"1")
+        kill(spool, name)
+    run("delete", str(queue), "--yes", status=os.EX_USAGE)
+    assert set(contents(queue, b"dead")) == {b"all.pck", b"x.pck"}
+    run("delete", str(queue), "all", "--yes")
+    assert set(contents(queue, b"dead")) == {b"x.pck"}
+    run("delete", str(queue), "All", "--yes", status=os.EX_NOINPUT)
+    assert set(contents(queue, b"dead")) == {b"x.pck"}
+    run("delete", str(queue), "ALL", "--yes")
+    assert contents(queue, b"dead") == {}
+
+
 def test_entries_are_selected_by_name_age_error_and_metadata(queue, run):
     spool = open_spool(queue)
     names = {}

@@ -43,6 +43,19 @@ def test_a_directory_replaced_by_another_is_noticed_and_its_entries_are_found(
     assert daemon.end() == 0
 
 
+def test_a_directory_whose_parent_is_replaced_is_noticed_though_no_event_tells(
+    tmp_path, start_daemon, recorder
+):
+    queue = tmp_path / "parent" / "queue"
+    queue.mkdir(parents=True)
+    daemon = start_daemon(queue, "--sweep-every", "200ms", handler=recorder.argv())
+    queue.parent.rename(tmp_path / "old")
+    queue.mkdir(parents=True)
+    name = commit(queue)
+    daemon.wait_for("finish", entry=name)
+    assert daemon.end() == 0
+
+
 def test_a_missing_directory_among_several_does_not_hold_up_the_others(
     tmp_path, queue, start_daemon, recorder
 ):

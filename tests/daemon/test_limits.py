@@ -159,3 +159,35 @@ def test_without_descriptors_for_a_moment_nothing_is_lost(
     daemon.wait_for("finish", 5)
     assert daemon.end() == 0
     assert sorted(record.read_text().split()) == sorted(names), daemon.log()
+
+
+def test_a_bug_of_ours_costs_one_attempt_and_not_the_worker(
+    queue, start_daemon, environment, tmp_path
+):
+    """Something of ours raises what nobody thought of: the entry stays, the queue goes on."""
+    module = tmp_path / "buggy.py"
+    module.write_text(
+        "from watcher.settlement import Settlement\n"
+        "settle, bugs = Settlement.settle, [KeyError('a bug')]\n"
+        "def buggy(self, finished, how):\n"
+        "    if bugs:\n"
+        "        raise bugs.pop()\n"
+        "    return settle(self, finished, how)\n"
+        "Settlement.settle = buggy\n"
+        "def handle(entry):\n"
+        "    pass\n"
+    )
+    (tmp_path / "w.toml").write_text(
+        f'[queues.q]\npath = "{queue}"\nhandler = {{ python = "buggy:handle" }}\n'
+    )
+    paths = [str(tmp_path), environment.get("PYTHONPATH", "")]
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+    daemon = start_daemon(None, "--config", str(tmp_path / "w.toml"))
+    first = commit(queue)
+    (said,) = daemon.wait_for("bug")
+    assert "KeyError: 'a bug'" in said["traceback"]
+    second = commit(queue)
+    daemon.wait_for("finish", entry=second)
+    daemon.wait_for("finish", entry=first)  # looked at again a second later
+    assert daemon.end() == 0
+    assert not list(queue.glob("*.pck"))

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from watcher.evidence import How
 from watcher.spool.layout import DEFERRED
 
-MAX_READY = 131_072
+MAX_READY = 65_536
 
 
 # What is known of a name: how, and when it was heard of (nanoseconds since the epoch).

@@ -22,7 +22,11 @@ from watcher.spool.disk import DIRECTORY
 from watcher.spool.layout import OURS, Kind, Layout
 from watcher.spool.spool import Spool, is_regular
 
-BATCH = 65_536
+BATCH = 32_768
+FIRST = 8_192  # of a backlog: soon to be had, so that work begins
+MANY = 131_072  # of a backlog, later: each time all that is left of the directory is read
+_MOMENT = 8  # bytes in front of a packed name
+_EPOCH, _END = 1 << 63, (1 << 64) - 1
 MAX_NAMED = 1_000  # leftovers and foreign files that a scan names; the rest it counts
 
 
@@ -48,13 +52,33 @@ class Bystander(NamedTuple):
 
 @dataclass(slots=True)
 class Batch:
-    """What a scan found."""
+    """What a scan found: the entries packed (`packed`), the oldest first."""
 
-    entries: list[Mark] = field(default_factory=list)
+    packed: list[bytes] = field(default_factory=list)
     more: bool = False
     total: int = 0
     bystanders: list[Bystander] = field(default_factory=list)
     counts: dict[Kind, int] = field(default_factory=dict)
+
+    @property
+    def entries(self) -> list[Mark]:
+        """The entries, each with its place."""
+        return [unpacked(each) for each in self.packed]
+
+
+def packed(moment: int, name: bytes) -> bytes:
+    """Put a place and a name into one object that sorts like them, and is half as large."""
+    return min(max(moment + _EPOCH, 0), _END).to_bytes(_MOMENT, "big") + name
+
+
+def name_in(mark: bytes) -> bytes:
+    """Return the name of a packed mark."""
+    return mark[_MOMENT:]
+
+
+def unpacked(mark: bytes) -> Mark:
+    """Return the place and the name in a packed mark."""
+    return Mark(int.from_bytes(mark[:_MOMENT], "big") - _EPOCH, mark[_MOMENT:])
 
 
 def scan(
@@ -76,10 +100,10 @@ def scan(
                 mark = _look(spool, batch, item, skip)
                 if mark is not None:
                     batch.total += 1
-                    oldest.add(mark)
+                    oldest.add(packed(*mark), mark.ctime_ns)
     finally:
         os.close(fd)
-    batch.entries = oldest.end()
+    batch.packed = oldest.end()
     batch.more = oldest.more
     return batch
 
@@ -90,15 +114,17 @@ class _Oldest:
     def __init__(self, after: Mark, limit: int) -> None:
         self.more = False  # there were younger ones
         self.bound = sys.maxsize  # what is younger than this moment is not among them
-        self._after = after
+        self.bound_name = ""  # the same as a name, and where its point is
+        self.point = -1
+        self._after = packed(*after)
         self._limit = limit
-        self._marks: list[Mark] = []
+        self._marks: list[bytes] = []
 
-    def add(self, mark: Mark) -> None:
-        """Keep a mark, if it is old enough."""
+    def add(self, mark: bytes, moment: int) -> None:
+        """Keep a packed mark, if it is old enough."""
         if mark <= self._after:
             return
-        if mark.ctime_ns > self.bound:
+        if moment > self.bound:
             self.more = True
             return
         self._marks.append(mark)
@@ -110,9 +136,12 @@ class _Oldest:
         if len(self._marks) > self._limit:
             del self._marks[self._limit :]
             self.more = True
-            self.bound = self._marks[-1].ctime_ns if self._marks else self.bound
+            if self._marks:
+                self.bound, name = unpacked(self._marks[-1])
+                self.bound_name = os.fsdecode(name)
+                self.point = self.bound_name.find(".")
 
-    def end(self) -> list[Mark]:
+    def end(self) -> list[bytes]:
         """Return them, the oldest first."""
         self._cut()
         return self._marks
@@ -128,6 +157,11 @@ def _left_by_name(
     total = 0
     for item in directory:
         name = item.name
+        bound, point = oldest.bound_name, oldest.point
+        if point > 0 and name > bound and name[point : point + 1] == ".":
+            oldest.more = True  # as many digits of seconds, and more of them: younger
+            total += 1
+            continue
         seconds, plus, rest = name.partition("+")
         if plus and rest.endswith(".pck") and name[0] != ".":
             try:
@@ -142,7 +176,7 @@ def _left_by_name(
                 total -= 1
                 yield item
             elif not skip(encoded := os.fsencode(name)):
-                oldest.add(Mark(moment, encoded))
+                oldest.add(packed(moment, encoded), moment)
         else:
             yield item
     batch.total += total
