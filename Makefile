@@ -1,5 +1,5 @@
 # The one definition of each check: people, hooks and CI call these targets.
-.PHONY: help setup run race test test-all test-versions lint format wheel bench bench-quick clean
+.PHONY: help setup run race test test-all test-versions lint format wheel explore bench bench-quick clean
 
 VENV := .venv
 MAILMAN := .venv-mailman
@@ -12,6 +12,7 @@ help:
 	@echo "make test      the tests            make test-all  with the slow ones"
 	@echo "make test-versions  the tests on every Python from 3.11 to 3.13 that is found"
 	@echo "make lint      ruff, mypy, imports  make format    let ruff put the layout right"
+	@echo "make explore   every interleaving and crash of the explorer's scenarios (an hour)"
 	@echo "make bench     how fast, beside the limit and its peers (15 minutes)   make bench-quick  rougher"
 	@echo "make wheel     dist/*.whl           make clean     remove what make made"
 
@@ -60,6 +61,9 @@ wheel: setup
 	@rm -rf build
 	@$(VENV)/bin/python -m pip wheel -qq --disable-pip-version-check --no-deps --wheel-dir dist .
 	@ls dist/*.whl
+
+explore: setup
+	@$(VENV)/bin/python tests/crash/explore.py
 
 # `bench` writes docs/benchmarks.md; `bench-quick` only prints.
 BENCH := .venv-bench

@@ -116,8 +116,8 @@ MUTATIONS = [
         "a directory that was replaced is not missed",
         (2,),
         "watch.py",
-        "        if self.spool is not None and not self.spool.is_current():\n",
-        "        if self.spool is None:\n",
+        "        self.spool, self.armed = None, False\n        self._health",
+        "        self._health",
         "daemon/test_directories.py",
         "test_a_directory_replaced_by_another_is_noticed_and_its_entries_are_found",
     ),
@@ -172,7 +172,7 @@ MUTATIONS = [
         "    same = now.st_ino == part.ino\n",
         "    same = True\n",
         "spool/test_aside.py",
-        "test_a_newcomer_stays_whenever_it_is_renamed_over_the_name",
+        "test_a_newcomer_that_looks_the_same_stays_too",
     ),
     Mutation(
         "every name is taken for one that is never used again",
@@ -207,7 +207,7 @@ MUTATIONS = [
         "    if ALL not in entries:\n",
         "    if ALL not in [entry.upper() for entry in entries]:\n",
         "cli/test_operate.py",
-        "test_every_name_is_found_by_it_in_every_state",
+        "test_all_in_small_letters_is_a_name",
     ),
     # 4: one claim at a time; at least once, and the same key
     Mutation(
@@ -278,7 +278,7 @@ MUTATIONS = [
         "runner.py",
         "        except Exception as error:  # noqa: BLE001 - a bug of ours: the entry stays, the queue goes on\n",
         "        except ZeroDivisionError as error:\n",
-        "daemon/test_limits.py",
+        "spool/test_runner.py",
     ),
     # 5: commit means durable
     Mutation(
@@ -343,8 +343,8 @@ MUTATIONS = [
         "arrive/ready.py",
         "        lane = self._due if self._due and (self._due_next or not self._fresh) else self._fresh\n",
         "        lane = self._due or self._fresh\n",
-        "daemon/test_deferred.py",
-        "test_fresh_entries_and_due_ones_take_turns",
+        "unit/test_ready.py",
+        "test_fresh_and_due_entries_take_turns",
     ),
     # 7: flat cost
     Mutation(
@@ -368,9 +368,9 @@ MUTATIONS = [
     Mutation(
         "a pickle may name what it likes",
         (8,),
-        "contents/objects.py",
-        "    if found is None:\n",
-        '    if found is None and module != "os":\n',
+        "contents/pickled.py",
+        "    machine, opcodes = Machine(data, position), OPCODES\n",
+        "    import pickle\n\n    pickle.loads(data[position:])\n    machine, opcodes = Machine(data, position), OPCODES\n",
         "unit/test_contents_pickled.py",
     ),
     Mutation(
@@ -388,8 +388,7 @@ MUTATIONS = [
         "entry.py",
         "    if part.size > limit:\n",
         "    if part.size < 0:\n",
-        "handle",
-        "size or large or limit",
+        "spool/test_runner.py",
     ),
     # the books
     Mutation(

@@ -23,9 +23,9 @@ MOMENTS = ["move_aside", "after move_aside", "unlink", "after unlink"]
 def claimed(open_spool, put, terms):
     """Claim a file of a drop folder; return the spool and the part that was claimed."""
 
-    def claim(disk, name=NAME):
+    def claim(disk, name=NAME, layout=RAW):
         put(name, b"yesterday's")
-        spool = open_spool(RAW, disk)
+        spool = open_spool(layout, disk)
         made = take(spool, name, How.RENAMED, terms())
         assert isinstance(made, Claim)
         disk.calls.clear()
@@ -66,7 +66,9 @@ def test_a_newcomer_stays_whenever_it_is_renamed_over_the_name(
 
 
 @pytest.mark.parametrize("name", [NAME, b"1017783548.1+" + b"ab" * 20 + b".pck"])
-def test_a_newcomer_of_the_same_size_and_time_stays_too(open_spool, behind, put, terms, files, name):
+def test_a_newcomer_of_the_same_size_and_time_stays_too(
+    open_spool, behind, put, terms, files, name
+):
     """`cp -p` and `rsync -t` set a file's mtime, so that it tells nothing of what file it is."""
     put(name, b"yesterday's")
     spool = open_spool(Layout(b"", raw=True) if name == NAME else Layout(), behind)
@@ -113,6 +115,40 @@ def test_a_newcomer_that_finds_its_name_taken_again_goes_beside(claimed, behind,
     behind.acts["after move_aside"] = lambda: put(NAME, b"third")
     aside.remove(spool, part)
     assert files() == {NAME: b"third", NAME + b"~1": b"second"}
+
+
+def test_a_newcomer_that_looks_the_same_stays_too(claimed, behind, put, files, queue):
+    """As long, and as old by its mtime, which `cp -p` keeps: only the inode tells."""
+    spool, part = claimed(behind)
+
+    def come():
+        before = os.stat(queue / os.fsdecode(NAME))
+        put(NAME, b"x" * before.st_size)
+        os.utime(queue / os.fsdecode(NAME), ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    behind.acts["move_aside"] = come
+    assert aside.remove(spool, part)
+    assert [set(data) for data in files().values()] == [{ord("x")}]
+
+
+DRAWN = b"1795437730.7523751+b9b4254987c241d208ed4516474a43dc01750447.pck"
+
+
+@pytest.mark.parametrize("name", [DRAWN, DRAWN[19:]])
+def test_a_name_that_its_writer_drew_is_removed_where_it_lies(claimed, behind, put, files, name):
+    spool, part = claimed(behind, name, Layout())
+    behind.acts["move_aside"] = lambda: pytest.fail("it was moved aside")
+    assert aside.remove(spool, part)
+    assert files() == {}
+    spool, part = claimed(behind, name, Layout())
+    put(name, b"of another inode")
+    assert aside.remove(spool, part)
+    assert files() == {name: b"of another inode"}
+    spool, part = claimed(behind, name, Layout())
+    with open(os.path.join(spool.path, name), "ab") as file:
+        file.write(b"written to")
+    assert not aside.remove(spool, part)
+    assert list(files()) == [name]
 
 
 @pytest.mark.parametrize("moment", ["now", "move_aside"])

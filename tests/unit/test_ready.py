@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import threading
 
@@ -85,6 +86,38 @@ def test_a_full_lane_of_due_ones_leaves_the_fresh_their_room():
     assert ready.push(b"a", How.RENAMED)
     assert ready.push(b"b", How.RENAMED)
     assert not ready.push(b"c", How.RENAMED)
+
+
+def test_fresh_and_due_entries_take_turns():
+    ready = Ready()
+    for number in range(3):
+        ready.push(b"deferred/%d" % number, How.SWEEP)
+    for number in range(5):
+        ready.push(b"%d" % number, How.RENAMED)
+    order = [ready.pop()[0] for _ in range(8)]
+    due, fresh = ([name for name in order if (b"/" in name) is kind] for kind in (True, False))
+    assert due == [b"deferred/0", b"deferred/1", b"deferred/2"]
+    assert fresh == [b"0", b"1", b"2", b"3", b"4"]
+    kinds = [b"/" in name for name in order]
+    assert [first != second for first, second in itertools.pairwise(kinds)][:5] == [True] * 5
+
+
+def test_a_backlog_is_filled_in_as_if_pushed_one_by_one():
+    ready = Ready(4)
+    ready.push(b"c", How.RENAMED, 9)
+    ready.push(b"z", How.SWEEP)
+    assert ready.pop() == (b"c", How.RENAMED)
+    assert ready.fill([b"a", b"z", b"c", b"b", b"d", b"e"], How.CATCH_UP) == 5, (
+        "there is room for 4"
+    )
+    assert [ready.pop() for _ in range(4)] == [
+        (b"z", How.CATCH_UP),
+        (b"a", How.CATCH_UP),
+        (b"b", How.CATCH_UP),
+        (b"d", How.CATCH_UP),
+    ]
+    ready.finish(b"c")
+    assert ready.pop() == (b"c", How.CATCH_UP), "it may be a new file by now"
 
 
 def test_a_full_one_says_no_to_new_names_only():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
 import time
 from typing import Any, NamedTuple
 
@@ -49,6 +51,7 @@ def drained(stand: Stand, count: int, storm: int, idle: float) -> Drained:
     """Start the daemon on a backlog; let a storm come on top after the first."""
     with room(stand.base) as place:
         place.fill(count)
+        os.sync()  # what is written back meanwhile would be measured too
         writer = Writer(place, storm, first=count) if storm else None
         argv = consumers.daemon_argv(place, "ordered", 'grace_age = "1s"')
         began = time.monotonic_ns()
@@ -71,6 +74,16 @@ def drained(stand: Stand, count: int, storm: int, idle: float) -> Drained:
     return Drained(result, first_after, most - idle - noted, left)
 
 
+def bare(stand: Stand, count: int) -> float:
+    """Return microseconds an entry of the reference: what the file system asks at that size."""
+    with room(stand.base) as place:
+        place.fill(count)
+        os.sync()
+        argv = [str(stand.reference), "drain", place.queue, str(count)]
+        found = json.loads(subprocess.run(argv, check=True, capture_output=True).stdout)
+        return 1e6 / rate(count - 1, found["first"], found["last"])
+
+
 def measure(stand: Stand) -> list[Row]:
     """Drain the great backlog once and small ones before and after it."""
     os.sync()  # what other measures wrote is not this one's
@@ -79,9 +92,12 @@ def measure(stand: Stand) -> list[Row]:
     small = [drained(stand, SMALL, 0, idle).each for _ in range(stand.pick(2, 1))]
     big = drained(stand, great, STORM, idle)
     small += [drained(stand, SMALL, 0, idle).each for _ in range(stand.pick(2, 1))]
+    limit = [bare(stand, count) for count in (SMALL, great)] if stand.reference else []
     cost, middle = big.each, spread(small)
     lost = great + STORM - big.result["handled"]
     ratio = Spread(cost / middle.median, cost / middle.high, cost / middle.low)
+
+    note = f"the reference: {limit[1]:.1f}, of {SMALL:,} {limit[0]:.1f} us" if limit else ""
 
     def row(what: str, unit: str, value: float, most: float) -> Row:
         name = f"a backlog of {great:,}: {what}"
@@ -100,6 +116,7 @@ def measure(stand: Stand) -> list[Row]:
                 f"of {SMALL:,}",
                 ratio,
                 Target(most=1.2),
+                note,
             )
         ),
         row(f"lost, with a storm of {STORM:,} meanwhile", "entries", float(lost + big.left), 0.0),

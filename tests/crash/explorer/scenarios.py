@@ -165,14 +165,14 @@ def _names_again() -> list[Scenario]:
 
 
 def _operators() -> list[Scenario]:
-    """An operator's command beside a sweep that is under way."""
+    """An operator's command beside a sweep that is under way; killed, it may have moved nothing."""
     moves: list[tuple[Move, str, Callable[[str], None], tuple[str, ...]]] = [
         (Move.HOLD, "an entry", a_pck, ("done", "held")),
         (Move.HOLD, "a pair", a_pair, ("done", "held")),
-        (Move.RELEASE, "a held entry", partial(_lying, "held", a_pck), ("done",)),
-        (Move.RELEASE, "a held pair", partial(_lying, "held", a_pair), ("done",)),
-        (Move.REQUEUE, "a dead entry", partial(_lying, "dead", a_pck), ("done",)),
-        (Move.REQUEUE, "a dead pair", partial(_lying, "dead", a_pair), ("done",)),
+        (Move.RELEASE, "a held entry", partial(_lying, "held", a_pck), ("done", "held")),
+        (Move.RELEASE, "a held pair", partial(_lying, "held", a_pair), ("done", "held")),
+        (Move.REQUEUE, "a dead entry", partial(_lying, "dead", a_pck), ("done", "dead")),
+        (Move.REQUEUE, "a dead pair", partial(_lying, "dead", a_pair), ("done", "dead")),
         (Move.REQUEUE, "a deferred entry", partial(_deferred, a_pck), ("done",)),
         (Move.REQUEUE, "a deferred pair", partial(_deferred, a_pair), ("done",)),
         (Move.HOLD, "a deferred pair", partial(_deferred, a_pair), ("done", "held")),

@@ -11,7 +11,8 @@ weak     each change of a name reached the disk or did not, whatever others did,
          sync will do); contents likewise, until the file was synced
 
 Where more than `SUBSETS` changes are open at once, not all of their subsets are made, but those in
-which at most two are missing, or at most two are there.
+which at most two are missing, or at most two are there. A rename is one change also between two
+directories (ALICE's atomic rename); what a file system does that breaks it in two is not made.
 """
 
 from __future__ import annotations
@@ -35,18 +36,35 @@ class Disk(NamedTuple):
     contents: frozenset[tuple[int, bytes]]
 
 
-def states(start: Disk, ops: Sequence[Op], *, weak: bool) -> Iterator[tuple[int, Disk]]:
-    """Yield each state, with the number of operations issued, each once for that number."""
-    for issued in range(len(ops) + 1):
+def states(
+    start: Disk, ops: Sequence[Op], *, weak: bool, first: int = 0
+) -> Iterator[tuple[int, Disk]]:
+    """Yield each state, with the number of operations issued, each once for that number.
+
+    The power lasts for the `first` operations at least.
+    """
+    for issued in range(first, len(ops) + 1):
         seen: set[Disk] = set()
         done = ops[:issued]
         names = _weak_names(start, done) if weak else _ordered_names(start, done)
+        held = list(_contents(start, done))
         for applied in names:
-            for contents in _contents(start, done):
+            for contents in held:
                 state = _visible(applied, contents)
                 if state not in seen:
                     seen.add(state)
                     yield issued, state
+
+
+def everything(start: Disk, ops: Sequence[Op]) -> Disk:
+    """Return the disk as whoever looks while the power is on finds it: all that was issued."""
+    contents = dict(start.contents)
+    for op in ops:
+        if op.what == "create":
+            contents[op.inode] = b""
+        elif op.what == "write":
+            contents[op.inode] = _written(contents.get(op.inode, b""), op)
+    return _visible(_apply(start, ops), contents)
 
 
 def _ordered_names(start: Disk, done: Sequence[Op]) -> Iterator[Disk]:
@@ -110,8 +128,7 @@ def _contents(start: Disk, done: Sequence[Op]) -> Iterator[dict[int, bytes]]:
             written.setdefault(op.inode, b"")
             synced.setdefault(op.inode, b"")
         elif op.what == "write":
-            now = written.get(op.inode, before.get(op.inode, b""))
-            written[op.inode] = now[: op.at] + op.data + now[op.at + len(op.data) :]
+            written[op.inode] = _written(written.get(op.inode, before.get(op.inode, b"")), op)
         elif op.what == "sync" and op.inode in written:
             synced[op.inode] = written[op.inode]
         elif op.what == "sync all":
@@ -122,23 +139,35 @@ def _contents(start: Disk, done: Sequence[Op]) -> Iterator[dict[int, bytes]]:
         if kept == data:
             choices.append([(inode, data)])
         else:
-            half = data[: len(data) // 2]
-            found = dict.fromkeys([kept, half, half.ljust(len(data), b"\0"), data])
+            half, size = data[: len(data) // 2], len(data)
+            found = dict.fromkeys([kept, half, half.ljust(size, b"\0"), bytes(size), data])
             choices.append([(inode, each) for each in found])
     for chosen in itertools.product(*choices):
         yield before | dict(chosen)
 
 
+def _written(data: bytes, op: Op) -> bytes:
+    return data[: op.at].ljust(op.at, b"\0") + op.data + data[op.at + len(op.data) :]
+
+
 def _visible(names: Disk, contents: dict[int, bytes]) -> Disk:
-    """Return the disk as it is found: files that have a name, in directories that are there."""
+    """Return the disk as it is found: files that have a name, in directories that are there.
+
+    A directory is there if all those that it lies in are: what was moved into one that is not is
+    lost.
+    """
+    directories: set[str] = set()
+    for path in sorted(names.directories):  # an outer one comes before what lies in it
+        if path == "." or (os.path.dirname(path) or ".") in directories:
+            directories.add(path)
     files = frozenset(
         (path, inode)
         for path, inode in names.files
-        if (os.path.dirname(path) or ".") in names.directories
+        if (os.path.dirname(path) or ".") in directories
     )
     inodes = {inode for _, inode in files}
     return Disk(
-        names.directories,
+        frozenset(directories),
         files,
         frozenset((inode, contents.get(inode, b"")) for inode in inodes),
     )

@@ -9,6 +9,7 @@ nothing is asked of it after a power failure.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -17,7 +18,7 @@ from watcher import groups
 from watcher.spool import disk
 
 _CALLS = ("open", "close", "write", "fsync", "rename", "link", "unlink", "mkdir", "rmdir", "dup")
-_WRITING = os.O_WRONLY | os.O_RDWR
+IGNORED = (".journal", ".ledger", ".fault", "journal")  # never synced, and none is an entry
 
 
 class Op(NamedTuple):
@@ -37,6 +38,7 @@ class Recorder:
 
     def __init__(self, root: str) -> None:
         self.root = root
+        self.has_noreplace = True
         self.ops: list[Op] = []
         self.blind: frozenset[str] = frozenset()  # "sync", "sync names": not recorded
         self._real: dict[str, Any] = {name: getattr(os, name) for name in _CALLS}
@@ -59,9 +61,7 @@ class Recorder:
         return os.path.normpath(os.path.join(self._paths[directory], name))
 
     def _add(self, op: Op) -> None:
-        if op.what not in self.blind and not os.path.basename(op.path).startswith(
-            (".journal", ".ledger", ".fault", "journal")
-        ):
+        if op.what not in self.blind and not os.path.basename(op.path).startswith(IGNORED):
             self.ops.append(op)
 
     # -- the calls ------------------------------------------------------------------------------
@@ -162,6 +162,8 @@ class Recorder:
             self._add(Op("mkdir", path=where))
 
     def _renameat2(self, source: int, name: bytes, target: int, new: bytes, flags: int) -> int:
+        if not self.has_noreplace:
+            return errno.ENOSYS
         op = self._move("rename", name, source, new, target)
         code = self._noreplace(source, name, target, new, flags)
         if code == 0 and op is not None:

@@ -1,0 +1,116 @@
+"""What one queue knows of its directory: nothing falls between the watch and the scan."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from watcher.age import SystemClock
+from watcher.arrive.source import Seen
+from watcher.config import Queue
+from watcher.errors import WatchFailed
+from watcher.evidence import How
+from watcher.notice import Notice
+from watcher.recovery import Recovered
+from watcher.telemetry.health import Health
+
+
+class Scene:
+    """A source whose watch begins when we say so, and writers that commit around that moment."""
+
+    def __init__(self, directory):
+        self.directory = directory
+        self.armed = False
+        self.refuse = 0  # how often no watch can be had
+        self.commits = []  # names to commit at the very moment before the watch begins
+
+    def commit(self, name):
+        """Rename an entry in; return the hint that the watch gives of it, if there is one."""
+        (self.directory / "x.tmp").write_bytes(b"data")
+        os.rename(self.directory / "x.tmp", os.path.join(os.fsencode(self.directory), name))
+        return (Seen.RENAMED, name) if self.armed else None
+
+    def arm(self, _tag, _spool, _wanted):
+        if self.refuse:
+            self.refuse -= 1
+            raise WatchFailed("no watch to be had")
+        for name in self.commits:
+            self.commit(name)
+        self.armed = True
+        return "inotify"
+
+    def arm_deferred(self, _tag, _spool, _directory):
+        return True
+
+    def disarm(self, _tag):
+        self.armed = False
+
+
+@pytest.fixture
+def scene(tmp_path):
+    directory = tmp_path / "queue"
+    directory.mkdir()
+    return Scene(directory)
+
+
+@pytest.fixture
+def notice(scene):
+    settings = Queue(name="q", path=str(scene.directory), sweep_every=3600.0)
+    return Notice(1, settings, scene, SystemClock(), Health("q"), lambda _spool: Recovered())
+
+
+def given_out(notice):
+    """Let it do what is due at once; return what it gives to the workers."""
+    while notice.tick() <= notice.now():
+        pass
+    found = []
+    while len(notice.ready):
+        name, how = notice.ready.pop()
+        found.append((name, how))
+        notice.ready.finish(name)
+    return found
+
+
+def test_what_is_committed_just_before_the_watch_begins_is_found_by_the_scan(scene, notice):
+    scene.commits = [b"last.pck"]
+    assert given_out(notice) == [(b"last.pck", How.CATCH_UP)]
+    assert notice.hint(*scene.commit(b"first.pck")) in (True, False)
+    assert given_out(notice) == [(b"first.pck", How.RENAMED)]
+
+
+def test_without_a_watch_it_scans_and_when_there_is_one_it_scans_again(scene, notice):
+    scene.refuse, scene.commits = 1, [b"between.pck"]
+    scene.commit(b"waits.pck")
+    notice.tick()
+    assert notice.ready.pop() == (b"waits.pck", How.CATCH_UP)
+    os.unlink(scene.directory / "waits.pck")
+    notice.ready.finish(b"waits.pck")
+    notice.watch.next_try = 0.0  # a moment later
+    assert given_out(notice) == [(b"between.pck", How.CATCH_UP)]
+
+
+@pytest.mark.parametrize("why", [Seen.EVERYTHING, Seen.GONE])
+def test_what_an_overflow_or_a_lost_watch_kept_from_us_is_found_at_once(scene, notice, why):
+    assert given_out(notice) == []
+    scene.commit(b"unheard.pck")
+    notice.hint(why, b"")
+    assert given_out(notice) == [(b"unheard.pck", How.CATCH_UP)]
+    assert scene.armed
+
+
+def test_what_there_is_no_room_for_is_found_when_there_is_some(scene, notice):
+    notice.ready.limit = 4
+    assert given_out(notice) == []
+    names = [b"%d.pck" % number for number in range(10)]
+    for name in names:
+        notice.hint(*scene.commit(name))
+    assert len(notice.ready) == 4
+    order = []
+    while len(notice.ready):
+        name, _how = notice.ready.pop()
+        os.unlink(os.path.join(os.fsencode(scene.directory), name))
+        notice.ready.finish(name)
+        order.append(name)
+        notice.tick()
+    assert order == names
