@@ -62,6 +62,11 @@ class Attempt:
         if name.startswith(DEFERRED):
             if refused.shape is Shape.HALF and self._catch_up(spool, name):
                 return Report(Result.REUNITED, "its .db came after it")
+            file = name.removeprefix(DEFERRED)
+            if refused.refusal is Refusal.FOREIGN and halfway.finish_move(
+                spool, file, State.DEFERRED
+            ):
+                return Report(Result.FOLLOWED, "a move that was cut short is complete")
             return report
         if refused.shape is Shape.HALF and (other := self._reunite(spool, name)):
             return Report(Result.REUNITED, other)

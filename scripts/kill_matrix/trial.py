@@ -15,6 +15,7 @@ from kill_matrix.cases import Case, Place
 from kill_matrix.scenario import Entry, Scene
 from kill_matrix.verdict import RECOVERY, VICTIM, Finding, Harm, final, tree, whole
 from kill_matrix.victim import Ended, Order
+from watcher.groups import GROUP
 
 RECOVERIES = 20  # sweeps at most: what a crash deferred falls due in between
 BETWEEN = 0.025  # seconds: longer than a retry is deferred
@@ -181,7 +182,7 @@ def _accept(scene: Scene, place: Place, ended: Ended) -> list[Finding]:
         for name in printed
         if name not in names
     ]
-    if len(names) - len(printed) > 1:
+    if len(names) - len(printed) > GROUP:  # one group is committed before its names are printed
         findings.append(Finding("doubled", f"printed {printed}, committed {names}"))
     for number, name in enumerate(names, 1):
         message = b"Subject: message %d\n\nThe text of message %d.\n" % (number, number)

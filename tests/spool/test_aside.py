@@ -65,24 +65,6 @@ def test_a_newcomer_stays_whenever_it_is_renamed_over_the_name(
     assert inflight(queue) == []
 
 
-@pytest.mark.parametrize("name", [NAME, b"1017783548.1+" + b"ab" * 20 + b".pck"])
-def test_a_newcomer_of_the_same_size_and_time_stays_too(
-    open_spool, behind, put, terms, files, name
-):
-    """`cp -p` and `rsync -t` set a file's mtime, so that it tells nothing of what file it is."""
-    put(name, b"yesterday's")
-    spool = open_spool(Layout(b"", raw=True) if name == NAME else Layout(), behind)
-    claim = take(spool, name, How.RENAMED, terms())
-    part = claim.parts[0]
-    put(name, b"a newcomer.")
-    path = os.path.join(spool.path, name)
-    os.utime(path, ns=(part.mtime_ns, part.mtime_ns))
-    assert os.stat(path).st_size == part.size
-    assert aside.remove(spool, part), "what was claimed is gone: it is done"
-    assert files() == {name: b"a newcomer."}
-    claim.release()
-
-
 @pytest.mark.parametrize("first", MOMENTS)
 @pytest.mark.parametrize("second", MOMENTS)
 def test_two_newcomers_both_stay_unless_one_renames_over_the_other(

@@ -67,17 +67,6 @@ def test_first_come_first_served():
     assert [ready.pop()[0] for _ in range(3)] == [b"c", b"a", b"b"]
 
 
-def test_fresh_entries_and_due_ones_are_given_out_in_turn():
-    ready = Ready()
-    for name in (b"deferred/1", b"deferred/2", b"deferred/3", b"a", b"b", b"c", b"d", b"e"):
-        assert ready.push(name, How.SWEEP)
-    order = [ready.pop()[0] for _ in range(len(ready))]
-    lanes = ["due" if name.startswith(b"deferred/") else "fresh" for name in order]
-    assert lanes in (["due", "fresh"] * 3 + ["fresh"] * 2, ["fresh", "due"] * 3 + ["fresh"] * 2)
-    assert [name for name in order if len(name) == 1] == [b"a", b"b", b"c", b"d", b"e"]
-    assert [name[-1:] for name in order if len(name) > 1] == [b"1", b"2", b"3"]
-
-
 def test_a_full_lane_of_due_ones_leaves_the_fresh_their_room():
     ready = Ready(2)
     for number in (b"1", b"2"):

@@ -131,7 +131,8 @@ def put_back(spool: Spool, name: bytes, directory: int, own: bytes) -> None:
         except FileExistsError:
             if inode(target, spool.fd) != inode(name, directory):
                 continue
-            spool.disk.unlink(name, directory)  # a crash between link and unlink left both names
+            spool.disk.sync(spool.fd)  # a crash between link and unlink left both names
+            spool.disk.unlink(name, directory)
         except OSError as error:
             if error.errno not in _NO_LINKS:
                 raise

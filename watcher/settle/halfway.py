@@ -101,18 +101,26 @@ def catch_up(spool: Spool, message: bytes, own: bytes) -> bool:
     return False
 
 
-def finish_move(spool: Spool, name: bytes) -> bool:
-    """Complete a move cut between link and unlink: the same file lies in a directory of ours."""
-    here = spool.stat(name)
-    for state in STATE_DIRECTORIES:
-        directory = spool.peek(state)
+def finish_move(spool: Spool, name: bytes, state: State | None = None) -> bool:
+    """Complete a move cut between link and unlink: the same file lies in a directory of ours.
+
+    `state` is where `name` lies, if not in the queue. The other name may be no more durable than
+    the crash left it, so it is made so before this one goes.
+    """
+    source = spool.fd if state is None else spool.peek(state)
+    if source is None:
+        return False
+    here = spool.stat(name, source)
+    for other_state in STATE_DIRECTORIES:
+        directory = None if other_state is state else spool.peek(other_state)
         if directory is None or here is None or here.st_nlink != 2:  # noqa: PLR2004 - the two names
             continue
         for other, inode in _names(directory):
             if inode == here.st_ino:
                 there = os.stat(other, dir_fd=directory, follow_symlinks=False)
                 if (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino):
-                    spool.disk.unlink(name, spool.fd)
+                    spool.disk.sync(directory)
+                    spool.disk.unlink(name, source)
                     return True
     return False
 

@@ -76,10 +76,15 @@ class Disk:
             raise
 
     def make_directory(self, name: bytes, directory: int) -> None:
-        """Make a directory of ours, for its owner only; an existing one is as good."""
+        """Make a directory of ours, for its owner only; an existing one is as good.
+
+        It is synced all the same: whoever made it may have died before that, or be about to.
+        """
         try:
             os.mkdir(name, 0o700, dir_fd=directory)
         except FileExistsError:
+            with contextlib.suppress(OSError):  # to look at what is there needs no sync
+                os.fsync(directory)
             return
         os.fsync(directory)
 

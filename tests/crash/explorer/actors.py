@@ -14,7 +14,8 @@ from functools import partial
 from typing import NamedTuple
 
 from explorer.rules import walk_2_0_13
-from explorer.stepping import REAL, Stepper
+from explorer.stepping import Stepper
+from explorer.steps import REAL
 
 import writers
 from reported_rule import walk as walk_2_0_8

@@ -15,7 +15,8 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from explorer.actors import Work
-from explorer.stepping import WAIT, Pending, Step, Stepper, receive, send
+from explorer.stepping import Stepper
+from explorer.steps import WAIT, Pending, Step, receive, send
 
 
 class Role(NamedTuple):

@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from explorer.actors import TOKEN, message, names
 from explorer.players import Player
 from explorer.snapshot import read, tree
-from explorer.stepping import REAL, Step
+from explorer.steps import REAL, Step
 
 _AGES = ("rename", "move", "link", "unlink", "write", "rmdir", "mkdir")
 

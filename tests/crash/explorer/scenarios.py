@@ -17,7 +17,7 @@ from explorer.actors import (
     old_rule,
 )
 from explorer.players import Role
-from explorer.search import Scenario
+from explorer.run import Scenario
 
 import writers
 from watcher import contents
@@ -165,7 +165,10 @@ def _names_again() -> list[Scenario]:
 
 
 def _operators() -> list[Scenario]:
-    """An operator's command beside a sweep that is under way; killed, it may have moved nothing."""
+    """An operator's command beside a sweep that is under way; killed, it may have moved nothing.
+
+    Of two that make many steps one makes way for the other once, else twice, at any step.
+    """
     moves: list[tuple[Move, str, Callable[[str], None], tuple[str, ...]]] = [
         (Move.HOLD, "an entry", a_pck, ("done", "held")),
         (Move.HOLD, "a pair", a_pair, ("done", "held")),
@@ -189,7 +192,7 @@ def _operators() -> list[Scenario]:
             prepare=there,
             ends=ends,
             there="a",
-            switches=2,
+            switches=1 if "pair" in what or "deferred" in what else 2,
         )
         for move, what, there, ends in moves
     ]

@@ -12,7 +12,7 @@ import os
 import stat
 from collections.abc import Iterator, Mapping
 
-from explorer.stepping import REAL, shown
+from explorer.steps import REAL, shown
 
 _EXPLAINS = ("entry", "state", "files", "was", "own", "attempts", "crashes")
 

@@ -1,7 +1,9 @@
 """Records what the program does to a disk: its own calls, on a real directory, in order.
 
 Installed for a while in this process. An operation is what a power failure may undo: a change of
-names, of contents, and a sync, after which it may not. Files are known by their inode numbers.
+names, of contents, and a sync, after which it may not. Files are known by their inode numbers, and
+those that were made meanwhile by numbers of ours: a kernel gives a removed file's to the next.
+A change that goes past these calls is found out: the recorded ones no longer come to what is there.
 What is mapped into memory (the ledger, the journal's spill) is not recorded: it is never synced and
 nothing is asked of it after a power failure.
 """
@@ -10,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import os
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -32,6 +35,13 @@ class Op(NamedTuple):
     data: bytes = b""
     at: int = 0  # offset of a write
 
+_made = itertools.count(-1, -1)
+
+
+def fresh() -> int:
+    """Return a number that no file has."""
+    return next(_made)
+
 
 class Recorder:
     """The operations on one directory, and whether its syncs are made (a test breaks them)."""
@@ -41,6 +51,7 @@ class Recorder:
         self.has_noreplace = True
         self.ops: list[Op] = []
         self.blind: frozenset[str] = frozenset()  # "sync", "sync names": not recorded
+        self.ids: dict[int, int] = {}  # our number for an inode's
         self._real: dict[str, Any] = {name: getattr(os, name) for name in _CALLS}
         self._paths: dict[int, str] = {}
         self._offsets: dict[int, int] = {}
@@ -60,6 +71,10 @@ class Recorder:
             return None
         return os.path.normpath(os.path.join(self._paths[directory], name))
 
+    def _id(self, file: int | str) -> int:
+        inode = os.stat(file, follow_symlinks=isinstance(file, int)).st_ino
+        return self.ids.get(inode, inode)
+
     def _add(self, op: Op) -> None:
         if op.what not in self.blind and not os.path.basename(op.path).startswith(IGNORED):
             self.ops.append(op)
@@ -74,7 +89,8 @@ class Recorder:
         if where is not None:
             self._paths[fd], self._offsets[fd] = where, 0
             if new and flags & os.O_CREAT:
-                self._add(Op("create", os.fstat(fd).st_ino, where))
+                self.ids[os.fstat(fd).st_ino] = fresh()
+                self._add(Op("create", self._id(fd), where))
         return fd
 
     def close(self, fd: int) -> None:
@@ -96,7 +112,7 @@ class Recorder:
             at = self._offsets[fd]
             self._offsets[fd] = at + done
             part = bytes(data)[:done]
-            self._add(Op("write", os.fstat(fd).st_ino, self._paths[fd], data=part, at=at))
+            self._add(Op("write", self._id(fd), self._paths[fd], data=part, at=at))
         return done
 
     def fsync(self, fd: int) -> None:
@@ -104,7 +120,7 @@ class Recorder:
         if fd in self._paths:
             path = self._paths[fd]
             names = os.path.isdir(f"/proc/self/fd/{fd}")
-            self._add(Op("sync names" if names else "sync", os.fstat(fd).st_ino, path))
+            self._add(Op("sync names" if names else "sync", self._id(fd), path))
 
     def rename(
         self, src: Any, dst: Any, *, src_dir_fd: int | None = None, dst_dir_fd: int | None = None
@@ -131,7 +147,7 @@ class Recorder:
         if old is None or new is None:
             return None
         try:
-            inode = os.lstat(f"{self.root}/{old}").st_ino
+            inode = self._id(f"{self.root}/{old}")
         except FileNotFoundError:
             return None  # the call will fail
         return Op(what, inode, old, new)
@@ -149,7 +165,7 @@ class Recorder:
         inode = 0
         if where is not None:
             with contextlib.suppress(FileNotFoundError):
-                inode = os.lstat(f"{self.root}/{where}").st_ino
+                inode = self._id(f"{self.root}/{where}")
         self._real[what](path, dir_fd=dir_fd)
         if where is not None:
             self._add(Op(what, inode, where))
@@ -190,3 +206,15 @@ class Recorder:
                 setattr(os, name, self._real[name])
             disk._CACHE[:] = kept
             groups._sync_file_system = whole
+
+
+@contextlib.contextmanager
+def renaming(*, noreplace: bool) -> Iterator[None]:
+    """Be on a file system with RENAME_NOREPLACE meanwhile, or on one without."""
+    kept = disk._CACHE[:]
+    if not noreplace:
+        disk._CACHE[:] = [lambda *_: errno.ENOSYS]
+    try:
+        yield
+    finally:
+        disk._CACHE[:] = kept

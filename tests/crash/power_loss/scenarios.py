@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 import marshal
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from power_loss.recording import Recorder
 from power_loss.trial import ACKNOWLEDGED, DONE, Scenario
@@ -29,9 +28,12 @@ from watcher.spool.layout import Layout
 from watcher.spool.spool import Spool
 
 MESSAGE = b"From: ann@example.com\nSubject: one\n\nposting, and its last word is END\n"
+SECOND = MESSAGE.replace(b"one", b"two")
 METADATA = {"listname": "test"}
+HALF = marshal.dumps(METADATA, 0)
 DRAWN = "1795000000.000001+" + "a" * 40
 PLAIN = "X"
+OURS = ("deferred", "held", "dead", "orphans", "inflight")
 MAILMAN, RAW, LEGACY = Layout(), Layout(b".csv", raw=True), Layout(legacy=True)
 Make = Callable[[str, Recorder], None]
 
@@ -49,7 +51,7 @@ def _pck(name: str) -> Callable[[str], None]:
 
 
 def _pair(root: str) -> None:
-    _put(f"{DRAWN}.db", marshal.dumps(METADATA, 0))(root)
+    _put(f"{DRAWN}.db", HALF)(root)
     _put(f"{DRAWN}.msg", MESSAGE)(root)
 
 
@@ -81,8 +83,6 @@ def _attempt(layout: Layout, name: str, *words: str) -> Make:
 
             report = Attempt(Function(handle), _settlement())(spool, file, How.SWEEP)
             file = report.name or file
-        del spool
-        gc.collect()
 
     return make
 
@@ -104,7 +104,7 @@ def _enqueue_many(together: bool) -> Make:
     def make(root: str, recorder: Recorder) -> None:
         few, groups.FEW = groups.FEW, 1 if together else groups.FEW
         try:
-            groups.enqueue_many(root, [(MESSAGE, METADATA)] * 2)
+            groups.enqueue_many(root, [(MESSAGE, METADATA), (SECOND, METADATA)])
         finally:
             groups.FEW = few
         recorder.say(ACKNOWLEDGED)
@@ -125,8 +125,6 @@ def _operate(layout: Layout, *moves: Move) -> Make:
                 Moves(spool, Terms(0.0, Ages(SystemClock())), Who("me", 0)).make(move, entries)
             )
             assert all(moved.state is not None for moved in told), told
-            del spool
-            gc.collect()
 
     return make
 
@@ -149,10 +147,39 @@ def _sweep_of_what_died(layout: Layout) -> Make:
 
         spool = Spool(os.fsencode(root), layout)
         recover(spool, _settlement())
-        del spool
-        gc.collect()
 
     return make
+
+
+def _died_in_hand(root: str) -> None:
+    """Have a process die with the entry in hand: its ledger tells of it."""
+    _pck(PLAIN)(root)
+    child = os.fork()
+    if child == 0:
+        spool = Spool(os.fsencode(root), MAILMAN)
+        Attempt(Function(lambda _entry: os._exit(1)), _settlement())(
+            spool, f"{PLAIN}.pck".encode(), How.SWEEP
+        )
+        os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
+
+
+def _orphaned(root: str) -> None:
+    """Put half of a pair into orphans/, and the other half into the queue."""
+    _half(root)
+    _attempt(LEGACY, f"{DRAWN}.msg", "")(root, Recorder(root))
+    _put(f"{DRAWN}.db", HALF)(root)
+
+
+def _directories_unsynced(make: Make) -> Make:
+    """Make a transition after another process made our directories, and was killed at once."""
+
+    def made(root: str, recorder: Recorder) -> None:
+        for name in (".watcher", *(f".watcher/{each}" for each in OURS)):
+            os.mkdir(f"{root}/{name}", 0o700)
+        make(root, recorder)
+
+    return made
 
 
 def _aside(root: str) -> None:
@@ -160,49 +187,93 @@ def _aside(root: str) -> None:
     _pck(f".watcher/inflight/4711.abcdef01/{PLAIN}")(root)
 
 
+_WAYS: tuple[tuple[str, ...], ...] = (
+    *(("done",), ("retry", "done"), ("retry", "retry"), ("reject",), ("retry", "reject")),
+)
+_DEAD, _HELD, _ORPHANS = ".watcher/dead", ".watcher/held", ".watcher/orphans"
+
+
 def scenarios() -> list[Scenario]:
     """Return all of them."""
+    found = [*_commits(), *_recoveries()]
+    drawn = ("drawn name", MAILMAN, _pck(DRAWN), f"{DRAWN}.pck")
+    plain = ("plain name", MAILMAN, _pck(PLAIN), f"{PLAIN}.pck")
+    raw = ("raw", RAW, _put("report.csv", MESSAGE), "report.csv")
+    pair = ("pair", LEGACY, _pair, f"{DRAWN}.msg")
+    found += [_of(kind, way) for kind in (drawn, plain, raw, pair) for way in _WAYS]
+    found += [move for kind in (drawn, pair) for move in _by_operator(*kind)]
+    orphan = _attempt(LEGACY, f"{DRAWN}.msg", "")
+    found += [
+        Scenario("orphan", LEGACY, _half, orphan, (MESSAGE,), {}, ends=_ORPHANS),
+        Scenario(
+            *("reunite", LEGACY, _orphaned, _attempt(LEGACY, f"{DRAWN}.db", "")),
+            *((MESSAGE,), METADATA, HALF),
+            ends=".",
+        ),
+    ]
+    for each in (_of(plain, ("reject",)), _of(plain, ("retry",)), _of(pair, ("reject",))):
+        other = each._replace(make=_directories_unsynced(each.make))
+        found.append(other._replace(name=f"{each.name}, directories not synced"))
+    names = {"reject: plain name", "reject: pair", "retry, done: pair", "retry, reject: pair"}
+    names |= {"hold, release: pair", "requeue a dead: pair", "orphan", "reunite", "in hand"}
+    for each in found[:]:
+        if each.name in names:
+            old = each._replace(name=f"{each.name}, by link and unlink", noreplace=False)
+            found.append(old)
+    return found
 
+
+def _commits() -> list[Scenario]:
     def nothing(_root: str) -> None:
         pass
 
-    found = [
-        Scenario("enqueue", MAILMAN, nothing, _enqueue(False), MESSAGE, there=False),
-        Scenario("enqueue, raw", RAW, nothing, _enqueue(True), MESSAGE, there=False),
-        Scenario("enqueue_many", MAILMAN, nothing, _enqueue_many(False), MESSAGE, there=False),
-        Scenario(
-            "enqueue_many, syncfs", MAILMAN, nothing, _enqueue_many(True), MESSAGE, there=False
-        ),
-        Scenario("recover", MAILMAN, _aside, _sweep_of_what_died(MAILMAN), MESSAGE),
+    both = (MESSAGE, SECOND)
+    return [
+        Scenario(name, layout, nothing, make, messages, metadata, there=False, ends=".")
+        for name, layout, make, messages, metadata in (
+            ("enqueue", MAILMAN, _enqueue(False), (MESSAGE,), METADATA),
+            ("enqueue, raw", RAW, _enqueue(True), (MESSAGE,), {}),
+            ("enqueue_many", MAILMAN, _enqueue_many(False), both, METADATA),
+            ("enqueue_many, syncfs", MAILMAN, _enqueue_many(True), both, METADATA),
+        )
     ]
-    files = [
-        ("drawn name", MAILMAN, _pck(DRAWN), f"{DRAWN}.pck"),
-        ("plain name", MAILMAN, _pck(PLAIN), f"{PLAIN}.pck"),
-        ("raw", RAW, _put("report.csv", MESSAGE), "report.csv"),
-        ("pair", LEGACY, _pair, f"{DRAWN}.msg"),
+
+
+def _recoveries() -> list[Scenario]:
+    return [
+        Scenario(name, MAILMAN, prepare, _sweep_of_what_died(MAILMAN), (MESSAGE,), METADATA)
+        for name, prepare in (("recover", _aside), ("in hand", _died_in_hand))
     ]
-    ways = [("done",), ("retry", "done"), ("retry", "retry"), ("reject",), ("retry", "reject")]
-    for kind, layout, prepare, name in files:
-        found += [
-            Scenario(
-                f"{', '.join(way)}: {kind}", layout, prepare, _attempt(layout, name, *way), MESSAGE
-            )
-            for way in ways
-        ]
-    for kind, layout, prepare, name in (files[0], files[3]):
-        dead = _before(prepare, _attempt(layout, name, "reject"))
-        later = _before(prepare, _attempt(layout, name, "retry"))
-        for what, before, moves in (
-            ("hold, release", prepare, (Move.HOLD, Move.RELEASE)),
-            ("requeue a dead", dead, (Move.REQUEUE,)),
-            ("delete a dead", dead, (Move.DELETE,)),
-            ("hold a deferred", later, (Move.HOLD,)),
-            ("requeue a deferred", later, (Move.REQUEUE,)),
-        ):
-            found.append(
-                Scenario(f"{what}: {kind}", layout, before, _operate(layout, *moves), MESSAGE)
-            )
-    found.append(
-        Scenario("orphan", LEGACY, _half, _attempt(LEGACY, f"{DRAWN}.msg", "done"), MESSAGE)
+
+
+Kind = tuple[str, Layout, Callable[[str], None], str]
+
+
+def _of(kind: Kind, way: tuple[str, ...]) -> Scenario:
+    """Return what a handler's words come to, for one kind of file."""
+    called, layout, prepare, name = kind
+    return Scenario(
+        *(f"{', '.join(way)}: {called}", layout, prepare, _attempt(layout, name, *way)),
+        *((MESSAGE,), {} if layout.raw else METADATA, HALF if layout.legacy else b""),
+        ends=_DEAD if way[-1] == "reject" else None,
     )
-    return found
+
+
+def _by_operator(
+    kind: str, layout: Layout, prepare: Callable[[str], None], name: str
+) -> Iterator[Scenario]:
+    dead = _before(prepare, _attempt(layout, name, "reject"))
+    later = _before(prepare, _attempt(layout, name, "retry"))
+    for what, before, moves, ends in (
+        ("hold", prepare, (Move.HOLD,), _HELD),
+        ("hold, release", prepare, (Move.HOLD, Move.RELEASE), "."),
+        ("requeue a dead", dead, (Move.REQUEUE,), "."),
+        ("delete a dead", dead, (Move.DELETE,), ""),
+        ("hold a deferred", later, (Move.HOLD,), _HELD),
+        ("requeue a deferred", later, (Move.REQUEUE,), "."),
+    ):
+        yield Scenario(
+            *(f"{what}: {kind}", layout, before, _operate(layout, *moves)),
+            *((MESSAGE,), METADATA, HALF if layout.legacy else b""),
+            ends=ends,
+        )

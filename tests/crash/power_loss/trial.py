@@ -1,16 +1,15 @@
-"""Puts a state of a disk into a directory, recovers from it, and says which promise is broken."""
+"""Loses the power at every point of a transition, recovers, and says which promise is broken."""
 
 from __future__ import annotations
 
-import gc
 import os
 import shutil
-import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from power_loss.losses import Disk, states
-from power_loss.recording import Recorder
+from power_loss.found import read, told, write
+from power_loss.losses import Disk, everything, states
+from power_loss.recording import Op, Recorder, fresh, renaming
 from watcher.age import Ages, SystemClock
 from watcher.claim.take import Terms
 from watcher.entry import Entry
@@ -21,6 +20,8 @@ from watcher.spool.spool import Spool
 from watcher.sweep import Limits, Orders, Sweep
 
 ACKNOWLEDGED, DONE = "acknowledged", "done"  # the words of a scenario: `Recorder.say`
+ENTRIES = (".pck", ".msg", ".csv", ".db")
+STAYS = {".watcher/dead", ".watcher/held", ".watcher/orphans"}  # else a sweep handles it
 _SWEEPS = 3
 
 
@@ -31,114 +32,198 @@ class Scenario(NamedTuple):
     layout: Layout
     prepare: Callable[[str], None]
     make: Callable[[str, Recorder], None]
-    message: bytes  # as a handler is given it
+    messages: tuple[bytes, ...]  # as a handler is given them
+    metadata: Mapping[str, object]
+    half: bytes = b""  # the .db of a pair: not lost either
     there: bool = True  # whether the entry is durably there before anything happens
+    ends: str | None = None  # where its files are durably, and nowhere else, when all was made
+    noreplace: bool = True  # whether the file system has RENAME_NOREPLACE
 
 
 class Result(NamedTuple):
     """What came of one scenario on one kind of disk."""
 
     name: str
-    weak: bool
     operations: int
+    points: int  # at which the power was lost
     states: int
     broken: list[str]
 
 
-def try_all(scenario: Scenario, base: str, *, weak: bool, blind: tuple[str, ...] = ()) -> Result:
-    """Record a scenario, lose the power at every point of it, and recover from every state."""
-    root = f"{base}/recorded"
-    shutil.rmtree(root, ignore_errors=True)
-    os.mkdir(root)
-    scenario.prepare(root)
-    start = read(root)
-    recorder = Recorder(root)
-    recorder.blind = frozenset(blind)
-    with recorder.recording():
-        scenario.make(root, recorder)
-    gc.collect()
-    tried: dict[tuple[bool, bool, Disk], str] = {}
-    broken: list[str] = []
-    for issued, state in states(start, recorder.ops, weak=weak):
-        words = {op.path for op in recorder.ops[:issued] if op.what == "word"}
-        wanted = DONE not in words and (scenario.there or ACKNOWLEDGED in words)
-        known = (wanted, DONE in words, state)
-        if known not in tried:
-            tried[known] = why = recovered(scenario, state, f"{base}/found", wanted=wanted)
-            if why:
-                broken.append(f"after {issued} operations: {why}: {told(state)}")
-    return Result(scenario.name, weak, len(recorder.ops), len(tried), broken)
+class Trial:
+    """One scenario on one kind of disk."""
 
+    def __init__(self, scenario: Scenario, base: str, *, weak: bool) -> None:
+        self._scenario = scenario
+        self._base = base
+        self._weak = weak
+        self._points = 0
+        self._places: set[str] = set()  # where it may stay unhandled: it was there, or moved there
+        self._tried: set[tuple[bool, Disk]] = set()
+        self._broken: list[str] = []
 
-def read(root: str) -> Disk:
-    """Return what is on the disk now: all of it durable."""
-    directories, files, contents = {"."}, set(), set()
-    for place, inner, names in os.walk(root):
-        at = os.path.relpath(place, root)
-        directories.update(os.path.normpath(f"{at}/{name}") for name in inner)
-        for name in names:
-            path = f"{place}/{name}"
-            status = os.lstat(path)
-            if stat.S_ISREG(status.st_mode) and not name.startswith(("journal", ".ledger")):
-                files.add((os.path.normpath(f"{at}/{name}"), status.st_ino))
-                with open(path, "rb") as file:
-                    contents.add((status.st_ino, file.read()))
-    return Disk(frozenset(directories), frozenset(files), frozenset(contents))
+    def once(self, blind: Sequence[str] = ()) -> Result:
+        """Lose the power once, at every point. Operations in `blind` are not seen to be made."""
+        start, ops = self._recorded(blind)
+        for issued, state, wanted in self._lost(start, ops, 0):
+            why = self._recovered(state, wanted=wanted)
+            ends = self._scenario.ends
+            if not why and issued == len(ops) and ends is not None and not _is_in(state, ends):
+                why = f"made, and not durable in {ends or 'nothing'}"
+            self._judge(why, f"after {issued} operations", state)
+        return self._result(len(ops))
 
+    def killed_before(self) -> Result:
+        """Kill the process after each operation, recover, and lose the power at every point of it.
 
-def recovered(scenario: Scenario, state: Disk, root: str, *, wanted: bool) -> str:
-    """Sweep as the first process after the failure; return what is broken, or nothing."""
-    write(state, root)
-    given: list[bytes] = []
-    _sweep(scenario.layout, root, given)
-    torn = [each for each in given if each != scenario.message]
-    if torn:
-        return f"a handler was given {torn[0][:40]!r}"
-    if not wanted:
+        What the dead process did is in the kernel's memory, and as unsure as what follows.
+        """
+        start, ops = self._recorded()
+        for made in range(1, len(ops)):
+            self._while_recovering(start, ops[:made], f"killed after {made} operations")
+        return self._result(len(ops))
+
+    def lost_before(self) -> Result:
+        """Lose the power twice: at every point, and at every point of recovery from it."""
+        start, ops = self._recorded()
+        for issued, state, wanted in list(self._lost(start, ops, 0)):
+            if wanted:
+                self._while_recovering(state, (), f"lost after {issued} operations", there=True)
+        return self._result(len(ops))
+
+    # -- the parts ------------------------------------------------------------------------------
+
+    def _recorded(self, blind: Sequence[str] = ()) -> tuple[Disk, list[Op]]:
+        """Make the transition; return what was there before, and what was done."""
+        root, scenario = f"{self._base}/recorded", self._scenario
+        shutil.rmtree(root, ignore_errors=True)
+        os.mkdir(root)
+        scenario.prepare(root)
+        start, recorder = read(root, {}), Recorder(root)
+        recorder.blind, recorder.has_noreplace = frozenset(blind), scenario.noreplace
+        with recorder.recording():
+            scenario.make(root, recorder)
+        assert everything(start, recorder.ops) == read(root, recorder.ids), "not all was recorded"
+        was = [path for path, _ in start.files] + [op.to for op in recorder.ops]
+        self._places = {os.path.dirname(path) for path in was} & STAYS
+        return start, recorder.ops
+
+    def _while_recovering(
+        self, start: Disk, before: Sequence[Op], when: str, *, there: bool = False
+    ) -> None:
+        """Recover from what `before` left in the kernel, and lose the power meanwhile."""
+        words = {op.path for op in before if op.what == "word"}
+        there = there or self._scenario.there or ACKNOWLEDGED in words
+        if DONE in words or not there:
+            return
+        root = f"{self._base}/recovering"
+        known = write(everything(start, before), root)
+        start, before = _renumbered(start, before, known)
+        recorder = Recorder(root)
+        recorder.has_noreplace = self._scenario.noreplace
+        with recorder.recording():
+            self._sweep(root, [], lambda: recorder.say(DONE))
+        ops = [*before, *recorder.ops]
+        assert everything(start, ops) == read(root, recorder.ids), "not all was recorded"
+        end = next((n for n, op in enumerate(ops) if op == Op("word", path=DONE)), len(ops))
+        for issued, state, wanted in self._lost(start, ops[:end], len(before), there=True):
+            why = self._recovered(state, wanted=wanted)
+            self._judge(why, f"{when}, then lost after {issued - len(before)}", state)
+
+    def _lost(
+        self, start: Disk, ops: Sequence[Op], first: int, *, there: bool = False
+    ) -> Iterator[tuple[int, Disk, bool]]:
+        """Yield each state that was not tried, and whether the entry must be there in it."""
+        there = there or self._scenario.there
+        self._points += len(ops) + 1 - first
+        for issued, state in states(start, ops, weak=self._weak, first=first):
+            words = {op.path for op in ops[:issued] if op.what == "word"}
+            wanted = DONE not in words and (there or ACKNOWLEDGED in words)
+            # Whether it is where it belongs is asked of the last states in any case.
+            if (wanted, state) not in self._tried or issued == len(ops):
+                self._tried.add((wanted, state))
+                yield issued, state, wanted
+
+    def _judge(self, why: str, when: str, state: Disk) -> None:
+        if why:
+            self._broken.append(f"{when}: {why}: {told(state)}")
+
+    def _result(self, operations: int) -> Result:
+        name, states_ = self._scenario.name, len(self._tried)
+        return Result(name, operations, self._points, states_, self._broken)
+
+    def _recovered(self, state: Disk, *, wanted: bool) -> str:
+        """Sweep as the first process after the failure; return what is broken, or nothing."""
+        root, scenario = f"{self._base}/found", self._scenario
+        write(state, root)
+        given: list[tuple[bytes, Mapping[str, object]]] = []
+        with renaming(noreplace=scenario.noreplace):
+            self._sweep(root, given, lambda: None)
+        for message, metadata in given:
+            if message not in scenario.messages:
+                return f"a handler was given {message[:40]!r}"
+            if not scenario.metadata.items() <= metadata.items():
+                return f"a handler was given the metadata {metadata}"
+        if not wanted:
+            return ""
+        handled = {message for message, _ in given}
+        kept = list(_files(root, self._places))
+        for message in set(scenario.messages) - handled:
+            if not any(message in data for data in kept):
+                return f"LOST {message[-20:]!r}"
+        # The note that makes a .db follow its message may be lost: then it is an orphan, and a
+        # requeue of the message finds it there.
+        kept += _files(root, {".watcher/orphans"})
+        if scenario.half and not handled and scenario.half not in kept:
+            return "LOST the other half"
         return ""
-    if given or any(scenario.message in data for data in _files(root)):
-        return ""
-    return "LOST"
+
+    def _sweep(
+        self,
+        root: str,
+        given: list[tuple[bytes, Mapping[str, object]]],
+        done: Callable[[], None],
+    ) -> None:
+        """Recover as the program does: processes, each with a sweep whose grace age is nothing."""
+
+        def handle(entry: Entry) -> None:
+            given.append((entry.message, entry.metadata))
+            done()
+
+        clock = SystemClock()
+        for _ in range(_SWEEPS):
+            spool = Spool(os.fsencode(root), self._scenario.layout)
+            orders = Orders("q", Terms(0.0, Ages(clock)), Policy(jitter=0.0))
+            list(Sweep(spool, orders, Function(handle), Limits()).lines(lambda _told: None))
+            del spool, orders
 
 
-def _sweep(layout: Layout, root: str, given: list[bytes]) -> None:
-    def handle(entry: Entry) -> None:
-        given.append(entry.message)
+def _renumbered(
+    start: Disk, ops: Sequence[Op], known: Mapping[int, int]
+) -> tuple[Disk, tuple[Op, ...]]:
+    """Return the same with the files' new numbers."""
+    numbers = dict(known)
+    for inode in [*dict(start.contents), *(op.inode for op in ops)]:
+        if inode:
+            numbers.setdefault(inode, fresh())
+    numbers[0] = 0
+    files = frozenset((path, numbers[inode]) for path, inode in start.files)
+    contents = frozenset((numbers[inode], data) for inode, data in start.contents)
+    renumbered = tuple(op._replace(inode=numbers.get(op.inode, 0)) for op in ops)
+    return Disk(start.directories, files, contents), renumbered
 
-    clock = SystemClock()
-    for _ in range(_SWEEPS):
-        spool = Spool(os.fsencode(root), layout)
-        orders = Orders("q", Terms(0.0, Ages(clock)), Policy(jitter=0.0))
-        list(Sweep(spool, orders, Function(handle), Limits()).lines(lambda _told: None))
-        del spool, orders
-        gc.collect()
+
+def _is_in(state: Disk, directory: str) -> bool:
+    """Whether the entries' files are there, and nowhere else; "" stands for nowhere at all."""
+    places = {os.path.dirname(path) or "." for path, _ in state.files if path.endswith(ENTRIES)}
+    return places == ({directory} if directory else set())
 
 
-def _files(root: str) -> Iterator[bytes]:
-    for place, _, names in os.walk(root):
+def _files(root: str, places: set[str]) -> Iterator[bytes]:
+    """Yield what is in the entries' files where an entry may stay that no handler was given."""
+    for place in places:
+        names = os.listdir(f"{root}/{place}") if os.path.isdir(f"{root}/{place}") else []
         for name in names:
-            if name.endswith((".pck", ".msg", ".csv", ".db")):
-                with open(f"{place}/{name}", "rb") as file:
+            if name.endswith(ENTRIES):
+                with open(f"{root}/{place}/{name}", "rb") as file:
                     yield file.read()
-
-
-def write(state: Disk, root: str) -> None:
-    """Make a directory of a state; a file with two names is one file."""
-    shutil.rmtree(root, ignore_errors=True)
-    for directory in sorted(state.directories):
-        os.makedirs(f"{root}/{directory}", mode=0o700, exist_ok=True)
-    contents, made = dict(state.contents), {}
-    for path, inode in sorted(state.files):
-        target = f"{root}/{path}"
-        if inode in made:
-            os.link(made[inode], target)
-            continue
-        with open(target, "wb") as file:
-            file.write(contents[inode])
-        made[inode] = target
-
-
-def told(state: Disk) -> str:
-    """Show a state on a line."""
-    sizes = {inode: len(data) for inode, data in state.contents}
-    return ", ".join(f"{path} ({sizes[inode]})" for path, inode in sorted(state.files)) or "nothing"
