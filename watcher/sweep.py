@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from watcher.age import Clock, SystemClock
 from watcher.arrive.deferred import names_in, overdue
-from watcher.arrive.scan import BATCH, START, Bystander, Mark, scan
+from watcher.arrive.scan import BATCH, MANY, START, Bystander, Mark, name_in, scan, unpacked
 from watcher.attempt import Attempt, preview
 from watcher.claim.holders import holders
 from watcher.claim.take import Terms
@@ -111,19 +111,21 @@ class Sweep:
 
     def _in_the_queue(self, attempt: Callable[[bytes], Report]) -> Iterator[Line]:
         mark: Mark | None = START
+        layout = self.spool.layout
+        by_name = not layout.legacy and not layout.raw
         while mark is not None:
-            batch = scan(self.spool, mark, limit=BATCH)
+            batch = scan(self.spool, mark, limit=MANY if by_name else BATCH, by_name=by_name)
             if mark == START:
                 self.bystanders, self.summary.bystanders = batch.bystanders, batch.counts
                 for item in batch.bystanders:
                     if item.links > 1:  # it may be a move of ours that was cut short
                         attempt(item.name)
-            for found in batch.entries:
+            for found in batch.packed:
                 if self._over():
                     self.summary.complete = False
                     return
-                yield from self._one(found.name, attempt)
-            mark = batch.entries[-1] if batch.more else None
+                yield from self._one(name_in(found), attempt)
+            mark = unpacked(batch.packed[-1]) if batch.more else None
 
     def _due(self) -> list[bytes]:
         """Return the deferred entries that are due, the longest due first."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
@@ -65,6 +66,9 @@ class Item:
         self._stepper, self._place, self._inode = stepper, place, inode
         self.name = name
         self.path = name if isinstance(place, int) else os.path.join(place, name)
+
+    def is_file(self, *, follow_symlinks: bool = True) -> bool:
+        return stat.S_ISREG(self.stat(follow_symlinks=follow_symlinks).st_mode)
 
     def inode(self) -> int:
         return self._inode
