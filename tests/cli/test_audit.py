@@ -87,11 +87,14 @@ def test_what_a_stranger_took_before_it_was_claimed_is_named(
     put(queue, "second.pck")
     with open(recorder.gate, "wb"):  # the first is in hand, the second heard of
         (queue / "second.pck").unlink()
-    daemon.wait_for("finish", entry="first")
+    put(queue, "third.pck")
+    with open(recorder.gate, "wb"):  # the third is in hand: the second's turn is over
+        pass
+    daemon.wait_for("finish", entry="third")
     assert daemon.end() == 0
     status, total, lines = audit()
     assert [line["missing"] for line in lines] == ["second"]
-    assert (status, total["seen"], total["done"]) == (65, 2, 1)
+    assert (status, total["seen"], total["done"]) == (65, 3, 2)
 
 
 def test_two_daemons_that_race_lose_nothing(watcher, queue, audit, start_daemon, recorder):

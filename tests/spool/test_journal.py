@@ -177,3 +177,39 @@ def test_lines_of_several_processes_need_not_come_in_order(ours):
     (ours[0] / "journal").write_bytes(b"".join(lines))
     books = reading.read(ours[1], Layout())
     assert (books.seen, books.open, books.ended) == (1, {}, {"done": 1})
+
+
+def test_where_nothing_outlives_it_a_line_is_written_at_once(queue, monkeypatch):
+    """Where there was no room for the spill: lines must not wait for a flush that never comes."""
+    ours = os.open(queue, os.O_RDONLY)
+    journal = Journal(lambda: ours, lambda: os.open(queue / "no such directory", os.O_RDONLY))
+    journal.record(State.CLAIMED, Move.FINISH, 7, b"X.pck")
+    assert b"claimed finish 7 X.pck" in (queue / "journal").read_bytes()
+    spill = queue / "spill"
+    spill.mkdir()
+    directory = os.open(spill, os.O_RDONLY)
+    journal._spill = lambda: directory
+    journal.record(State.CLAIMED, Move.FINISH, 8, b"Y.pck")
+    assert (spill / ".journal").exists(), "there is room for it again"
+    assert b"Y.pck" not in (queue / "journal").read_bytes()
+    journal.flush()
+    assert b"Y.pck" in (queue / "journal").read_bytes()
+
+
+def test_lines_that_cannot_be_read_now_are_not_thrown_away(queue, monkeypatch):
+    spill = queue / "spill"
+    spill.mkdir()
+    ours, directory = os.open(queue, os.O_RDONLY), os.open(spill, os.O_RDONLY)
+    Journal(lambda: ours, lambda: directory).record(State.CLAIMED, Move.FINISH, 7, b"X.pck")
+    real = os.open
+
+    def out_of_descriptors(*arguments, **options):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(os, "open", out_of_descriptors)
+    with pytest.raises(OSError, match="Too many open files"):
+        spill_over(directory, ours)
+    monkeypatch.setattr(os, "open", real)
+    spill_over(directory, ours)
+    assert b"X.pck" in (queue / "journal").read_bytes()
+    assert list(spill.iterdir()) == []

@@ -154,6 +154,8 @@ def _spilled_by(process: str, inflight: int) -> list[bytes]:
         return []
     try:
         return spilled(fd).splitlines(keepends=True)
+    except OSError:
+        return []
     finally:
         os.close(fd)
 

@@ -8,7 +8,8 @@ message, and goes to where that is:
     in the queue                | alone in a directory of ours      | it comes back (`reunite`)
     alone in orphans/           | in the queue                      | it comes back (`reunite`)
     in dead/, held/, deferred/  | in the queue, of age, no writer   | it follows (`follow`)
-    in deferred/                | in deferred/ under another stamp  | it follows (`catch_up`)
+    in deferred/                | in deferred/ under another stamp, | it comes after (`catch_up`)
+                                | or alone in held/ or dead/        |
 
 Guarantees: nothing is overwritten and nothing is removed but a second name of one file.
 Fails: OSError and WatcherError; the files are then where they were.
@@ -90,14 +91,21 @@ def follow(spool: Spool, half: Part) -> bytes | None:
 
 
 def catch_up(spool: Spool, message: bytes, own: bytes) -> bool:
-    """Bring the `.db` that stayed behind when its message got a new stamp; say whether it came."""
-    directory = spool.peek(State.DEFERRED)
-    if directory is None:
-        return False
-    for name in _alone(directory, State.DEFERRED, own):
-        with contextlib.suppress(FileNotFoundError, FileExistsError):
-            spool.disk.move(name, directory, message.rpartition(b".")[0] + b".db", directory)
-            return True
+    """Bring the `.db` that is not where its deferred message is; say whether it came.
+
+    It stayed behind when the message got a new stamp; or a power failure undid the first of the two
+    renames by which the pair was put away, and not the second.
+    """
+    target = spool.peek(State.DEFERRED)
+    for state in (State.DEFERRED, State.HELD, State.DEAD):
+        directory = spool.peek(state)
+        if target is None or directory is None:
+            continue
+        for name in _alone(directory, state, own):
+            with contextlib.suppress(FileNotFoundError, FileExistsError):
+                beside = message.rpartition(b".")[0] + b".db"
+                spool.disk.move(name, directory, beside, target)
+                return True
     return False
 
 
@@ -105,24 +113,37 @@ def finish_move(spool: Spool, name: bytes, state: State | None = None) -> bool:
     """Complete a move cut between link and unlink: the same file lies in a directory of ours.
 
     `state` is where `name` lies, if not in the queue. The other name may be no more durable than
-    the crash left it, so it is made so before this one goes.
+    the crash left it, so it is made so before this one goes. There may be two others: a power
+    failure may undo the unlink of an earlier move. Only a file all of whose other names are in
+    directories of ours is one of these; and of two names in deferred/ the later stamp stays.
     """
     source = spool.fd if state is None else spool.peek(state)
-    if source is None:
+    here = None if source is None else spool.stat(name, source)
+    if source is None or here is None or here.st_nlink == 1:
         return False
-    here = spool.stat(name, source)
+    others: list[tuple[int, bytes]] = []
     for other_state in STATE_DIRECTORIES:
-        directory = None if other_state is state else spool.peek(other_state)
-        if directory is None or here is None or here.st_nlink != 2:  # noqa: PLR2004 - the two names
-            continue
-        for other, inode in _names(directory):
-            if inode == here.st_ino:
-                there = os.stat(other, dir_fd=directory, follow_symlinks=False)
-                if (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino):
-                    spool.disk.sync(directory)
-                    spool.disk.unlink(name, source)
-                    return True
-    return False
+        directory = spool.peek(other_state)
+        for other, inode in () if directory is None else list(_names(directory)):
+            if directory is None or inode != here.st_ino or (directory, other) == (source, name):
+                continue
+            if directory == source and _attempts(other) < _attempts(name):
+                return False  # it is the other that goes
+            now = os.stat(other, dir_fd=directory, follow_symlinks=False)
+            if (now.st_dev, now.st_ino) == (here.st_dev, here.st_ino):
+                others.append((directory, other))
+    if len(others) + 1 != here.st_nlink:
+        return False
+    for directory in {directory for directory, _ in others}:
+        spool.disk.sync(directory)
+    spool.disk.unlink(name, source)
+    return True
+
+
+def _attempts(name: bytes) -> tuple[int, bytes]:
+    """Return what an earlier stamp of an entry has less of than a later one."""
+    found = parse(name)
+    return (0 if found is None else found[0].attempts, name)
 
 
 def _alone(directory: int, state: State, own: bytes) -> Iterator[bytes]:

@@ -11,7 +11,7 @@ import contextlib
 import errno
 import fcntl
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -66,14 +66,32 @@ class Disk:
         recognises it by the inode and finishes (`halfway.finish_move`). The new name is durable
         before the old one goes: these are two changes, and a disk may keep only the second.
         """
-        os.link(name, target_name, src_dir_fd=source, dst_dir_fd=target, follow_symlinks=False)
-        with contextlib.suppress(OSError):  # what cannot be synced here was no safer before
-            os.fsync(target)
+        with self._held(name, source):
+            os.link(name, target_name, src_dir_fd=source, dst_dir_fd=target, follow_symlinks=False)
+            with contextlib.suppress(OSError):  # what cannot be synced here was no safer before
+                os.fsync(target)
+            try:
+                os.unlink(name, dir_fd=source)
+            except OSError:
+                os.unlink(target_name, dir_fd=target)
+                raise
+
+    @contextlib.contextmanager
+    def _held(self, name: bytes, directory: int) -> Iterator[None]:
+        """Keep a file claimed that nobody has: or a sweep takes its two names for a cut move's.
+
+        It would remove the one, and the mover then the other. Where the caller has it claimed, or
+        it cannot be, nothing is added.
+        """
+        fd = -1
+        with contextlib.suppress(OSError):
+            fd = self.open(name, directory)
+            self.lock(fd)
         try:
-            os.unlink(name, dir_fd=source)
-        except OSError:
-            os.unlink(target_name, dir_fd=target)
-            raise
+            yield
+        finally:
+            if fd >= 0:
+                os.close(fd)
 
     def make_directory(self, name: bytes, directory: int) -> None:
         """Make a directory of ours, for its owner only; an existing one is as good.

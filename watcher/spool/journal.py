@@ -12,6 +12,7 @@ Fails: never; `trouble` says what keeps lines from being written.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import mmap
 import os
@@ -86,6 +87,8 @@ class Journal:
             self._map[self._used : end] = line
             self._map[:_HEADER] = b"%08d" % end
             self._used = end
+            if isinstance(self._map, bytearray):  # nothing that outlives us holds the line
+                self._write()
 
     def flush(self, older: float = 0.0) -> None:
         """Append what has gathered, if the oldest line of it is older than so many seconds."""
@@ -102,7 +105,7 @@ class Journal:
             finally:
                 os.close(fd)
         except (OSError, WatcherError):
-            return bytearray(SIZE)  # lost with the process, that is all
+            return bytearray(SIZE)
 
     def _write(self) -> bool:
         """Append the spill to the journal; we hold the lock."""
@@ -118,6 +121,8 @@ class Journal:
             return False
         self._used, self._lost, self.trouble = _HEADER, 0, ""
         self._map[:_HEADER] = b"%08d" % _HEADER
+        if isinstance(self._map, bytearray):
+            self._map = None  # perhaps there is room for a file again
         return True
 
 
@@ -214,15 +219,20 @@ def spill_over(directory: int, ours: int) -> None:
 
 
 def spilled(directory: int) -> bytes:
-    """Return the lines in a process's spill; nothing when there is none that makes sense."""
+    """Return the lines in a process's spill; nothing when there is none that makes sense.
+
+    Raises OSError when it cannot be read now: its lines are not to be thrown away.
+    """
     try:
         fd = os.open(SPILL, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
-    except OSError:
-        return b""
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ELOOP):
+            return b""
+        raise
     try:
         data = os.pread(fd, SIZE, 0)
         used = int(data[:_HEADER])
-    except (OSError, ValueError):
+    except ValueError:
         return b""
     finally:
         os.close(fd)
