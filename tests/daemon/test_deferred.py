@@ -150,6 +150,7 @@ def test_fresh_entries_and_due_ones_take_turns(queue, start_daemon, recorder, co
     assert [order[place] for place in fresh] == [f"fresh{number:02}" for number in range(20)]
     gaps = [later - sooner for sooner, later in itertools.pairwise(fresh)]
     assert max(gaps) <= 2 + len([gap for gap in gaps if gap > 2])  # one due between two fresh
+    assert order[-1].startswith("due"), "and no due one waits for all fresh ones"
     due = [entry for entry in order if entry.startswith("due")]
     assert due == sorted(due)
 

@@ -120,6 +120,7 @@ def test_a_done_entry_that_cannot_be_removed_is_not_handled_again_meanwhile(
         assert (queue / f"{name}.pck").exists()
     finally:
         subprocess.run(["chattr", "-i", str(queue)], check=True)
+    daemon.wait_for("recovered", detail="disk: works again")
     daemon.wait_for("finish", entry=name)
     assert daemon.end() == 0
     assert len(recorder.calls) == 1

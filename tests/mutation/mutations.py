@@ -148,6 +148,7 @@ MUTATIONS = [
         "            if again is not None:\n                self._waiting[name] = again\n                self._lane(name)",
         "            if again is not None and name == b'':\n                self._waiting[name] = again\n                self._lane(name)",
         "unit/test_ready.py",
+        "test_a_name_pushed_while_in_hand_comes_again_with_the_strongest_proof",
     ),
     Mutation(
         "what a dead process had aside stays there",
@@ -362,8 +363,8 @@ MUTATIONS = [
         "producer.py",
         "        os.fsync(fd)\n",
         "        pass\n",
-        "crash/test_power_loss.py",
-        "test_nothing_is_lost_or_torn and enqueue and not many",
+        "spool/test_producer.py",
+        "test_each_step_waits_for_the_one_before",
     ),
     Mutation(
         "the directory is not synced",
@@ -371,8 +372,8 @@ MUTATIONS = [
         "producer.py",
         "        os.fsync(directory)\n",
         "        pass\n",
-        "crash/test_power_loss.py",
-        "test_nothing_is_lost_or_torn and enqueue and not many",
+        "spool/test_producer.py",
+        "test_each_step_waits_for_the_one_before",
     ),
     Mutation(
         "written under its final name",
@@ -380,8 +381,8 @@ MUTATIONS = [
         "producer.py",
         '    scratch = name + b".tmp"\n',
         "    scratch = name\n",
-        "crash/test_power_loss.py",
-        "test_nothing_is_lost_or_torn and enqueue and not many",
+        "spool/test_producer.py",
+        "test_each_step_waits_for_the_one_before",
     ),
     Mutation(
         "renamed before it is synced",
@@ -390,8 +391,8 @@ MUTATIONS = [
         "        _write(directory, scratch, data)\n        rename(directory, scratch, name)\n",
         "        fd = written(directory, scratch, data)\n        rename(directory, scratch, name)\n"
         "        os.fsync(fd)\n        os.close(fd)\n",
-        "crash/test_power_loss.py",
-        "test_nothing_is_lost_or_torn and enqueue and not many",
+        "spool/test_producer.py",
+        "test_each_step_waits_for_the_one_before",
     ),
     Mutation(
         "a group is renamed before it is synced",
@@ -399,8 +400,8 @@ MUTATIONS = [
         "groups.py",
         "            self._sync()\n            self._close()\n",
         "            self._close()\n",
-        "crash/test_power_loss.py",
-        "test_nothing_is_lost_or_torn and enqueue_many",
+        "spool/test_groups.py",
+        "test_all_is_synced_before_the_first_rename_and_the_names_after_the_last",
     ),
     Mutation(
         "what is put back loses its old name before its new one is durable",
@@ -408,8 +409,8 @@ MUTATIONS = [
         "spool/disk.py",
         "            os.fsync(target)\n",
         "            pass\n",
-        "crash/test_power_loss.py",
-        "test_nothing_is_lost_or_torn and recover",
+        "spool/test_disk.py",
+        "test_an_old_name_goes_only_when_the_new_one_is_durable",
     ),
     # 6: first come, first served
     Mutation(
@@ -447,6 +448,7 @@ MUTATIONS = [
         "            if len(lane) >= self.limit:\n                return False\n",
         "",
         "unit/test_ready.py",
+        "test_a_full_one_says_no_to_new_names_only",
     ),
     Mutation(
         "a scan keeps all that it sees",
@@ -465,7 +467,7 @@ MUTATIONS = [
         "    found = ALLOWED.get((module, name))\n",
         "    found = ALLOWED.get((module, name)) or Class(name, getattr(__import__(module), name))\n",
         "unit/test_contents_pickled.py",
-        "test_refused_in_a_line_that_an_operator_can_read and system",
+        "test_what_is_refused_has_done_nothing",
     ),
     Mutation(
         "a pickle is loaded as well",
@@ -474,7 +476,7 @@ MUTATIONS = [
         "    machine, opcodes = Machine(data, position), OPCODES\n",
         "    import pickle\n\n    pickle.loads(data[position:])\n    machine, opcodes = Machine(data, position), OPCODES\n",
         "unit/test_contents_pickled.py",
-        "test_refused_in_a_line_that_an_operator_can_read and system",
+        "test_what_is_refused_has_done_nothing",
     ),
     Mutation(
         "links are followed",

@@ -245,6 +245,19 @@ def test_what_is_put_back_overwrites_nothing(open_spool, put, files, queue, chil
     }  # fmt: skip
 
 
+def test_what_is_put_back_does_not_look_like_a_writers_rename(
+    open_spool, put, files, queue, child, behind
+):
+    """It may still be being written: nothing about it is proved, so its age has to tell."""
+    put(NAME, b"precious")
+    other = child(DIE_ASIDE, queue, os.fsdecode(NAME))
+    assert other.hear() == "aside"
+    other.kill()
+    assert aside.recover(open_spool(RAW, behind)) == 1
+    assert files() == {NAME: b"precious"}
+    assert "move" not in behind.calls
+
+
 def test_our_own_directory_is_not_recovered_from_under_us(claimed, behind, files, queue):
     spool, part = claimed(behind)
     aside.remove(spool, part)

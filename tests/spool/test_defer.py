@@ -186,6 +186,10 @@ def test_what_the_disk_will_not_defer_stays_where_it_is(open_spool, put, files):
     assert (report.result, list(files())) == (Result.RETRY, [b"X.pck"])
     assert report.wait > 0
     assert "No space left" in told[-1]
+    spool.disk = Disk()
+    report = Attempt(Handler(RETRY), settle_by(trouble=told.append))(spool, b"X.pck", How.RENAMED)
+    assert report.result is Result.DEFERRED
+    assert told[-1] is None, "it is over"
 
 
 def test_a_handler_that_moved_the_file_away_and_failed_leaves_nothing_to_defer(

@@ -223,6 +223,30 @@ def test_unlink_and_sync_are_the_kernels(there, monkeypatch):
     assert synced == [source]
 
 
+def test_an_old_name_goes_only_when_the_new_one_is_durable(there, monkeypatch):
+    """A disk may keep the second of two changes only: the file would have no name at all."""
+    one, two, source, target = there
+    (one / "x").write_bytes(b"precious")
+    steps = []
+
+    def note(call):
+        real = getattr(os, call)
+
+        def noting(first, **options):
+            steps.append((call, first))
+            assert (two / "y").exists()
+            return real(first, **options)
+
+        monkeypatch.setattr(os, call, noting)
+
+    note("fsync")
+    note("unlink")
+    DISK.link_and_unlink(b"x", source, b"y", target)
+    monkeypatch.undo()
+    assert steps == [("fsync", target), ("unlink", b"x")]
+    assert (two / "y").read_bytes() == b"precious"
+
+
 def test_every_call_can_be_stood_before_and_behind(behind):
     """The tests' own `Behind` knows every call there is: a new one must be added to it."""
     ours = {name for name in vars(Disk) if not name.startswith("_")}

@@ -371,6 +371,35 @@ def test_whatever_fails_before_the_rename_leaves_nothing(queue, monkeypatch, cal
     assert len(os.listdir("/proc/self/fd")) == before
 
 
+def test_each_step_waits_for_the_one_before(queue, monkeypatch):
+    """The same order as under strace above, where there is none."""
+    steps = []
+
+    def note(call, what):
+        real = getattr(os, call)
+
+        def noting(*arguments, **options):
+            steps.append((call, what(*arguments)))
+            return real(*arguments, **options)
+
+        monkeypatch.setattr(producer.os, call, noting)
+
+    def opened(fd, *_):
+        return os.path.basename(os.readlink(f"/proc/self/fd/{fd}"))
+
+    note("write", opened)
+    note("fsync", opened)
+    note("rename", lambda scratch, name: (os.fsdecode(scratch), os.fsdecode(name)))
+    file = f"{enqueue(queue, b'message')}.pck"
+    monkeypatch.undo()
+    assert steps == [
+        ("write", f"{file}.tmp"),
+        ("fsync", f"{file}.tmp"),
+        ("rename", (f"{file}.tmp", file)),
+        ("fsync", queue.name),
+    ]
+
+
 @pytest.mark.parametrize(("call", "when"), [("write", 1), ("fsync", 1), ("rename", 1)])
 def test_an_interruption_leaves_nothing(queue, monkeypatch, call, when):
     fail_at(monkeypatch, call, when, KeyboardInterrupt())

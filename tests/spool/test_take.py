@@ -385,6 +385,14 @@ def test_a_pair_whose_metadata_another_has_is_busy_and_let_go(open_spool, put, t
     assert isinstance(take(spool, b"x.msg", How.CLOSED, terms()), Claim)
 
 
+def test_the_age_is_by_ctime_which_no_writer_sets_back(open_spool, put, terms, queue):
+    put(b"x.pck", TWO_PICKLES)
+    os.utime(queue / "x.pck", (0, 0))  # as `cp -p` and `rsync -t` do
+    result = take(open_spool(), b"x.pck", How.SWEEP, terms())
+    assert refusal(result) is Refusal.YOUNG
+    assert 0 < result.wait <= 300
+
+
 def test_the_age_of_a_pair_is_its_younger_halfs(open_spool, put, terms):
     put(b"x.msg")
     put(b"x.db")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import struct
 from pathlib import Path
@@ -174,6 +175,34 @@ REFUSED = {
 @pytest.mark.parametrize("data", REFUSED.values(), ids=REFUSED)
 def test_refused_in_a_line_that_an_operator_can_read(data, bounded):
     assert bounded(whole, data) != "read"
+
+
+class Bomb:
+    """What makes a directory when Python's own pickle loads it."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_what_is_refused_has_done_nothing(protocol, tmp_path):
+    armed, made = tmp_path / "armed", tmp_path / "made"
+    pickle.loads(pickle.dumps(Bomb(armed), protocol))
+    assert armed.exists(), "it is one that goes off"
+    bomb = Bomb(made)
+    whole_entries = [
+        pickle.dumps(bomb, protocol) + b"}.",
+        MESSAGE + pickle.dumps({"k": bomb}, protocol),
+        MESSAGE + b"}." + pickle.dumps(bomb, protocol),
+    ]
+    for data in whole_entries:
+        with pytest.raises(Undecodable):
+            contents.read_pck(data)
+        assert contents.pickles(data) == 2, "to count them is to make nothing of them"
+        assert not made.exists()
 
 
 def test_every_cut_of_a_genuine_file_is_refused(refusal):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, strategies as st
 
+from watcher.arrive.deferred import overdue
 from watcher.spool.layout import NAME_MAX
 from watcher.spool.schedule import Schedule, fits, parse, stamped
 
@@ -84,3 +85,13 @@ def test_what_is_no_stamp(name: bytes) -> None:
 def test_a_moment_before_or_after_all_calendars_is_the_nearest() -> None:
     assert stamped(Schedule(-5), b"X", b"").startswith(b"19700101T000000.000Z")
     assert stamped(Schedule(10**18), b"X", b"").startswith(b"99991231T235959.999Z")
+
+
+@pytest.mark.parametrize(
+    ("ahead_ms", "expected"),
+    [(-1, True), (0, True), (1, False), (30_000, False), (30_002, True), (10**12, True)],
+)
+def test_what_lies_further_ahead_than_it_was_to_wait_is_due(ahead_ms: int, expected: bool) -> None:
+    """The clock that stamped it has been set back since: nothing waits for a year."""
+    now_ms = 1_795_431_193_250
+    assert overdue(Schedule(now_ms + ahead_ms, delay=30.0), now_ms) is expected
