@@ -83,7 +83,8 @@ def _weak_names(start: Disk, done: Sequence[Op]) -> Iterator[Disk]:
 
 
 def _is_synced(op: Op, later: Iterable[Op]) -> bool:
-    touched = {os.path.dirname(path) or "." for path in (op.path, op.to) if path}
+    paths = [op.to] if op.what == "link" else [op.path, op.to]  # where it is linked from stays
+    touched = {os.path.dirname(path) or "." for path in paths if path}
     return any(
         after.what == "sync all" or (after.what == "sync names" and after.path in touched)
         for after in later

@@ -35,6 +35,7 @@ class Op(NamedTuple):
     data: bytes = b""
     at: int = 0  # offset of a write
 
+
 _made = itertools.count(-1, -1)
 
 

@@ -59,7 +59,8 @@ def _half(root: str) -> None:
     _put(f"{DRAWN}.msg", MESSAGE)(root)
 
 
-def _settlement(initial: float = 0.0) -> Settlement:
+def settlement(initial: float = 0.0) -> Settlement:
+    """Return how attempts end: a retry is due at once."""
     clock = SystemClock()
     patience = Patience(lambda _seconds: False, lambda _text: None)
     policy = Policy(initial=initial, jitter=0.0)
@@ -81,7 +82,7 @@ def _attempt(layout: Layout, name: str, *words: str) -> Make:
                     raise Reject("asked to")
                 recorder.say(DONE)
 
-            report = Attempt(Function(handle), _settlement())(spool, file, How.SWEEP)
+            report = Attempt(Function(handle), settlement())(spool, file, How.SWEEP)
             file = report.name or file
 
     return make
@@ -146,7 +147,7 @@ def _sweep_of_what_died(layout: Layout) -> Make:
         from watcher.recovery import recover
 
         spool = Spool(os.fsencode(root), layout)
-        recover(spool, _settlement())
+        recover(spool, settlement())
 
     return make
 
@@ -157,7 +158,7 @@ def _died_in_hand(root: str) -> None:
     child = os.fork()
     if child == 0:
         spool = Spool(os.fsencode(root), MAILMAN)
-        Attempt(Function(lambda _entry: os._exit(1)), _settlement())(
+        Attempt(Function(lambda _entry: os._exit(1)), settlement())(
             spool, f"{PLAIN}.pck".encode(), How.SWEEP
         )
         os._exit(2)
@@ -215,7 +216,14 @@ def scenarios() -> list[Scenario]:
         other = each._replace(make=_directories_unsynced(each.make))
         found.append(other._replace(name=f"{each.name}, directories not synced"))
     names = {"reject: plain name", "reject: pair", "retry, done: pair", "retry, reject: pair"}
-    names |= {"hold, release: pair", "requeue a dead: pair", "orphan", "reunite", "in hand"}
+    names |= {
+        "retry, retry: pair",
+        "hold, release: pair",
+        "requeue a dead: pair",
+        "orphan",
+        "reunite",
+        "in hand",
+    }
     for each in found[:]:
         if each.name in names:
             old = each._replace(name=f"{each.name}, by link and unlink", noreplace=False)

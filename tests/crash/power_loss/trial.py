@@ -22,7 +22,7 @@ from watcher.sweep import Limits, Orders, Sweep
 ACKNOWLEDGED, DONE = "acknowledged", "done"  # the words of a scenario: `Recorder.say`
 ENTRIES = (".pck", ".msg", ".csv", ".db")
 STAYS = {".watcher/dead", ".watcher/held", ".watcher/orphans"}  # else a sweep handles it
-_SWEEPS = 3
+_SWEEPS = 6  # more than a recovery takes
 
 
 class Scenario(NamedTuple):
@@ -79,7 +79,7 @@ class Trial:
         What the dead process did is in the kernel's memory, and as unsure as what follows.
         """
         start, ops = self._recorded()
-        for made in range(1, len(ops)):
+        for made in range(1, len(ops) + 1):
             self._while_recovering(start, ops[:made], f"killed after {made} operations")
         return self._result(len(ops))
 
@@ -184,18 +184,26 @@ class Trial:
         given: list[tuple[bytes, Mapping[str, object]]],
         done: Callable[[], None],
     ) -> None:
-        """Recover as the program does: processes, each with a sweep whose grace age is nothing."""
+        """Recover as the program does: sweeps whose grace age is nothing, each a new process's.
+
+        Until one finds nothing to change, which the first may not: what it deferred is due later.
+        """
 
         def handle(entry: Entry) -> None:
             given.append((entry.message, entry.metadata))
             done()
 
         clock = SystemClock()
-        for _ in range(_SWEEPS):
+        before: list[str] | None = None
+        for number in range(_SWEEPS):
             spool = Spool(os.fsencode(root), self._scenario.layout)
             orders = Orders("q", Terms(0.0, Ages(clock)), Policy(jitter=0.0))
             list(Sweep(spool, orders, Function(handle), Limits()).lines(lambda _told: None))
             del spool, orders
+            after = sorted(f"{at}/{name}" for at, _, names in os.walk(root) for name in names)
+            if number and after == before:
+                return
+            before = after
 
 
 def _renumbered(
@@ -214,9 +222,13 @@ def _renumbered(
 
 
 def _is_in(state: Disk, directory: str) -> bool:
-    """Whether the entries' files are there, and nowhere else; "" stands for nowhere at all."""
-    places = {os.path.dirname(path) or "." for path, _ in state.files if path.endswith(ENTRIES)}
-    return places == ({directory} if directory else set())
+    """Whether each entry's file has a name there; "" stands for nowhere at all.
+
+    A second name elsewhere is the unsynced end of an earlier move, by link and unlink.
+    """
+    entries = [(path, inode) for path, inode in state.files if path.endswith(ENTRIES)]
+    there = {inode for path, inode in entries if (os.path.dirname(path) or ".") == directory}
+    return {inode for _, inode in entries} == there and bool(there) == bool(directory)
 
 
 def _files(root: str, places: set[str]) -> Iterator[bytes]:
