@@ -185,7 +185,7 @@ class Notice:
 
     def _offer_deferred(self, now: float) -> None:
         """Give what falls due to the workers, a few at a time: the rest is no further away."""
-        if self.spool is not None and self.deferred.wants_listing(now):
+        if self.spool is not None and self.deferred.wants_listing():
             self._list_deferred(self.spool)
         for name in self.deferred.take(now, DUE_AT_ONCE - self.ready.due):
             self.ready.push(name, How.SWEEP)

@@ -44,3 +44,19 @@ def test_an_entry_beyond_the_largest_size_is_out_of_the_way_with_its_reason(
     assert ("more than the 10 allowed" in report.why) == (size > 10)
     assert files(State.DEAD)[b"X.pck"] == b"x" * size
     assert given == []
+
+
+@pytest.mark.parametrize(("grace", "result"), [(300.0, Result.YOUNG), (0.0, Result.REJECTED)])
+def test_what_no_rename_was_seen_of_is_not_called_damaged_before_its_age(
+    open_spool, put, files, grace, result
+):
+    """A writer that writes in place may have closed it for a moment: the rest is still to come."""
+    put(b"X.pck", b"the first half")
+    clock, patience = SystemClock(), Patience(lambda _seconds: False, lambda _text: None)
+    terms = Terms(grace, Ages(clock))
+    settlement = Settlement("q", terms, Policy(), clock, lambda _told: None, patience)
+    attempt = Attempt(Function(lambda entry: entry.message), settlement)
+    report = attempt(open_spool(), b"X.pck", How.CATCH_UP)
+    assert report.result is result
+    place = None if result is Result.YOUNG else State.DEAD
+    assert files(place)[b"X.pck"] == b"the first half"

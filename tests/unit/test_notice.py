@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from watcher.age import SystemClock
+from watcher.age import SECOND, SystemClock
 from watcher.arrive.source import Seen
 from watcher.config import Queue
 from watcher.errors import WatchFailed
@@ -54,10 +54,27 @@ def scene(tmp_path):
     return Scene(directory)
 
 
+class Moved(SystemClock):
+    """The kernel's clocks: the wall clock stepped, and both further on, by so many seconds."""
+
+    stepped = lived = 0
+
+    def real(self):
+        return super().real() + (self.stepped + self.lived) * SECOND
+
+    def mono(self):
+        return super().mono() + self.lived * SECOND
+
+
 @pytest.fixture
-def notice(scene):
+def clock():
+    return Moved()
+
+
+@pytest.fixture
+def notice(scene, clock):
     settings = Queue(name="q", path=str(scene.directory), sweep_every=3600.0)
-    return Notice(1, settings, scene, SystemClock(), Health("q"), lambda _spool: Recovered())
+    return Notice(1, settings, scene, clock, Health("q"), lambda _spool: Recovered())
 
 
 def given_out(notice):
@@ -114,3 +131,23 @@ def test_what_there_is_no_room_for_is_found_when_there_is_some(scene, notice):
         order.append(name)
         notice.tick()
     assert order == names
+
+
+@pytest.mark.parametrize("seconds", [-3600, 3600])
+def test_after_a_step_of_the_clock_everything_is_looked_at_again(scene, notice, clock, seconds):
+    """A scan that was under way may have passed by what now is older than where it stands."""
+    assert given_out(notice) == []
+    scene.commit(b"unheard.pck")
+    clock.stepped = seconds
+    assert given_out(notice) == [(b"unheard.pck", How.CATCH_UP)]
+
+
+def test_a_directory_replaced_without_a_word_is_missed_long_before_the_next_sweep(
+    scene, notice, clock
+):
+    assert given_out(notice) == []
+    scene.directory.rename(scene.directory.with_name("old"))  # or its parent: no event tells
+    scene.directory.mkdir()
+    scene.commit(b"unheard.pck")
+    clock.lived = 2
+    assert given_out(notice) == [(b"unheard.pck", How.CATCH_UP)]

@@ -51,13 +51,24 @@ class Deferred:
         with self._lock:
             if name in self._known:
                 return False
-            if len(self._known) >= self._limit:
-                self._horizon = due if self._horizon is None else min(due, self._horizon)
-            if self._horizon is not None and due >= self._horizon:
+            if len(self._known) >= self._limit and not self._beyond(due):
+                self._drop_latest()
+            if self._beyond(due):
                 return False
             self._known.add(name)
             heapq.heappush(self._heap, (due, name))
             return self._heap[0][1] == name
+
+    def _beyond(self, due: float) -> bool:
+        return self._horizon is not None and due >= self._horizon
+
+    def _drop_latest(self) -> None:
+        """Make room for what falls due before them: many at once, as it costs a sort; we lock."""
+        self._heap.sort()
+        kept = self._limit * 3 // 4
+        self._horizon = self._heap[kept][0]
+        self._known.difference_update(name for _, name in self._heap[kept:])
+        del self._heap[kept:]
 
     def _due(self, schedule: Schedule) -> float:
         now_ms = self._clock.real() // 1_000_000
@@ -84,11 +95,9 @@ class Deferred:
                 taken.append(name)
         return taken
 
-    def wants_listing(self, now: float) -> bool:
-        """Whether the names that are not held may be due."""
-        return self._horizon is not None and (
-            self._horizon <= now or len(self._known) <= self._limit // 4
-        )
+    def wants_listing(self) -> bool:
+        """Whether the names that are not held may be due: all that are held fall due before."""
+        return self._horizon is not None and len(self._known) <= self._limit // 4
 
     def next(self) -> float | None:
         """Return the moment at which the next entry falls due, or None."""
