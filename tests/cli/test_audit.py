@@ -67,6 +67,18 @@ def test_everything_is_accounted_for(watcher, queue, audit):
     assert "the books balance" in text
 
 
+def test_each_way_out_of_a_handlers_hands_has_its_line(watcher, queue):
+    for name in ("done", "later", "never"):
+        put(queue, f"{name}.pck")
+    sweep(watcher, queue, 'case "$WATCHER_ENTRY" in later) exit 75;; never) exit 65;; esac')
+    words = [line.split() for line in (queue / ".watcher/journal").read_text().splitlines()]
+    assert {(line[5], *line[2:4]) for line in words} == {
+        ("done.pck", "claimed", "finish"),
+        ("later.pck", "claimed", "defer"),
+        ("never.pck", "claimed", "reject"),
+    }
+
+
 def test_what_a_stranger_took_out_of_our_directories_is_named(watcher, queue, audit):
     put(queue, "X.pck")
     sweep(watcher, queue, "exit 65")

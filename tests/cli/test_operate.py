@@ -198,6 +198,19 @@ def test_it_never_lands_on_a_newer_one(queue, move):
     assert "attempts" not in entry.note or move is Move.RELEASE
 
 
+def test_a_deferred_one_that_a_newer_one_keeps_out_is_due_now_and_counts_from_the_first(queue):
+    spool = open_spool(queue)
+    put(queue, b"x.pck", b"old")
+    fail(spool, b"x.pck", far())
+    put(queue, b"x.pck", b"new")
+    make(spool, Move.REQUEUE)
+    assert contents(queue) == {b"x.pck": b"new"}
+    ((file, data),) = contents(queue, b"deferred").items()
+    schedule, own = parse(file)
+    assert (data, own, schedule[1:]) == (b"old", b"x.pck", (0, 0, 0.0, 0.0))
+    assert schedule.due_ms <= time.time_ns() // 1_000_000
+
+
 def test_namesakes_in_one_state_are_told_apart_and_all_come_back(queue, run):
     spool = open_spool(queue)
     for number in range(3):

@@ -47,7 +47,7 @@ def here(entry):
 
 def to_the_daemon():
     """Find the worker's own socket, as hostile code may."""
-    for fd in map(int, os.listdir("/proc/self/fd")):
+    for fd in sorted(fd for fd in map(int, os.listdir("/proc/self/fd")) if fd > 2):
         try:
             if stat.S_ISSOCK(os.fstat(fd).st_mode):
                 return fd

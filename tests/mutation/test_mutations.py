@@ -27,8 +27,11 @@ BY_NAME = pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mu
 def test_a_mutation_can_be_made(mutation):
     text = (ROOT / "watcher" / mutation.file).read_text()
     assert text.count(mutation.old) == 1, "what it changes is there once"
+    assert mutation.new != mutation.old
     compile(text.replace(mutation.old, mutation.new), mutation.file, "exec")
-    assert (ROOT / "tests" / mutation.test).exists()
+    tests = (ROOT / "tests" / mutation.test).read_text()
+    for name in re.findall(r"test_\w+", mutation.only):
+        assert f"def {name}" in tests, "the test is there"
 
 
 def test_no_promise_is_left_out():

@@ -14,7 +14,8 @@ import pytest
 from watcher.age import Ages, SystemClock
 from watcher.attempt import Attempt
 from watcher.claim import fault, ledger
-from watcher.claim.take import Terms, take
+from watcher.claim.deferred import take_deferred
+from watcher.claim.take import Refusal, Terms, take
 from watcher.evidence import How
 from watcher.handle.outcome import DONE, Outcome, Verdict
 from watcher.lifecycle import State
@@ -260,6 +261,8 @@ def test_a_deferred_message_whose_metadata_never_comes_is_an_orphan(open_spool, 
     first, _ = attempt(open_spool(LEGACY), b"X.msg")
     for path in (queue / ".watcher/deferred").glob("*.db"):
         path.unlink()
+    young = take_deferred(open_spool(LEGACY), first.name, Terms(300.0, Ages(SystemClock())))
+    assert young.refusal is Refusal.YOUNG, "it may be on its way"
     report, given = attempt(open_spool(LEGACY), first.name)
     assert (report.result, given) == (Result.ORPHANED, [])
     assert files(State.ORPHAN)[b"X.msg"] == b"message"
