@@ -1,10 +1,13 @@
 """Explore every interleaving and crash of the scenarios, and print what was found.
 
-    python tests/crash/explore.py [--quick] [--only TEXT] [--trace] [--seconds S] [--jobs N]
+    python tests/crash/explore.py [--quick | --no-long] [--only TEXT] [--trace] [--json]
+                                  [--seconds S] [--jobs N]
 
 A line a scenario: how many different states were visited, how many runs and steps that took, how
 often an actor was killed (after each step that changed something), in how many different ends it
 came to rest, and how many promises were broken; then, with --trace, the way to each of these.
+"not finished": the time was over first. "N switches": not every order, but all those in which one
+that could go on makes way for another at most N times (that another ended or waits costs none).
 Ends with 1 if a promise was broken that holds, or one is not found broken that an old rule breaks.
 --json prints a line of JSON a scenario instead. Needs Linux, and no special rights.
 """
@@ -48,7 +51,7 @@ def explore(name: str, seconds: float) -> dict[str, Any]:
         shutil.rmtree(base, ignore_errors=True)
     found = [[each.what, list(each.trace)] for each in result.found]
     fields = result._asdict() | {"found": found, "seconds": round(time.monotonic() - began, 1)}
-    return fields | {"old_rule": scenario.old_rule}
+    return fields | {"old_rule": scenario.old_rule, "switches": scenario.switches}
 
 
 def in_a_process(name: str, seconds: float) -> dict[str, Any]:
@@ -89,10 +92,13 @@ def _names(options: argparse.Namespace) -> list[str]:
     """List the scenarios, without forking from a process that has threads later."""
     from explorer.scenarios import all_scenarios
 
-    found = [
-        s for s in all_scenarios() if options.only in s.name and (s.quick or not options.quick)
+    return [
+        scenario.name
+        for scenario in all_scenarios()
+        if options.only in scenario.name
+        and (scenario.quick or not options.quick)
+        and not (scenario.long and options.no_long)
     ]
-    return [scenario.name for scenario in found]
 
 
 def _as_it_should(told: dict[str, Any]) -> bool:
@@ -106,7 +112,8 @@ def _say(told: dict[str, Any], options: argparse.Namespace) -> None:
     counts = (
         f"{told['states']:8}{told['runs']:7}{told['steps']:9}{told['crashes']:9}{told['ends']:6}"
     )
-    state = "" if told["complete"] or told["found"] else "  not finished"
+    state = "" if told["switches"] is None else f"  {told['switches']} switches"
+    state += "" if told["complete"] or told["found"] else "  not finished"
     expected = "  (found, as it must be)" if told["old_rule"] and told["found"] else ""
     print(
         f"{told['name']:48}{counts}{told['seconds']:6.0f}  {len(told['found'])}{expected}{state}",
@@ -123,6 +130,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Explore interleavings and crashes.")
     parser.add_argument("--only", default="", help="scenarios with this in their name")
     parser.add_argument("--quick", action="store_true", help="those that take seconds")
+    parser.add_argument("--no-long", action="store_true", help="without those that take minutes")
     parser.add_argument("--trace", action="store_true", help="print the way to what was found")
     parser.add_argument("--seconds", type=float, default=300.0, help="for one scenario at most")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="scenarios at a time")

@@ -19,8 +19,10 @@ LOOKS = "stat"  # which of these calls the C library makes of stat(2) and fstat(
 HOT_PATH = {"openat": 1, "flock": 1, LOOKS: 3, "unlinkat": 1, "close": 1}
 PAIR = {"openat": 2, "flock": 2, "fcntl": 4, LOOKS: 8, "unlinkat": 2, "close": 2}
 ENTRIES = 250
-# A lock that two threads want, a wake-up: some hundredths an entry, and none by rule.
-NOW_AND_THEN = {"futex", "poll", "read", "write", "readv"}
+# By no rule: how often two threads want one lock, and how many events one wake-up reads. In a storm
+# they are hundredths an entry; where the daemon is quicker than who writes, one for each event.
+NOW_AND_THEN = {"futex", "poll", "read", "readv", "write"}
+EVENTS = {False: 1, True: 2}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -43,4 +45,5 @@ def test_an_entry_costs_these_calls_and_no_others(tmp_path, legacy, known):
             by_rule[LOOKS if name.endswith(("stat", "statat", "statx")) else name] += count
     assert {name: round(count) for name, count in by_rule.items()} == known, counted
     assert all(abs(by_rule[name] - count) < 0.2 for name, count in known.items()), counted
-    assert sum(counted.values()) < sum(known.values()) + 2, counted
+    by_luck = NOW_AND_THEN - {"futex"}
+    assert all(counted.get(name, 0) < EVENTS[legacy] + 0.2 for name in by_luck), counted

@@ -273,7 +273,7 @@ def test_what_a_crashed_worker_had_started_is_killed(isolated, entry, tmp_path, 
 
 def test_a_worker_that_hangs_up_and_lives_on_is_a_crash(isolated, entry, monkeypatch):
     monkeypatch.setattr(isolated_process, "FOLLOW", 0.2)
-    outcome = isolated().run(entry("os.closerange(3, 100); time.sleep(1000)"))
+    outcome = isolated().run(entry("os.close(to_the_daemon()); time.sleep(1000)"))
     assert (outcome.verdict, outcome.exit_status) == (Verdict.CRASHED, None)
     assert outcome.reason.startswith("hung up and went on without us")
 

@@ -145,7 +145,7 @@ class Runner(NamedTuple):
         return ", ".join(told)
 
     def attempt(self, how: How, name: str, events: tuple[str, ...]) -> Work:
-        """What a daemon's worker does with one hint: it comes when the events are there."""
+        """What a daemon's worker does with one hint; it comes when the events were there."""
         return lambda stepper, root: self._attempt(stepper, root, how, name, events)
 
     def _attempt(
@@ -157,7 +157,8 @@ class Runner(NamedTuple):
             "q", self.terms(), self.policy, SystemClock(), lambda _told: None, patience
         )
         attempt = Attempt(Function(Says(stepper, *self.words)), settlement)
-        stepper.wait_for(*events)
+        if events:
+            stepper.wait_for(*events)
         report = attempt(spool, os.fsencode(name), how)
         del attempt, settlement, spool
         gc.collect()

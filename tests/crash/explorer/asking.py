@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 from collections.abc import Callable
 from typing import Any
 
 from explorer.steps import REAL, Blocked, Pending, Step, receive, send, shown
+
+FIRST_MOMENT = 2_000_000_000  # of the first actor, seconds: every file of a test is of age by far
+FIRST_PID = 1000
 
 
 class Asking:
@@ -19,7 +23,7 @@ class Asking:
         self.quiet: frozenset[str] = frozenset()  # paths that nobody makes or removes
         self.has_noreplace = True
         self.pieces = 2  # in which a writer's file is written
-        self.now = 2_000_000_000 + number  # seconds: every file of a test is of age by far
+        self.now = FIRST_MOMENT + number
         self._asks, self._grants = asks, grants
         self._granted = 0
         self._made: list[tuple[Any, ...]] = []
@@ -84,3 +88,8 @@ class Asking:
     @staticmethod
     def on(fd: int, call: str, where: str, *, looks: bool = False) -> Pending:
         return Pending(call, (where,), looks, (REAL["fstat"](fd).st_ino,))
+
+
+def random_bytes(actor: int, turn: int, size: int) -> bytes:
+    """Return what an actor gets for random bytes, the same in every run."""
+    return hashlib.sha256(b"%d.%d" % (actor, turn)).digest()[:size]

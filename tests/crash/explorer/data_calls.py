@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Callable
 from typing import Any
 
-from explorer.asking import Asking
+from explorer.asking import Asking, random_bytes
 from explorer.steps import REAL, Blocked, Step
 
 _FLOCK, _FCNTL = fcntl.flock, fcntl.fcntl
@@ -95,4 +95,4 @@ class DataCalls(Asking):
 
     def urandom(self, size: int) -> bytes:
         self._random += 1
-        return hashlib.sha256(b"%d.%d" % (self.number, self._random)).digest()[:size]
+        return random_bytes(self.number, self._random, size)

@@ -33,6 +33,7 @@ class Scenario(NamedTuple):
     noreplace: bool = True
     ends: tuple[str, ...] = ("done",)  # how a committed entry may end; or the directory of ours
     quick: bool = False  # whether it is one of the few that are tried at every turn
+    long: bool = False  # whether it takes minutes
     switches: int | None = None  # from an actor that could go on to another, at most; None: any
     there: str = ""  # the tokens of what was there before anybody came
 

@@ -56,6 +56,7 @@ class Search:
         self._found: dict[str, Found] = {}
         self._runs = self._steps = self._crashes = self._ends = 0
         self._scripts: Scripts = {}
+        self._acted: set[str] = set()
 
     def explore(self, seconds: float = float("inf")) -> Result:
         """Go every way, for so long at most."""
@@ -71,9 +72,18 @@ class Search:
             finally:
                 run.close()
             self._steps += run.steps
+            self._acted |= {player.role.name for player in run.players if player.steps}
+        self._look_who_acted()
         found = tuple(self._found.values())
         counts = (len(self._asleep), self._runs, self._steps, self._crashes, self._ends)
         return Result(self.scenario.name, *counts, not self._stack, found)
+
+    def _look_who_acted(self) -> None:
+        """Report who never had a turn: a scenario that tries nothing must not look like a proof."""
+        if not self._stack and not self._found:
+            for role in self.scenario.roles:
+                if role.name not in self._acted:
+                    self._found[role.name] = Found(f"{role.name} never had a turn", ())
 
     def _write_alone(self) -> Scripts:
         """Learn what each writer will do: nothing that others do changes it."""

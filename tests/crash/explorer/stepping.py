@@ -18,6 +18,7 @@ import hashlib
 import os
 import time
 
+from explorer.asking import FIRST_PID
 from explorer.data_calls import DataCalls
 from explorer.name_calls import NameCalls
 from explorer.stand_ins import Buffered
@@ -49,7 +50,7 @@ class Stepper(NameCalls, DataCalls):
             if hasattr(self, name):
                 setattr(os, name, getattr(self, name))
         os.remove, os.replace = self.unlink, self.rename  # type: ignore[assignment]
-        os.getpid = lambda: 1000 + self.number
+        os.getpid = lambda: FIRST_PID + self.number
         fcntl.flock, fcntl.fcntl = self.flock, self.fcntl  # type: ignore[assignment]
         _CACHE[:] = [self.renameat2]
         time.time = lambda: float(self.now)
