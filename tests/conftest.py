@@ -58,10 +58,15 @@ class Daemon:
             self._news.notify_all()
 
     def wait(self, condition: Callable[[], Any], timeout: float = PATIENCE) -> Any:
-        """Wait until `condition` holds, asked again at each line of the log; return its value."""
+        """Wait until `condition` holds, asked again at each line of the log; return its value.
+
+        Some conditions come true without a line in this daemon's log: these are asked now and then.
+        """
+        deadline = time.monotonic() + timeout
         with self._news:
-            self._news.wait_for(lambda: condition() or self._ended, timeout)
-            value = condition()
+            while not (value := condition()) and not self._ended and time.monotonic() < deadline:
+                self._news.wait(0.1)
+            value = value or condition()
         assert value, f"waited in vain; status {self.process.poll()}; log:\n{self.log()}"
         return value
 

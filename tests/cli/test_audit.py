@@ -107,11 +107,11 @@ def test_what_a_stranger_took_before_it_was_claimed_is_named(
     assert (status, total["seen"], total["done"]) == (65, 2, 1)
 
 
-def test_two_daemons_that_race_lose_nothing(watcher, queue, audit, start_daemon, recorder):
+def test_two_daemons_that_race_lose_nothing(queue, audit, start_daemon, recorder, eventually):
     daemons = [start_daemon(queue, handler=recorder.argv()) for _ in range(2)]
     for number in range(60):
         put(queue, f"{number:02}.pck")
-    daemons[0].wait(lambda: len(recorder.calls) >= 60)
+    eventually(lambda: len(recorder.calls) >= 60)
     for daemon in daemons:
         assert daemon.end() == 0
     status, total, lines = audit()
