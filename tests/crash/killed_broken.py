@@ -16,7 +16,7 @@ from kill_matrix.__main__ import warm
 from kill_matrix.cases import CASES
 from kill_matrix.trial import Point, Result
 from watcher import attempt
-from watcher.claim.take import Claim
+from watcher.claim import lease
 from watcher.evidence import Writer
 from watcher.settle import aside, settle
 from watcher.spool.disk import Disk
@@ -35,7 +35,8 @@ def unlink_before_the_handler() -> None:
 
 def no_lease() -> None:
     """Believe that nobody writes: an entry is handled while its writer has it open."""
-    Claim.writer = lambda _self: Writer.NONE
+    lease.take = lambda _fd: Writer.NONE
+    lease.give_back = lambda _fd: None
 
 
 def copy_and_unlink() -> None:

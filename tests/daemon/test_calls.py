@@ -17,7 +17,7 @@ from bench.stand import Stand
 
 LOOKS = "stat"  # which of these calls the C library makes of stat(2) and fstat(2) is its own
 HOT_PATH = {"openat": 1, "flock": 1, LOOKS: 3, "unlinkat": 1, "close": 1}
-PAIR = {"openat": 2, "flock": 2, "fcntl": 4, LOOKS: 8, "unlinkat": 2, "close": 2}
+PAIR = {"openat": 2, "flock": 2, "fcntl": 4, LOOKS: 6, "unlinkat": 2, "close": 2}
 ENTRIES = 250
 # By no rule: how often two threads want one lock, and how many events one wake-up reads. In a storm
 # they are hundredths an entry; where the daemon is quicker than who writes, one for each event.

@@ -16,14 +16,29 @@ from watcher.evidence import Writer
 
 def writer(fd: int) -> Writer:
     """Ask about an open O_RDONLY descriptor; a refusal that does not mean a writer is UNKNOWN."""
+    found = take(fd)
+    if found is Writer.NONE:
+        give_back(fd)
+    return found
+
+
+def take(fd: int) -> Writer:
+    """Do as `writer` does and, where it is NONE, keep the lease: until `give_back` nobody writes.
+
+    Whoever opens the file for writing meanwhile waits, so this is for an instant only.
+    """
     try:
         fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
     except BlockingIOError:
         return Writer.SOME
     except OSError:  # EACCES: another's file, no CAP_LEASE; EINVAL, ENOLCK: none to be had here
         return Writer.UNKNOWN
-    fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
     return Writer.NONE
+
+
+def give_back(fd: int) -> None:
+    """End a lease: whoever waits to write goes on."""
+    fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
 
 
 def ignore_sigio() -> None:

@@ -59,13 +59,18 @@ class Terms(NamedTuple):
 class Claim:
     """One claimed entry. `parts[0]` is its message's file; close with `release`."""
 
-    __slots__ = ("_stem", "action", "kind", "name", "parts", "schedule", "spool", "terms", "why")
+    __slots__ = (
+        *("_stem", "action", "asks", "kind", "name", "parts", "schedule", "spool", "terms", "why"),
+        "writer",
+    )
 
-    def __init__(self, spool: Spool, name: bytes, terms: Terms) -> None:
+    def __init__(self, spool: Spool, name: bytes, terms: Terms, *, asks: bool = False) -> None:
         self.spool = spool
         self.name = name
         self.terms = terms
         self.parts: tuple[Part, ...] = ()
+        self.asks = asks and spool.leases  # whether anybody writes to the files
+        self.writer = Writer.NONE if self.asks else Writer.UNKNOWN  # to any of them, when claimed
         self.kind = "raw" if spool.layout.raw else "pck"
         self.action = Action.TAKE
         self.schedule: Schedule | None = None  # of an entry that was deferred
@@ -84,7 +89,7 @@ class Claim:
 
     def add(self, name: bytes, directory: int = -1, own: bytes = b"") -> Refused | None:
         """Open and lock one more file of the entry."""
-        opened = _open_and_lock(self.spool, name, self.terms.lock, directory, own)
+        opened = _open_and_lock(self, name, directory, own)
         if isinstance(opened, Refused):
             return opened
         self.parts += (opened,)
@@ -94,18 +99,6 @@ class Claim:
         """Seconds since the youngest of the entry's files last changed."""
         youngest = max(part.ctime_ns for part in self.parts)
         return self.terms.ages.age(self.name, youngest)  # as a scan asks: `scan.Mark`
-
-    def writer(self) -> Writer:
-        """Whether a process has any of the entry's files open for writing."""
-        if not self.spool.leases:
-            return Writer.UNKNOWN
-        if len(self.parts) == 1:
-            return lease.writer(self.parts[0].fd)
-        found = [lease.writer(part.fd) for part in self.parts]
-        for worse in (Writer.SOME, Writer.UNKNOWN):
-            if worse in found:
-                return worse
-        return Writer.NONE
 
     def changed(self) -> bool:
         """Whether the message was written to, in place, since it was claimed."""
@@ -136,13 +129,17 @@ def take(spool: Spool, name: bytes, how: How, terms: Terms, heard: int = 0) -> C
     changed later may be another's, written in place under a name that came free: of that one the
     rename proves nothing. Asked only where leases tell, that is where ctime is this machine's.
     """
-    claim = Claim(spool, name, terms)
+    proven = how is How.RENAMED and not spool.layout.legacy
+    claim = Claim(spool, name, terms, asks=not proven)
     try:
         refused = claim.add(name)
         if refused is None:
             if spool.leases and 0 < heard < claim.parts[0].ctime_ns:
+                if proven:
+                    claim.release()
+                    return take(spool, name, How.CATCH_UP, terms)
                 how = min(how, How.CATCH_UP)
-            if how is How.RENAMED and not spool.layout.legacy:
+            if proven:
                 return claim  # the hot path: its rename is all the evidence there need be
             refused = _weigh(claim, how)
     except OSError as error:
@@ -166,8 +163,8 @@ def _weigh(claim: Claim, how: How) -> Refused | None:
         shape = found
     if shape is Shape.PAIR and how is How.RENAMED:
         how = How.SWEEP  # one rename says nothing of the other half; CLOSED comes from both
-    writer = claim.writer()
-    if writer is not Writer.SOME and claim.touched():  # what was found out above is of the past
+    writer = claim.writer
+    if writer is Writer.UNKNOWN and claim.touched():  # what was found out above is of the past
         return Refused(Refusal.WRITER, "its writer closed it just now", 0.0, shape)
     age = claim.age() if needs_age(shape, how, writer) else 0.0
     ruling = rule(shape, how, writer, age, claim.terms.grace)
@@ -211,10 +208,8 @@ def _wants_metadata(claim: Claim) -> bool:
         return False
 
 
-def _open_and_lock(
-    spool: Spool, name: bytes, lock: bool, directory: int, own: bytes
-) -> Part | Refused:
-    disk = spool.disk
+def _open_and_lock(claim: Claim, name: bytes, directory: int, own: bytes) -> Part | Refused:
+    spool, disk, lock = claim.spool, claim.spool.disk, claim.terms.lock
     writable = lock and spool.write_to_lock
     place = spool.fd if directory < 0 else directory
     try:
@@ -226,7 +221,7 @@ def _open_and_lock(
     try:
         if lock:
             disk.lock(fd)
-        status = os.fstat(fd)
+        status = _look_and_ask(claim, fd) if claim.asks else os.fstat(fd)
         if stat.S_ISREG(status.st_mode) and status.st_nlink == 1:
             now = spool.stat(name, directory)
             if now is not None and now.st_ino == status.st_ino and now.st_dev == status.st_dev:
@@ -241,6 +236,17 @@ def _open_and_lock(
         refused = Refused(Refusal.ERROR, f"{display(name)}: cannot be claimed: {error.strerror}")
     os.close(fd)
     return refused
+
+
+def _look_and_ask(claim: Claim, fd: int) -> os.stat_result:
+    """Look at a file and ask whether anybody writes to it: both hold of the same moment."""
+    found = lease.take(fd)
+    status = os.fstat(fd)
+    if found is Writer.NONE:
+        lease.give_back(fd)
+    if found is Writer.SOME or claim.writer is Writer.NONE:
+        claim.writer = found
+    return status
 
 
 def _no_entry(status: os.stat_result) -> Refused:

@@ -57,9 +57,10 @@ class Peer:
 def another(work: Callable[[Peer], None]) -> Iterator[tuple[Peer, Callable[[], None]]]:
     """Fork a process that does `work`; yield our side, and how to kill it; it goes at the end."""
     ours, theirs = socket.socketpair()
+    parent = os.getpid()
     pid = os.fork()
     if pid == 0:
-        _be_the_other(ours, theirs, work)
+        _be_the_other(parent, ours, theirs, work)
     theirs.close()
     gone: list[int] = []
 
@@ -76,10 +77,12 @@ def another(work: Callable[[Peer], None]) -> Iterator[tuple[Peer, Callable[[], N
         ours.close()
 
 
-def _be_the_other(ours: socket.socket, theirs: socket.socket, work: Callable[[Peer], None]) -> None:
+def _be_the_other(
+    parent: int, ours: socket.socket, theirs: socket.socket, work: Callable[[Peer], None]
+) -> None:
     """Never returns."""
     try:
-        die_with_parent()
+        die_with_parent(parent)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
         ours.close()

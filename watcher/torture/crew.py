@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import os
 import signal
 import subprocess
@@ -64,7 +65,7 @@ class Crew:
             stdout=log,
             stderr=log,
             process_group=0,
-            preexec_fn=die_with_parent,  # noqa: PLW1509 - one thread, and the call takes no lock
+            preexec_fn=functools.partial(_begin, os.getpid()),  # noqa: PLW1509 - one thread, and the call takes no lock
         )
         member = Member(number, role, process, time.monotonic())
         self.members.append(member)
@@ -137,7 +138,11 @@ class Crew:
 
 @contextlib.contextmanager
 def undisturbed() -> Iterator[None]:
-    """Let no signal interrupt what takes but a moment and leaves nothing behind."""
+    """Let no signal interrupt what takes but a moment and leaves nothing behind.
+
+    An exception from a signal may come between any two steps: also in the standard library, between
+    its taking a lock and its promise to give it back.
+    """
     signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     try:
@@ -146,9 +151,17 @@ def undisturbed() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-def die_with_parent() -> None:
-    """Have the kernel kill this process when the one that started it dies."""
+def _begin(parent: int) -> None:
+    """Be a process of the crew: gone with its parent, and open to signals again."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    die_with_parent(parent)
+
+
+def die_with_parent(parent: int) -> None:
+    """Have the kernel kill this process when the one that started it dies, or has died by now."""
     _prctl(_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _prctl(option: int, value: int) -> None:

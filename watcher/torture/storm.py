@@ -134,16 +134,20 @@ class Storm:
         for role in _CREW:
             self._start(crew, role)
         while (share := self._share(time.monotonic() - began)) < 1.0:
-            for member in crew.ended():
-                self._fell(crew, member)
-                self._start(crew, member.role)
-            for member in list(crew.members):
-                if member.next_deed <= time.monotonic():
-                    self._deed(crew, member)
-            self._read()
-            self._hold_writers(len(self._accepted - self._settled) > BACKLOG)
-            self._tell(Count(share, *self._counts()))
+            with undisturbed():
+                self._look_round(crew)
+                self._tell(Count(share, *self._counts()))
             time.sleep(TICK)
+
+    def _look_round(self, crew: Crew) -> None:
+        for member in crew.ended():
+            self._fell(crew, member)
+            self._start(crew, member.role)
+        for member in list(crew.members):
+            if member.next_deed <= time.monotonic():
+                self._deed(crew, member)
+        self._read()
+        self._hold_writers(len(self._accepted - self._settled) > BACKLOG)
 
     def _share(self, seconds: float) -> float:
         if self.plan.rounds is not None:
@@ -243,14 +247,15 @@ class Storm:
         patience = CALM + 3 * self.plan.grace
         moved = time.monotonic()
         while time.monotonic() - moved < patience:
-            for member in crew.ended():
-                if member.process.returncode not in (os.EX_OK, os.EX_TEMPFAIL, -signal.SIGTERM):
-                    self._fell(crew, member)
-            if condition():
-                return
-            if self._read():
-                moved = time.monotonic()
-            self._tell(Count(1.0, *self._counts()))
+            with undisturbed():
+                for member in crew.ended():
+                    if member.process.returncode not in (os.EX_OK, os.EX_TEMPFAIL, -signal.SIGTERM):
+                        self._fell(crew, member)
+                if condition():
+                    return
+                if self._read():
+                    moved = time.monotonic()
+                self._tell(Count(1.0, *self._counts()))
             time.sleep(TICK)
 
     # -- the books --------------------------------------------------------------------------------

@@ -32,6 +32,7 @@ class Asking:
         self._paths: dict[int, str] = {}
         self._writing: set[int] = set()
         self._locked: set[int] = set()
+        self._leased: dict[int, os.stat_result] = {}  # what a lease keeps as it was seen
         self._short: set[int] = set()  # descriptors whose next write is cut in two
 
     # -- asking and telling -------------------------------------------------------------------

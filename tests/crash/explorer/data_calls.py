@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from explorer.asking import Asking, random_bytes
-from explorer.steps import REAL, Blocked, Step
+from explorer.steps import REAL, Blocked, Step, status_told
 
 _FLOCK, _FCNTL = fcntl.flock, fcntl.fcntl
 
@@ -83,12 +83,18 @@ class DataCalls(Asking):
 
     def fcntl(self, fd: int, command: int, argument: Any = 0) -> Any:
         where = self._paths.get(fd)
-        if where is None or command != fcntl.F_SETLEASE or argument == fcntl.F_UNLCK:
+        if where is None or command != fcntl.F_SETLEASE:
             return _FCNTL(fd, command, argument)
+        if argument == fcntl.F_UNLCK:
+            self._leased.pop(fd, None)
+            return 0
 
         def do() -> tuple[Any, Step]:
             result = _FCNTL(fd, command, argument)
-            return result, Step(call, "ok", inodes=(REAL["fstat"](fd).st_ino,))
+            status = REAL["fstat"](fd)
+            _FCNTL(fd, command, fcntl.F_UNLCK)
+            self._leased[fd] = status
+            return result, Step(call, status_told(status, where), inodes=(status.st_ino,))
 
         call = f"lease {where}"
         return self.step(self.on(fd, call, where, looks=True), do)

@@ -100,6 +100,8 @@ class NameCalls(Asking):
         where = self._paths.get(fd)
         if where is None or self.is_quiet(where):
             return REAL["fstat"](fd)
+        if fd in self._leased:
+            return self._leased[fd]
 
         def do() -> tuple[os.stat_result, Step]:
             status = REAL["fstat"](fd)

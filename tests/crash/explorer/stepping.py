@@ -7,8 +7,8 @@ to do and waits; after it, it says what came of it. What only the actor itself c
 own directory descriptors) is no step. The calls themselves are the kernel's, on a real directory.
 
 Two things are made narrower than the kernel makes them. A lease is asked for and given back in one
-step: a writer that opens the file in between is made to wait by the kernel until it is given back,
-which is as if it came after. A name list is one step, sorted.
+step, with the look at the file in between: a writer that opens it meanwhile is made to wait by the
+kernel until the lease is given back, which is as if it came after. A name list is one step, sorted.
 """
 
 from __future__ import annotations
