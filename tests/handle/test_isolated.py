@@ -20,7 +20,7 @@ import pytest
 from watcher.durations import LONGEST
 from watcher.entry import Entry, Part
 from watcher.errors import BadConfiguration
-from watcher.handle import isolated_process
+from watcher.handle import child, isolated_process
 from watcher.handle.child import KEPT
 from watcher.handle.function import load as load_function
 from watcher.handle.isolated import Isolated, load
@@ -487,14 +487,14 @@ def test_what_the_function_execs_has_neither_the_claim_nor_our_socket(isolated, 
     assert "socket:" not in listed
 
 
-def test_standard_error_takes_no_more_of_the_disk_than_its_end(isolated, entry, monkeypatch):
-    monkeypatch.setattr(isolated_process, "STDERR_ON_DISK", 1 << 16)
+def test_standard_error_takes_no_more_memory_than_its_end(isolated, entry, monkeypatch):
+    monkeypatch.setattr(child, "LONGEST", 1 << 16)
     program = (
         "print('x' * (1 << 20), file=sys.stderr, flush=True)\n"
-        "while os.fstat(2).st_size > 5000: time.sleep(0.01)\n"
-        "raise Reject(str(os.fstat(2).st_size))"
+        "while os.fstat(2).st_blocks * 512 > 8192: time.sleep(0.01)\n"
+        "raise Reject('short again')"
     )
-    assert int(isolated(timeout=20.0).run(entry(program)).reason) <= 4096
+    assert isolated(timeout=20.0).run(entry(program)).reason == "short again"
 
 
 def test_standard_output_is_the_daemons(entry, tmp_path, module):

@@ -4,8 +4,8 @@ Guarantees: the whole message is on the command's standard input, as a file (the
 sealed memory file), never through a pipe: should we die, the command still reads all of it. The
 command inherits the claim, so the entry stays claimed for as long as it lives. It is a process
 group of its own, and a timeout ends the group: TERM, and KILL for what is left of it. Standard
-error is a file, so that nobody waits for whoever still holds it; while the command runs it is cut
-to its end when it grows large.
+error is a memory file, so that nobody waits for whoever still holds it; while the command runs it
+is cut to its end when it grows large.
 Fails: `run` never raises; a command that cannot be started is the operator's mistake; an entry
 that cannot be read, or want of processes, memory, space or descriptors, is a retry.
 """
@@ -94,7 +94,8 @@ class Command:
         passed = [part.fd for part in entry.parts]
         environment = self._environment(entry)
         stdin = _message(entry, opened)
-        stderr = opened.enter_context(stderr_file()).fileno()
+        stderr = stderr_file()
+        opened.callback(os.close, stderr)
         process: Spawned | OSError | ValueError = OSError(errno.E2BIG, "")
         if len(metadata) <= INLINE:
             inline = environment | {b"WATCHER_METADATA": metadata}
@@ -143,10 +144,9 @@ def _message(entry: Entry, opened: contextlib.ExitStack) -> int:
         return fd
     fd = os.memfd_create("message", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     opened.callback(os.close, fd)
-    view = memoryview(entry.message)
-    while view:
-        view = view[os.write(fd, view) :]
-    os.lseek(fd, 0, os.SEEK_SET)
+    message, written = memoryview(entry.message), 0
+    while written < len(message):
+        written += os.pwrite(fd, message[written:], written)  # its offset stays at the beginning
     fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
     return fd
 

@@ -18,21 +18,19 @@ import subprocess
 import sys
 import time
 import weakref
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 from watcher.durations import show
 from watcher.entry import Entry
 from watcher.errors import BadConfiguration, one_line
 from watcher.handle import isolated_wire as wire
-from watcher.handle.child import cut, end_of, signal_group, stderr_file
+from watcher.handle.child import Trimmer, end_of, signal_group, stderr_file
 from watcher.handle.outcome import Outcome, Verdict, crashed
 
 START = 60.0  # seconds for Python to start and the function to be imported
 KILL_AFTER = 5.0  # seconds between TERM and KILL
 FOLLOW = 1.0  # seconds in which the end of a worker follows its hang-up
 LEAVE = 5.0  # seconds between the hang-up and KILL
-LOOK_EVERY = 0.5  # seconds between two looks at how large standard error is
-STDERR_ON_DISK = 16 << 20  # bytes; beyond them all but the end is dropped
 
 # Not `-m`: what the daemon can import, from wherever, the worker must be able to import too.
 _BOOT = """\
@@ -63,7 +61,8 @@ class Process:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             undo.callback(ours.close)
             with theirs:
-                stderr = undo.enter_context(stderr_file())
+                stderr = stderr_file()
+                undo.callback(os.close, stderr)
                 popen = subprocess.Popen(
                     [sys.executable, "-P", "-c", _BOOT, str(theirs.fileno()), one_line(spec[:200])],
                     stdin=subprocess.DEVNULL,
@@ -73,7 +72,7 @@ class Process:
                 )
             undo.pop_all()
         running.add(popen.pid)
-        self._socket, self._stderr, self._pid = ours, stderr.fileno(), popen.pid
+        self._socket, self._stderr, self._pid = ours, stderr, popen.pid
         self._pidfd = _pidfd(popen.pid)
         held = _Held(popen, ours, stderr, self._pidfd, running)
         self._popen = popen
@@ -142,16 +141,17 @@ class Process:
     def _listen(self, seconds: float | None) -> bytes:
         """Wait for a packet; b"" when it hung up or died; raises TimeoutError."""
         deadline = math.inf if seconds is None else time.monotonic() + seconds
+        trimmer = Trimmer(self._stderr)
         while True:
             left = max(0.0, deadline - time.monotonic())
-            if self._poll.poll(min(left, LOOK_EVERY) * 1000) or self._dead():
+            if self._poll.poll(min(left, trimmer.wait) * 1000) or self._dead():
                 try:
                     return self._socket.recv(wire.LARGEST, socket.MSG_DONTWAIT)
                 except (BlockingIOError, ConnectionResetError):
                     return b""
             if left == 0:
                 raise TimeoutError
-            cut(self._stderr, STDERR_ON_DISK)
+            trimmer.look()
 
     def _dead(self) -> bool:
         """Whether it has ended; it is not reaped by this, so that its group stays its own."""
@@ -208,7 +208,7 @@ class _Held(NamedTuple):
 
     popen: subprocess.Popen[bytes]
     socket: socket.socket
-    stderr: IO[bytes]
+    stderr: int
     pidfd: int
     running: set[int]
 
@@ -228,7 +228,7 @@ def _let_go(held: _Held, seconds: float) -> None:
             held.popen.wait(seconds)
             held.running.discard(held.popen.pid)
     _reap(held)
-    held.stderr.close()
+    os.close(held.stderr)
     if held.pidfd >= 0:
         os.close(held.pidfd)
 

@@ -17,10 +17,8 @@ import signal
 import time
 from collections.abc import Mapping, Sequence
 
-from watcher.handle.child import cut, signal_group
+from watcher.handle.child import Trimmer, signal_group
 
-STDERR_ON_DISK = 16 << 20  # bytes; beyond them all but the end is dropped
-LOOK_EVERY = 0.5  # seconds between two looks at how large that is
 WITHOUT_PIDFD = 0.01  # seconds between two looks whether it has ended
 _IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)  # a command expects them as they were
 
@@ -36,6 +34,7 @@ class Spawned:
     def ended_within(self, seconds: float | None) -> bool:
         """Wait for its end, so long at most; say whether it has ended. Then it is reaped."""
         deadline = math.inf if seconds is None else time.monotonic() + seconds
+        trimmer = Trimmer(self._stderr)
         try:
             pidfd = os.pidfd_open(self.pid)
         except OSError:  # before Linux 5.3, or out of descriptors: look now and then
@@ -43,11 +42,11 @@ class Spawned:
         try:
             while True:
                 left = max(0.0, deadline - time.monotonic())
-                if self._look(pidfd, min(left, LOOK_EVERY)):
+                if self._look(pidfd, min(left, trimmer.wait)):
                     return True
                 if left == 0:
                     return False
-                cut(self._stderr, STDERR_ON_DISK)
+                trimmer.look()
         finally:
             if pidfd >= 0:
                 os.close(pidfd)
