@@ -87,17 +87,17 @@ def bare(stand: Stand, count: int) -> float:
 def measure(stand: Stand) -> list[Row]:
     """Drain the great backlog once and small ones before and after it."""
     os.sync()  # what other measures wrote is not this one's
-    great = stand.pick(1_000_000, 50_000)
+    great, few = stand.pick(1_000_000, 20_000), stand.pick(SMALL, 4_000)
     idle = idle_memory(stand)
-    small = [drained(stand, SMALL, 0, idle).each for _ in range(stand.pick(2, 1))]
+    small = [drained(stand, few, 0, idle).each for _ in range(stand.pick(2, 1))]
     big = drained(stand, great, STORM, idle)
-    small += [drained(stand, SMALL, 0, idle).each for _ in range(stand.pick(2, 1))]
-    limit = [bare(stand, count) for count in (SMALL, great)] if stand.reference else []
+    small += [drained(stand, few, 0, idle).each for _ in range(stand.pick(2, 1))]
+    limit = [bare(stand, count) for count in (few, great)] if stand.reference else []
     cost, middle = big.each, spread(small)
     lost = great + STORM - big.result["handled"]
     ratio = Spread(cost / middle.median, cost / middle.high, cost / middle.low)
 
-    note = f"the reference: {limit[1]:.1f}, of {SMALL:,} {limit[0]:.1f} us" if limit else ""
+    note = f"the reference: {limit[1]:.1f}, of {few:,} {limit[0]:.1f} us" if limit else ""
 
     def row(what: str, unit: str, value: float, most: float) -> Row:
         name = f"a backlog of {great:,}: {what}"
@@ -113,7 +113,7 @@ def measure(stand: Stand) -> list[Row]:
                 "us",
                 spread([cost]),
                 middle,
-                f"of {SMALL:,}",
+                f"of {few:,}",
                 ratio,
                 Target(most=1.2),
                 note,

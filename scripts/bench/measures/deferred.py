@@ -55,7 +55,7 @@ def once(stand: Stand, place: Room) -> tuple[float, float]:
 
 def measure(stand: Stand) -> list[Row]:
     """Compare with and without, in turn."""
-    count = stand.pick(100_000, 10_000)
+    count = stand.pick(100_000, 5_000)
     beside: list[tuple[float, float]] = []
     alone: list[tuple[float, float]] = []
     with room(stand.base) as place, room(stand.base) as plain:

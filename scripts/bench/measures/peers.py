@@ -65,11 +65,11 @@ HEAD = (
 
 def one(stand: Stand, program: Program) -> Found:
     """Try one."""
-    size, seconds = stand.pick(4_000, 1_000), stand.pick(8, 2)
-    single, rounds = stand.pick(400, 60), range(stand.pick(2, 1))
+    size, seconds = stand.pick(4_000, 600), stand.pick(8, 1)
+    single, rounds = stand.pick(400, 30), range(stand.pick(2, 1))
     drains = [trials.drain(stand, program, size, seconds) for _ in rounds]
     rates = [each for each in drains if each is not None]
-    burst = stand.pick(10_000, 1_000) if program.files else size
+    burst = stand.pick(10_000, 600) if program.files else size
     storms = [trials.storm(stand, program, burst, seconds) for _ in rounds]
     found = Found(
         program.name,

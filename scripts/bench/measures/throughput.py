@@ -50,7 +50,7 @@ def drain(stand: Stand, count: int, argv: Sequence[str] | None = None) -> float:
 
 def measure(stand: Stand) -> list[Row]:
     """Compare the rates, events and backlog, with the reference's."""
-    backlog, burst = stand.pick(30_000, 8_000), stand.pick(STORM, 6_000)
+    backlog, burst = stand.pick(30_000, 5_000), stand.pick(STORM, 4_000)
     events = [str(stand.reference), "events", "{queue}", str(burst)]
     oldest = [str(stand.reference), "drain", "{queue}", str(backlog)]
     any_order = [str(stand.reference), "drain-any", "{queue}", str(backlog)]
