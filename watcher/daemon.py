@@ -168,7 +168,7 @@ class Daemon:
 
     def _drain(self) -> int:
         runners = [*self._runners.values(), *self._leaving]
-        in_hand = sum(len(runner.notice.ready.working()) for runner in runners)
+        in_hand = sum(len(runner.intake.ready.working()) for runner in runners)
         log.event("", "draining", f"{in_hand} entries in hand; a second signal stops at once")
         began = time.monotonic()
         for runner in runners:

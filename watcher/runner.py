@@ -57,13 +57,14 @@ class Runner:
         self.health = Health(settings.name)
         sources, self._listener, clock, self._wake = around
         self.notice = Notice(tag, settings, sources, clock, self.health, self._recover)
+        self.intake = self.notice.intake
         self._noticing = threading.Lock()  # one thread tells it hints, another ticks
         self.done = 0
         self._stopping = threading.Event()
         self._next_probe: float | None = None
         self._not_deferred: set[bytes] = set()  # names whose deferral the disk refused
         self._looks: dict[bytes, tuple[int, int]] = {}  # when it was heard of, how often looked at
-        terms = Terms(settings.grace_age, self.notice.ages, settings.max_size)
+        terms = Terms(settings.grace_age, self.intake.ages, settings.max_size)
         patience = Patience(
             lambda seconds: not self._stopping.wait(seconds),
             lambda text: self.health.trouble("disk", text),
@@ -94,7 +95,7 @@ class Runner:
             return due
         if self.notice.now() >= self._next_probe:
             self._next_probe = None
-            self.notice.ready.allow(1)
+            self.intake.ready.allow(1)
             return due
         return min(due, self._next_probe)
 
@@ -120,7 +121,7 @@ class Runner:
 
     def _serve(self) -> None:
         self._prepare()
-        ready, listener = self.notice.ready, self._listener
+        ready, listener = self.intake.ready, self._listener
         while (item := ready.pop(listener.wait)) is not None:
             listener.go_to_work()
             name, how = item
@@ -131,7 +132,7 @@ class Runner:
             self._follow_up(name, how, report)
             ready.finish(name)
             self._probe_on()
-            if self.notice.hungry and self.notice.has_room():
+            if self.notice.hungry and self.intake.has_room():
                 self.notice.hungry = False
                 self._wake()
 
@@ -140,7 +141,7 @@ class Runner:
         if spool is None:
             return Report(Result.GONE)
         try:
-            return self._attempt(spool, name, how, self.notice.ready.heard(name))
+            return self._attempt(spool, name, how, self.intake.ready.heard(name))
         except Exception as error:  # noqa: BLE001 - a bug of ours: the entry stays, the queue goes on
             log.log.exception("bug")
             return Report(Result.STUCK, f"{display(name)}: {type(error).__name__}: {error}")
@@ -170,8 +171,8 @@ class Runner:
                 self.health.trouble("entry", report.why)
                 self._look_again(name, how)
             case Result.ORPHANED:
-                self.notice.orphans = True
-                self.notice.marks.forget(name)
+                self.intake.orphans = True
+                self.intake.marks.forget(name)
             case Result.REUNITED:
                 self._again(name, LOOK_AGAIN, How.SWEEP)
             case Result.FOREIGN:
@@ -182,7 +183,7 @@ class Runner:
                 pass  # `_hold` has seen to it; this process is about to exit
 
     def _settled(self, name: bytes, report: Report) -> None:
-        self.notice.marks.forget(name)
+        self.intake.marks.forget(name)
         self._looks.pop(name, None)
         if name in self._not_deferred:
             self._not_deferred.discard(name)
@@ -195,7 +196,7 @@ class Runner:
 
     def _look_again(self, name: bytes, how: How) -> float:
         """Look at an entry again soon, and ever less often; return in how many seconds."""
-        heard = self.notice.ready.heard(name)
+        heard = self.intake.ready.heard(name)
         known, looks = self._looks.get(name, (heard, 0))
         looks = looks + 1 if known == heard else 1  # the name may be another file's by now
         if name in self._looks or len(self._looks) < MAX_COUNTED:
@@ -205,32 +206,32 @@ class Runner:
         return wait
 
     def _again(self, name: bytes, seconds: float, how: How, *, young: bool = False) -> None:
-        due, heard = self.notice.now() + seconds, self.notice.ready.heard(name)
-        if self.notice.timers.set(name, due, how, heard, young=young):
+        due, heard = self.notice.now() + seconds, self.intake.ready.heard(name)
+        if self.intake.timers.set(name, due, how, heard, young=young):
             self._wake()
 
     def _hold(self, name: bytes, how: How, report: Report) -> None:
         """Hold a queue whose handler cannot be run; try one entry at the policy's pace."""
         self.health.trouble("handler", f"{report.why}; trying one entry at a time")
-        self.notice.ready.allow(0)
-        self.notice.ready.put_back(name, how)
+        self.intake.ready.allow(0)
+        self.intake.ready.put_back(name, how)
         self._next_probe = self.notice.now() + self.settings.retry.initial
         self._wake()
 
     def _probe_on(self) -> None:
         """Try another entry of a held queue: the one tried may not have come to its handler."""
         if self._next_probe is None and self.health.has("handler"):
-            self.notice.ready.allow(1)
+            self.intake.ready.allow(1)
 
     def _handler_works(self) -> None:
         self.health.trouble("entry", None)
         if self.health.has("handler"):
             self.health.trouble("handler", None)
-            self.notice.ready.allow(None)
+            self.intake.ready.allow(None)
 
     def status(self) -> str:
         """Say how the queue is, in one line."""
-        ready, timers = self.notice.ready, self.notice.timers
+        ready, timers = self.intake.ready, self.intake.timers
         return (
             f"{self.health}; {len(ready)} ready, {len(ready.working())} claimed,"
             f" {len(self.notice.deferred)} deferred, {len(timers)} waiting for their moment,"

@@ -106,22 +106,22 @@ def test_a_backlog_beyond_all_bounds_is_given_out_once_each_in_order(
     monkeypatch.setattr(notice.log, "event", lambda *_arguments: None)
     settings = Queue(name="q", path=str(queue))
     noticed = Notice(1, settings, NoSource(), SystemClock(), Health("q"), lambda _: Recovered())
-    noticed.ready = Ready(32)
+    noticed.intake.ready = Ready(32)
     given_out, most = [], 0
     newcomer = drawn(1_800_000_000, 999)
     for _ in range(1000):
         noticed.tick()
-        most = max(most, len(noticed.ready))
-        while len(noticed.ready):
-            name, how = noticed.ready.pop()
+        most = max(most, len(noticed.intake.ready))
+        while len(noticed.intake.ready):
+            name, how = noticed.intake.ready.pop()
             assert how is How.CATCH_UP
             given_out.append(name)
             os.unlink(os.path.join(os.fsencode(queue), name))
-            noticed.ready.finish(name)
+            noticed.intake.ready.finish(name)
             if len(given_out) == 150:
                 put(newcomer)  # unheard: a storm dropped its hint
-                noticed.fall_behind()
-                noticed._dropped = True
+                noticed.intake.fall_behind()
+                noticed.intake.dropped = True
     assert given_out == [*backlog, newcomer]
     assert most <= 32
     assert not noticed._left

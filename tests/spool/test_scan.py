@@ -269,18 +269,18 @@ def test_a_pair_from_the_future_comes_of_age_though_sweeps_pass_it_by(queue, put
     clock = Slow()
     settings_ = Queue(name="q", path=str(queue), legacy=True, grace_age=300.0, sweep_every=60.0)
     noticed = Notice(1, settings_, NoSource(), clock, Health("q"), lambda _: Recovered())
-    terms = Terms(300.0, noticed.ages)
+    terms = Terms(300.0, noticed.intake.ages)
     for second in range(0, 700, 10):
         clock.now = 10**15 + second * 10**9
         noticed.tick()
-        while len(noticed.ready):
-            name, how = noticed.ready.pop()
+        while len(noticed.intake.ready):
+            name, how = noticed.intake.ready.pop()
             result = take(noticed.spool, name, how, terms)
-            noticed.ready.finish(name)
+            noticed.intake.ready.finish(name)
             if getattr(result, "refusal", None) is None:
                 assert 300 <= second <= 310
                 assert how is How.SWEEP
                 return
             assert result.refusal is Refusal.YOUNG
-            noticed.timers.set(name, noticed.now() + result.wait, How.SWEEP)
+            noticed.intake.timers.set(name, noticed.now() + result.wait, How.SWEEP)
     pytest.fail("it waits for ever")

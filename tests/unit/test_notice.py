@@ -82,10 +82,10 @@ def given_out(notice):
     while notice.tick() <= notice.now():
         pass
     found = []
-    while len(notice.ready):
-        name, how = notice.ready.pop()
+    while len(notice.intake.ready):
+        name, how = notice.intake.ready.pop()
         found.append((name, how))
-        notice.ready.finish(name)
+        notice.intake.ready.finish(name)
     return found
 
 
@@ -100,9 +100,9 @@ def test_without_a_watch_it_scans_and_when_there_is_one_it_scans_again(scene, no
     scene.refuse, scene.commits = 1, [b"between.pck"]
     scene.commit(b"waits.pck")
     notice.tick()
-    assert notice.ready.pop() == (b"waits.pck", How.CATCH_UP)
+    assert notice.intake.ready.pop() == (b"waits.pck", How.CATCH_UP)
     os.unlink(scene.directory / "waits.pck")
-    notice.ready.finish(b"waits.pck")
+    notice.intake.ready.finish(b"waits.pck")
     notice.watch.next_try = 0.0  # a moment later
     assert given_out(notice) == [(b"between.pck", How.CATCH_UP)]
 
@@ -117,17 +117,17 @@ def test_what_an_overflow_or_a_lost_watch_kept_from_us_is_found_at_once(scene, n
 
 
 def test_what_there_is_no_room_for_is_found_when_there_is_some(scene, notice):
-    notice.ready.limit = 4
+    notice.intake.ready.limit = 4
     assert given_out(notice) == []
     names = [b"%d.pck" % number for number in range(10)]
     for name in names:
         notice.hint(*scene.commit(name))
-    assert len(notice.ready) == 4
+    assert len(notice.intake.ready) == 4
     order = []
-    while len(notice.ready):
-        name, _how = notice.ready.pop()
+    while len(notice.intake.ready):
+        name, _how = notice.intake.ready.pop()
         os.unlink(os.path.join(os.fsencode(scene.directory), name))
-        notice.ready.finish(name)
+        notice.intake.ready.finish(name)
         order.append(name)
         notice.tick()
     assert order == names
