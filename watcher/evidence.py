@@ -45,6 +45,7 @@ class Shape(enum.Enum):
     WHOLE = "whole"
     PAIR = "pair"
     HALF = "half"
+    __hash__ = object.__hash__  # there is one of each; Enum's own is Python code, on the hot path
 
 
 class Action(enum.Enum):
@@ -65,12 +66,16 @@ class Ruling(NamedTuple):
 
 
 TAKE_RENAMED = Ruling(Action.TAKE, 0.0, "its writer renamed it into place")
+_TAKE_WHOLE = Ruling(Action.TAKE, 0.0, "nobody has it open for writing")
+_TAKE_PAIR = Ruling(Action.TAKE, 0.0, "both halves are closed, and nobody writes to them")
+_PROVEN = {(Shape.WHOLE, How.CATCH_UP): _TAKE_WHOLE, (Shape.PAIR, How.CLOSED): _TAKE_PAIR}
 
 
 def needs_age(shape: Shape, how: How, writer: Writer) -> bool:
     """Whether the ruling depends on the age."""
-    proven = (Shape.WHOLE, How.CATCH_UP), (Shape.PAIR, How.CLOSED)
-    return writer is Writer.UNKNOWN or (writer is Writer.NONE and (shape, how) not in proven)
+    if writer is Writer.NONE:
+        return (shape, how) not in _PROVEN
+    return writer is Writer.UNKNOWN
 
 
 def rule(shape: Shape, how: How, writer: Writer, age: float, grace: float) -> Ruling:
@@ -79,11 +84,8 @@ def rule(shape: Shape, how: How, writer: Writer, age: float, grace: float) -> Ru
         return TAKE_RENAMED
     if writer is Writer.SOME:
         return Ruling(Action.LEAVE, 0.0, "a process has it open for writing")
-    if writer is Writer.NONE:
-        if shape is Shape.WHOLE and how is How.CATCH_UP:
-            return Ruling(Action.TAKE, 0.0, "nobody has it open for writing")
-        if shape is Shape.PAIR and how is How.CLOSED:
-            return Ruling(Action.TAKE, 0.0, "both halves are closed, and nobody writes to them")
+    if writer is Writer.NONE and (proven := _PROVEN.get((shape, how))) is not None:
+        return proven
     if age >= grace:
         known = "nobody has it open for writing" if writer is Writer.NONE else "no lease to be had"
         if shape is Shape.HALF:

@@ -220,10 +220,12 @@ class Runner:
 
     def _probe_on(self) -> None:
         """Try another entry of a held queue: the one tried may not have come to its handler."""
-        if self._next_probe is None and self.health.has("handler"):
+        if not self.health and self._next_probe is None and self.health.has("handler"):
             self.intake.ready.allow(1)
 
     def _handler_works(self) -> None:
+        if self.health:
+            return
         self.health.trouble("entry", None)
         if self.health.has("handler"):
             self.health.trouble("handler", None)

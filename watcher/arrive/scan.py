@@ -23,7 +23,7 @@ from watcher.spool.layout import OURS, Kind, Layout
 from watcher.spool.spool import Spool, is_regular
 
 BATCH = 32_768
-FIRST = 8_192  # of a backlog: soon to be had, so that work begins
+FIRST = 32_768  # of a backlog: soon to be had, so that work begins
 MANY = 131_072  # of a backlog, later: each time all that is left of the directory is read
 _MOMENT = 8  # bytes in front of a packed name
 _EPOCH, _END = 1 << 63, (1 << 64) - 1

@@ -27,5 +27,9 @@ class Health:
         """Whether something is wrong about this."""
         return about in self._troubles
 
+    def __bool__(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self._troubles
+
     def __str__(self) -> str:
         return "; ".join(self._troubles.values()) or "healthy"
