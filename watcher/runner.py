@@ -33,6 +33,7 @@ from watcher.spool.layout import display
 from watcher.spool.spool import Spool
 from watcher.telemetry import log
 from watcher.telemetry.health import Health
+from watcher.workers import Workers
 
 LOOK_AGAIN = 1.0  # seconds until the second look at an entry that another has, then doubling
 LOOK_LONGEST = 60.0  # seconds
@@ -74,15 +75,11 @@ class Runner:
         )
         settlement.tells_claims = log.shows(Move.CLAIM)
         self._attempt = Attempt(handler, settlement)
-        self._workers = [
-            threading.Thread(target=self._serve, name=f"{settings.name}/{number + 1}", daemon=True)
-            for number in range(settings.concurrency)
-        ]
+        self._workers = Workers(settings.name, settings.concurrency, self._serve, self.health)
 
     def start(self) -> None:
         """Start the workers; the watch and the first scan come with the first tick."""
-        for worker in self._workers:
-            worker.start()
+        self._workers.start(self.notice.now())
 
     def tick(self) -> float:
         """Do what is due; return the moment (see `Notice.now`) at which the next thing is."""
@@ -91,6 +88,7 @@ class Runner:
         if self.notice.spool is not None:
             self.notice.spool.journal.flush(FLUSH_AFTER)
         self._listener.wake_if_new()
+        due = min(due, self._workers.start(self.notice.now()))
         if self._next_probe is None:
             return due
         if self.notice.now() >= self._next_probe:
@@ -253,14 +251,14 @@ class Runner:
     def drain(self) -> None:
         """Give out no more entries; those in hand are finished."""
         self._stopping.set()
+        self._workers.stop()
         self.notice.stop()
 
     def drained(self) -> bool:
         """Whether every worker has ended."""
-        return not any(worker.is_alive() for worker in self._workers)
+        return self._workers.ended()
 
     def wait_drained(self, seconds: float) -> bool:
         """Wait so many seconds at most for every worker to end; say whether they have."""
-        for worker in self._workers:
-            worker.join(seconds)
+        self._workers.wait(seconds)
         return self.drained()

@@ -162,6 +162,35 @@ def test_without_descriptors_for_a_moment_nothing_is_lost(
     assert sorted(record.read_text().split()) == sorted(names), daemon.log()
 
 
+@pytest.mark.parametrize("granted", [0, 1])
+def test_threads_that_the_kernel_refuses_for_a_moment_come_later(
+    queue, start_daemon, environment, tmp_path, granted
+):
+    """At the limit on processes clone3(2) says EAGAIN; `granted` of two workers are had at once."""
+    (tmp_path / "refused.py").write_text(
+        "import threading\n"
+        f"start, answers = threading._start_new_thread, [True] * {granted} + [False] * 3\n"
+        "def refuses(*arguments):\n"
+        "    if answers and not answers.pop(0):\n"
+        '        raise RuntimeError("can\'t start new thread")\n'
+        "    return start(*arguments)\n"
+        "threading._start_new_thread = refuses\n"
+        "def handle(entry):\n"
+        "    pass\n"
+    )
+    (tmp_path / "w.toml").write_text(
+        f'[queues.q]\npath = "{queue}"\nconcurrency = 2\n'
+        'handler = { python = "refused:handle" }\n'
+    )
+    paths = [str(tmp_path), environment.get("PYTHONPATH", "")]
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+    daemon = start_daemon(None, "--config", str(tmp_path / "w.toml"))
+    assert f"{granted} of 2 workers: can't start" in daemon.wait_for("unhealthy")[0]["detail"]
+    daemon.wait_for("finish", entry=commit(queue))
+    daemon.wait_for("recovered", detail="workers: works again")
+    assert daemon.end() == 0
+
+
 def test_a_bug_of_ours_costs_one_attempt_and_not_the_worker(
     queue, start_daemon, environment, tmp_path
 ):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import mmap
 import os
 import pickle
@@ -258,6 +260,26 @@ def test_a_file_system_whose_leases_are_blind_is_not_asked(open_spool, put, term
     result = take(spool, b"x.pck", How.CATCH_UP, terms())
     assert refusal(result) is Refusal.YOUNG
     assert 299 < result.wait <= 300
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EINTR, errno.ENOMEM])
+def test_a_lease_refused_for_a_moment_is_no_word_about_writers(
+    open_spool, put, terms, monkeypatch, number
+):
+    """Taken for "no leases here", it would leave a slow writer's file to the grace age."""
+    put(b"x.pck")
+    spool, real = open_spool(), fcntl.fcntl
+
+    def refused(fd, command, argument=0):
+        if (command, argument) == (fcntl.F_SETLEASE, fcntl.F_RDLCK):
+            raise OSError(number, os.strerror(number))
+        return real(fd, command, argument)
+
+    monkeypatch.setattr(fcntl, "fcntl", refused)
+    for how in (How.CATCH_UP, How.SWEEP):
+        assert refusal(take(spool, b"x.pck", how, terms(0))) is Refusal.ERROR
+    monkeypatch.undo()
+    assert isinstance(take(spool, b"x.pck", How.SWEEP, terms(0)), Claim)
 
 
 def test_the_lease_is_given_back_at_once(open_spool, put, terms, queue):
