@@ -34,6 +34,15 @@ MUTATIONS = [
         "test_a_file_that_another_process_writes_is_left_alone_however_old",
     ),
     Mutation(
+        "a lease refused for a moment leaves a writer's file to the grace age",
+        (1,),
+        "claim/lease.py",
+        "            return Writer.UNKNOWN\n        raise\n",
+        "            return Writer.UNKNOWN\n        return Writer.UNKNOWN\n",
+        "spool/test_take.py",
+        "test_a_lease_refused_for_a_moment_is_no_word_about_writers",
+    ),
+    Mutation(
         "a scan takes what is open for writing",
         (1,),
         "evidence.py",
