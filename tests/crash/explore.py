@@ -1,6 +1,6 @@
 """Explore every interleaving and crash of the scenarios, and print what was found.
 
-    python tests/crash/explore.py [--quick | --no-long] [--only TEXT] [--trace] [--json]
+    python tests/crash/explore.py [--quick | --no-long | --long] [--only TEXT] [--trace] [--json]
                                   [--seconds S] [--jobs N]
 
 A line a scenario: how many different states were visited, how many runs and steps that took, how
@@ -98,6 +98,7 @@ def _names(options: argparse.Namespace) -> list[str]:
         if options.only in scenario.name
         and (scenario.quick or not options.quick)
         and not (scenario.long and options.no_long)
+        and (scenario.long or not options.long)
     ]
 
 
@@ -130,6 +131,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Explore interleavings and crashes.")
     parser.add_argument("--only", default="", help="scenarios with this in their name")
     parser.add_argument("--quick", action="store_true", help="those that take seconds")
+    parser.add_argument("--long", action="store_true", help="only those that take minutes")
     parser.add_argument("--no-long", action="store_true", help="without those that take minutes")
     parser.add_argument("--trace", action="store_true", help="print the way to what was found")
     parser.add_argument("--seconds", type=float, default=300.0, help="for one scenario at most")
