@@ -82,7 +82,7 @@ def enqueue_process(stand: Stand) -> float:
 
 def measure(stand: Stand) -> list[Row]:
     """Measure an idle daemon and two short-lived processes."""
-    seconds = float(stand.pick(30, 2))
+    seconds = float(stand.pick(20, 2))
     woken, memory = idle(stand, seconds)
     times = stand.pick(15, 3)
     bare = [process([sys.executable, "-c", "pass"]) for _ in range(times)]

@@ -65,7 +65,7 @@ HEAD = (
 
 def one(stand: Stand, program: Program) -> Found:
     """Try one."""
-    size, seconds = stand.pick(4_000, 600), stand.pick(8, 1)
+    size, seconds = stand.pick(4_000, 600), stand.pick(6, 1)
     single, rounds = stand.pick(400, 30), range(stand.pick(2, 1))
     drains = [trials.drain(stand, program, size, seconds) for _ in rounds]
     rates = [each for each in drains if each is not None]
