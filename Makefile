@@ -12,7 +12,7 @@ help:
 	@echo "make test      the tests            make test-all  with the slow ones"
 	@echo "make test-versions  the tests on every Python from 3.11 to 3.13 that is found"
 	@echo "make lint      ruff, mypy, imports  make format    let ruff put the layout right"
-	@echo "make explore   every interleaving and crash of the explorer's scenarios (an hour)"
+	@echo "make explore   every interleaving and crash of the explorer's scenarios (20 minutes)"
 	@echo "make bench     how fast, beside the limit and its peers (15 minutes)   make bench-quick  rougher"
 	@echo "make wheel     dist/*.whl           make clean     remove what make made"
 
@@ -63,7 +63,7 @@ wheel: setup
 	@ls dist/*.whl
 
 explore: setup
-	@$(VENV)/bin/python tests/crash/explore.py
+	@$(VENV)/bin/python tests/crash/explore.py --jobs 2
 
 # `bench` writes docs/benchmarks.md; `bench-quick` only prints.
 BENCH := .venv-bench
