@@ -47,7 +47,7 @@ def handled(place: Room, count: int, rate: float) -> dict[str, int]:
 
 def once(stand: Stand, place: Room) -> tuple[float, float]:
     """Return the microseconds an entry in a storm, and the median latency at 200/s."""
-    count, single = stand.pick(10_000, 2_000), stand.pick(400, 100)
+    count, single = stand.pick(10_000, 2_000), stand.pick(300, 100)
     storm = handled(place, count, 0)
     each = (storm["last"] - storm["first_commit"]) / (count - 1) / latency.MICRO
     return each, handled(place, single, latency.RATE)["p50"] / latency.MICRO

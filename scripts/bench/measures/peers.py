@@ -66,7 +66,7 @@ HEAD = (
 def one(stand: Stand, program: Program) -> Found:
     """Try one."""
     size, seconds = stand.pick(4_000, 600), stand.pick(6, 1)
-    single, rounds = stand.pick(400, 30), range(stand.pick(2, 1))
+    single, rounds = stand.pick(300, 30), range(stand.pick(2, 1))
     drains = [trials.drain(stand, program, size, seconds) for _ in rounds]
     rates = [each for each in drains if each is not None]
     burst = stand.pick(10_000, 600) if program.files else size

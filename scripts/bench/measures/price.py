@@ -16,7 +16,7 @@ BOTH = "without-both"
 PARTS = (WITH, "without-ledger", "without-journal", BOTH)
 PATIENCE = 60.0  # seconds
 MOST = 1.15
-STORMS = 9  # rounds
+STORMS = 7  # rounds
 
 
 def handled(stand: Stand, part: str, count: int, rate: float) -> dict[str, int]:
