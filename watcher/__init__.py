@@ -40,4 +40,6 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module 'watcher' has no attribute {name!r}")
     import importlib
 
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    found: object = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = found  # the next time it is found without us
+    return found

@@ -47,7 +47,7 @@ def in_groups(stand: Stand, count: int) -> float:
 
 def measure(stand: Stand) -> list[Row]:
     """Compare in many short rounds, because a sync's price wanders."""
-    count, times = stand.pick(200, 60), stand.pick(15, 5)
+    count, times = stand.pick(200, 60), stand.pick(75, 5)
     grouped = hasattr(watcher, GROUPS)
     ours: list[float] = []
     others: list[float] = []
