@@ -262,9 +262,10 @@ class Notice:
                 self.mention(item.name, "left alone", f"{item.why}, for {show(round(age))}")
 
     def mention(self, name: bytes, what: str, why: str) -> None:
-        """Log something about a name once."""
-        if name not in self._mentioned and len(self._mentioned) < MAX_MENTIONED:
-            self._mentioned.add(name)
+        """Log something about a name once; of the halves of a pair, about one."""
+        once = self.layout.stem(name)
+        if once not in self._mentioned and len(self._mentioned) < MAX_MENTIONED:
+            self._mentioned.add(once)
             log.event(self.settings.name, what, f"{display(name)}: {why}")
 
     def stop(self) -> None:
