@@ -33,6 +33,7 @@ from watcher.spool.schedule import Schedule
 from watcher.spool.spool import Spool
 
 T = TypeVar("T")
+WENT = "its file went while it was handled"
 
 
 class Finished(NamedTuple):
@@ -111,7 +112,10 @@ class Settlement:
         claim = finished.claim
         facts = self._facts(finished)
         self.record(claim, State.CLAIMED, Move.REJECT, why)
-        self._insist(lambda: settle.put_away(claim.spool, State.DEAD, claim.parts, why, facts))
+        if not self._insist(
+            lambda: settle.put_away(claim.spool, State.DEAD, claim.parts, why, facts)
+        ):
+            return Report(Result.GONE, WENT)
         self.tell(claim, State.CLAIMED, Move.REJECT, why, finished.seconds)
         return Report(Result.REJECTED, why)
 
@@ -138,7 +142,7 @@ class Settlement:
             self.tell(claim, State.CLAIMED, Move.RELEASE, outcome.reason, finished.seconds)
             return Report(Result.RETRY, outcome.reason, wait)
         if not name:
-            return Report(Result.GONE, "its file went while it was handled")
+            return Report(Result.GONE, WENT)
         self.patience.trouble(None)
         detail = f"{outcome.reason}; attempt {schedule.attempts + 1} in {show(round(wait, 1))}"
         self.tell(claim, State.CLAIMED, Move.DEFER, detail, finished.seconds)
@@ -161,9 +165,10 @@ class Settlement:
         facts = {"queue": self.queue}
         state = State.ARRIVING if claim.schedule is None else State.DEFERRED
         self.record(claim, state, Move.ABANDON, claim.why)
-        self._insist(
+        if not self._insist(
             lambda: settle.put_away(claim.spool, State.ORPHAN, claim.parts, claim.why, facts)
-        )
+        ):
+            return Report(Result.GONE, WENT)
         self.tell(claim, state, Move.ABANDON, claim.why)
         return Report(Result.ORPHANED, claim.why)
 

@@ -151,6 +151,31 @@ def test_a_requeue_goes_on_with_the_same_life(watcher, queue, audit):
     assert (status, total["seen"], total["done"], total["here"]) == (0, 1, 1, {})
 
 
+def test_a_namesake_that_was_numbered_goes_on_with_its_life(watcher, queue, audit):
+    for _ in range(2):
+        put(queue, "X.pck")
+        sweep(watcher, queue, "exit 65")
+    assert sorted(path.name for path in (queue / ".watcher/dead").glob("*.pck")) == [
+        "X.pck",
+        "X~1.pck",
+    ]
+    watcher("requeue", queue, "ALL")
+    status, total, _ = audit()
+    assert (status, total["seen"], total["missing"]) == (0, 2, 0)
+    sweep(watcher, queue, "true")
+    status, total, _ = audit()
+    assert (status, total["seen"], total["done"], total["here"]) == (0, 2, 2, {})
+
+
+def test_a_name_that_was_cut_for_its_stamp_goes_on_with_its_life(watcher, queue, audit):
+    put(queue, "x" * 246 + ".pck")
+    sweep(watcher, queue, "exit 75")
+    watcher("requeue", queue, "ALL")
+    sweep(watcher, queue, "true")
+    status, total, _ = audit()
+    assert (status, total["seen"], total["done"], total["here"]) == (0, 1, 1, {})
+
+
 def test_what_was_put_there_by_hand_is_not_in_the_books(watcher, queue, audit):
     put(queue, "X.pck")
     sweep(watcher, queue, "true")

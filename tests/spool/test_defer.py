@@ -193,17 +193,29 @@ def test_what_the_disk_will_not_defer_stays_where_it_is(open_spool, put, files):
     assert told[-1] is None, "it is over"
 
 
-def test_a_handler_that_moved_the_file_away_and_failed_leaves_nothing_to_defer(
-    open_spool, put, files, queue
+@pytest.mark.parametrize("word", [RETRY, Outcome(Verdict.REJECT, "no")])
+def test_a_handler_that_moved_the_file_away_and_failed_leaves_nothing_to_put_away(
+    open_spool, put, files, queue, word
 ):
     put(b"X.pck")
 
     def run_off(entry):
         os.rename(entry.path, queue.parent / "mine")
-        return RETRY
+        return word
 
     report, _ = attempt(open_spool(), b"X.pck", run_off)
-    assert (report.result, files(State.DEFERRED)) == (Result.GONE, {})
+    assert (report.result, files(State.DEFERRED), files(State.DEAD)) == (Result.GONE, {}, {})
+
+
+def test_what_was_renamed_over_a_rejected_entry_stays_and_has_no_note(open_spool, put, files):
+    put(b"X.pck")
+
+    def replaced(_entry):
+        put(b"X.pck", b"newer")
+        return Outcome(Verdict.REJECT, "no")
+
+    report, _ = attempt(open_spool(), b"X.pck", replaced)
+    assert (report.result, files(), files(State.DEAD)) == (Result.GONE, {b"X.pck": b"newer"}, {})
 
 
 # -- pairs whose second rename never came --------------------------------------------------------

@@ -108,19 +108,12 @@ def _place(inode: int, line: Line, books: Books, disk: _Disk) -> bytes | None:
     """Return where an entry is now: by inode, else (after a copy of the spool) by name."""
     there = disk.by_inode.get(inode)
     stem = books.stem(line.name)
-    if there is not None:
-        name = books.stem(there[1])
-        if name == stem or name.partition(b"~")[0] == stem.partition(b"~")[0] or _cut(name, stem):
-            return there[0]
+    if there is not None and journal.same_entry(books.stem(there[1]), stem):
+        return there[0]
     if stem in disk.by_name:
         places = {books.stem(name): place for place, name in disk.by_inode.values()}
         return places.get(stem)
     return None
-
-
-def _cut(one: bytes, other: bytes) -> bool:
-    """Whether one name is the other, cut to make room for a stamp or a number."""
-    return min(len(one), len(other)) > 100 and (one[:100] == other[:100])  # noqa: PLR2004
 
 
 def _look(spool: Spool, ours: int) -> _Disk:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import heapq
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -21,6 +22,8 @@ from watcher.spool.schedule import parse
 
 WINDOW = 30.0  # seconds
 _LONGEST = 1 << 14  # bytes of a line
+_NUMBER = re.compile(rb"~[0-9]+\Z")
+_CUT_ABOVE = 100  # bytes: no shorter name is ever cut
 _HEAD = 6  # fields before the detail
 _JOINS = (b"reunite", b"release", b"requeue")  # how half of a pair comes back to its message
 _ENDS = {b"finish": "done", b"delete": "removed by an operator"}
@@ -85,7 +88,7 @@ class Books:
             self.explained.add(stem)
             self.vanished.pop(stem, None)
         known = self.open.pop(line.inode, None)
-        if known is not None and self.stem(known.name) != self.stem(line.name):
+        if known is not None and not same_entry(self.stem(known.name), self.stem(line.name)):
             self.replaced.append(known)
             known = None
         if known is None:
@@ -97,6 +100,16 @@ class Books:
             self.ended[how] = self.ended.get(how, 0) + 1
         else:
             self.open[line.inode] = line
+
+
+def same_entry(one: bytes, other: bytes) -> bool:
+    """Whether two NAMEs of one inode are one entry's: what we put away may be numbered, or cut.
+
+    See `layout.stored`.
+    """
+    one, other = _NUMBER.sub(b"", one), _NUMBER.sub(b"", other)
+    short, long = sorted((one, other), key=len)
+    return short == long or (len(short) > _CUT_ABOVE and long.startswith(short))
 
 
 def read(ours: int, layout: Layout) -> Books:
@@ -175,6 +188,4 @@ def _parse(raw: bytes) -> Line | None:
 def _unquoted(text: bytes) -> bytes:
     if b"%" not in text:
         return text
-    import re
-
     return re.sub(rb"%([0-9A-F]{2})", lambda found: bytes([int(found[1], 16)]), text)

@@ -79,6 +79,8 @@ def put_away(
     """Move an entry's files, message first, to the directory of `state`; return the new name.
 
     `why` and `facts` go into the note, which is left out when the disk is too full for it.
+    Returns "" when none of its files is there any more: its handler moved them away, or its writer
+    renamed others over them.
     """
     target = spool.place(state)
     stem, suffixes = _stem_and_suffixes(spool, parts)
@@ -89,6 +91,8 @@ def put_away(
         others = [] if spool.layout.raw else [stored(stem, suffix, number) for suffix in _MAILMAN]
         if not any(moved) and any(_exists(name, target) for name in (*names, note, *others)):
             continue  # but where a try was refused half way, what is there is ours
+        if not any(moved) and not any(_is_still(spool, part) for part in parts):
+            return b""
         about = notes.told(stem, state, parts, names)
         notes.write(spool, target, note, about | {"why": why, **facts})
         try:
