@@ -176,6 +176,18 @@ def test_a_name_that_was_cut_for_its_stamp_goes_on_with_its_life(watcher, queue,
     assert (status, total["seen"], total["done"], total["here"]) == (0, 1, 1, {})
 
 
+def test_only_what_may_be_an_entry_is_said_to_wait(watcher, queue, audit):
+    put(queue, "X.pck")
+    sweep(watcher, queue, "true")
+    put(queue, "Y.pck")
+    put(queue, "README", b"not an entry")
+    (queue / "directory.pck").mkdir()
+    (queue / "link.pck").symlink_to("Y.pck")
+    os.mkfifo(queue / "fifo.pck")
+    status, total, _ = audit()
+    assert (status, total["waiting"]) == (0, 1)
+
+
 def test_what_was_put_there_by_hand_is_not_in_the_books(watcher, queue, audit):
     put(queue, "X.pck")
     sweep(watcher, queue, "true")

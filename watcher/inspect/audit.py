@@ -18,9 +18,10 @@ from typing import NamedTuple
 from watcher.inspect import books as journal
 from watcher.inspect.books import Books, Line
 from watcher.spool.disk import DIRECTORY
-from watcher.spool.layout import INFLIGHT, OURS, STATE_DIRECTORIES
+from watcher.spool.layout import INFLIGHT, OURS, STATE_DIRECTORIES, Kind, Layout
 from watcher.spool.spool import Spool
 
+_WAITS = (Kind.ENTRY, Kind.MESSAGE_HALF)  # a message in the queue; its `.db` is counted with it
 LOOKS = 3  # before an entry is called missing
 _PLACES = {b"": "in the queue", INFLIGHT: "in flight"} | {
     name: state.value for state, name in STATE_DIRECTORIES.items()
@@ -93,15 +94,19 @@ def _compare(spool: Spool) -> Balance:
     for stem, line in books.vanished.items():
         if stem not in later.by_name:
             found.missing.append(Missing(stem, line))
-    for inode, (place, name) in later.by_inode.items():
-        if inode in books.open or name.endswith(b".db"):
+    _tell_unseen(found, later, spool.layout)
+    return found
+
+
+def _tell_unseen(found: Balance, disk: _Disk, layout: Layout) -> None:
+    """Tell what lies there and is in no book."""
+    for inode, (place, name) in disk.by_inode.items():
+        if inode in found.books.open or name.endswith(b".db") or place == INFLIGHT:
             continue
         if place:
-            if place != INFLIGHT:
-                found.unknown.append((_PLACES[place], name))
-        else:
+            found.unknown.append((_PLACES[place], name))
+        elif layout.kind(name) in _WAITS:
             found.waiting += 1
-    return found
 
 
 def _place(inode: int, line: Line, books: Books, disk: _Disk) -> bytes | None:
@@ -133,12 +138,15 @@ def _files(queue: int, ours: int) -> Iterator[tuple[bytes, bytes, int]]:
     yield from ((b"", name, inode) for name, inode in _names(queue, b"."))
     for state in STATE_DIRECTORIES.values():
         yield from ((state, name, inode) for name, inode in _names(ours, state))
-    for process, _ in list(_names(ours, INFLIGHT)):
+    for process, _ in list(_names(ours, INFLIGHT, directories=True)):
         path = os.path.join(INFLIGHT, process)
         yield from ((INFLIGHT, name, inode) for name, inode in _names(ours, path))
 
 
-def _names(directory: int, path: bytes) -> Iterator[tuple[bytes, int]]:
+def _names(
+    directory: int, path: bytes, *, directories: bool = False
+) -> Iterator[tuple[bytes, int]]:
+    """Yield name and inode of the regular files of a directory, or of its directories."""
     try:
         fd = os.open(path, DIRECTORY | os.O_NOFOLLOW, dir_fd=directory)
     except (FileNotFoundError, NotADirectoryError):
@@ -146,6 +154,8 @@ def _names(directory: int, path: bytes) -> Iterator[tuple[bytes, int]]:
     try:
         with os.scandir(fd) as items:
             for item in items:
-                yield os.fsencode(item.name), item.inode()
+                kind = item.is_dir if directories else item.is_file
+                if kind(follow_symlinks=False):
+                    yield os.fsencode(item.name), item.inode()
     finally:
         os.close(fd)
