@@ -44,7 +44,7 @@ def recover(spool: Spool, settlement: Settlement) -> Recovered:
             death = _death(left)
             counted = [_count(spool, settlement, slot, death) for slot in ledger.read(left.fd)]
             entries += counted.count(True)
-            spill_over(left.fd, spool.ours())
+            spill_over(left.fd, spool.ours(), spool.layout)
             if None not in counted:
                 inflight.clear(left)
     return Recovered(files, entries)

@@ -29,7 +29,7 @@ def ours(tmp_path):
 
 @pytest.fixture
 def journal(ours):
-    return Journal(lambda: ours[1], lambda: ours[2])
+    return Journal(lambda: ours[1], lambda: ours[2], Layout())
 
 
 def names(fd):
@@ -64,8 +64,8 @@ def test_what_a_dead_process_had_not_flushed_is_written_by_another(ours, journal
     for number in range(100):
         journal.record(State.CLAIMED, Move.FINISH, number + 1, b"%d" % number)
     del journal  # without a flush
-    spill_over(ours[2], ours[1])
-    spill_over(ours[2], ours[1])
+    spill_over(ours[2], ours[1], Layout())
+    spill_over(ours[2], ours[1], Layout())
     assert names(ours[1]) == [b"%d" % number for number in range(100)]
 
 
@@ -133,7 +133,7 @@ def test_without_a_place_for_its_spill_it_goes_on(ours):
     def refuse():
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    journal = Journal(lambda: ours[1], refuse)
+    journal = Journal(lambda: ours[1], refuse, Layout())
     journal.record(State.CLAIMED, Move.FINISH, 5, b"X.pck")
     journal.flush()
     assert names(ours[1]) == [b"X.pck"]
@@ -150,11 +150,37 @@ def test_a_large_one_is_begun_anew_and_knows_what_is_still_open(ours, journal, m
         journal.flush()
     files = sorted(name for name in os.listdir(ours[0]) if name.startswith("journal"))
     assert files == ["journal", *(f"journal.{number}" for number in range(1, 8 + 1))]
-    newest = (ours[0] / "journal").read_text().splitlines()[0]
-    assert newest.endswith(f"dead carried {inode} D.pck")
+    last = (ours[0] / "journal.1").read_text().splitlines()[-1]
+    assert last.endswith(f"dead carried {inode} D.pck")
     books = reading.read(ours[1], Layout())
     assert list(books.open) == [inode]
     assert b"499.pck" in names(ours[1])
+
+
+def test_what_is_put_away_may_be_more_than_a_file_of_it_holds(ours, journal, monkeypatch):
+    monkeypatch.setattr(writing, "ROTATED", 2_000)
+    (ours[0] / "dead").mkdir()
+    for number in range(200):
+        (ours[0] / f"dead/{number}.pck").touch()
+    for number in range(100):
+        journal.record(State.CLAIMED, Move.FINISH, 10**12 + number, b"new-%d.pck" % number)
+        journal.flush()
+    assert {b"new-%d.pck" % number for number in range(100)} <= set(names(ours[1]))
+    assert len(reading.read(ours[1], Layout()).open) == 200
+
+
+@pytest.mark.parametrize("suffix", [b".json", b""])
+def test_entries_that_are_json_are_carried_and_their_notes_are_not(ours, monkeypatch, suffix):
+    monkeypatch.setattr(writing, "ROTATED", 100)
+    layout = Layout(suffix, raw=True)
+    journal = Journal(lambda: ours[1], lambda: ours[2], layout)
+    (ours[0] / "dead").mkdir()
+    (ours[0] / "dead/D.json").touch()
+    (ours[0] / "dead/.D.json").touch()
+    for number in range(9):
+        journal.record(State.CLAIMED, Move.FINISH, 10**12 + number, b"%d.json" % number)
+        journal.flush()
+    assert list(reading.read(ours[1], layout).open) == [(ours[0] / "dead/D.json").stat().st_ino]
 
 
 @pytest.mark.parametrize(
@@ -182,7 +208,9 @@ def test_lines_of_several_processes_need_not_come_in_order(ours):
 def test_where_nothing_outlives_it_a_line_is_written_at_once(queue, monkeypatch):
     """Where there was no room for the spill: lines must not wait for a flush that never comes."""
     ours = os.open(queue, os.O_RDONLY)
-    journal = Journal(lambda: ours, lambda: os.open(queue / "no such directory", os.O_RDONLY))
+    journal = Journal(
+        lambda: ours, lambda: os.open(queue / "no such directory", os.O_RDONLY), Layout()
+    )
     journal.record(State.CLAIMED, Move.FINISH, 7, b"X.pck")
     assert b"claimed finish 7 X.pck" in (queue / "journal").read_bytes()
     spill = queue / "spill"
@@ -200,7 +228,9 @@ def test_lines_that_cannot_be_read_now_are_not_thrown_away(queue, monkeypatch):
     spill = queue / "spill"
     spill.mkdir()
     ours, directory = os.open(queue, os.O_RDONLY), os.open(spill, os.O_RDONLY)
-    Journal(lambda: ours, lambda: directory).record(State.CLAIMED, Move.FINISH, 7, b"X.pck")
+    Journal(lambda: ours, lambda: directory, Layout()).record(
+        State.CLAIMED, Move.FINISH, 7, b"X.pck"
+    )
     real = os.open
 
     def out_of_descriptors(*arguments, **options):
@@ -208,8 +238,8 @@ def test_lines_that_cannot_be_read_now_are_not_thrown_away(queue, monkeypatch):
 
     monkeypatch.setattr(os, "open", out_of_descriptors)
     with pytest.raises(OSError, match="Too many open files"):
-        spill_over(directory, ours)
+        spill_over(directory, ours, Layout())
     monkeypatch.setattr(os, "open", real)
-    spill_over(directory, ours)
+    spill_over(directory, ours, Layout())
     assert b"X.pck" in (queue / "journal").read_bytes()
     assert list(spill.iterdir()) == []

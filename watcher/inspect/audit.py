@@ -18,7 +18,7 @@ from typing import NamedTuple
 from watcher.inspect import books as journal
 from watcher.inspect.books import Books, Line
 from watcher.spool.disk import DIRECTORY
-from watcher.spool.layout import INFLIGHT, OURS, STATE_DIRECTORIES, Kind, Layout
+from watcher.spool.layout import INFLIGHT, OURS, STATE_DIRECTORIES, Kind, Layout, is_stored
 from watcher.spool.spool import Spool
 
 _WAITS = (Kind.ENTRY, Kind.MESSAGE_HALF)  # a message in the queue; its `.db` is counted with it
@@ -124,12 +124,8 @@ def _place(inode: int, line: Line, books: Books, disk: _Disk) -> bytes | None:
 def _look(spool: Spool, ours: int) -> _Disk:
     by_inode: dict[int, tuple[bytes, bytes]] = {}
     for place, name, inode in _files(spool.fd, ours):
-        if name[:1] == b"." or name.endswith((b".json", b".tmp")) or name == OURS:
-            if not (spool.layout.raw and name.endswith(spool.layout.suffix) and name[:1] != b"."):
-                continue
-            if place and name.endswith(b".json"):
-                continue
-        by_inode[inode] = (place, name)
+        if is_stored(name, spool.layout) or not place:
+            by_inode[inode] = (place, name)
     books = Books(spool.layout)
     return _Disk(by_inode, {books.stem(name) for _, name in by_inode.values()})
 

@@ -93,6 +93,8 @@ class Books:
             known = None
         if known is None:
             self.seen += 1
+        elif line.move == b"carried":
+            line = known  # which says more of it
         if line.move in _JOINS and line.name.endswith(b".db"):
             self.seen -= 1  # half of a life: its message has the other half
         elif line.move in _ENDS:

@@ -27,7 +27,7 @@ from watcher.lifecycle import State
 from watcher.report import Report, Result
 from watcher.spool import mounts
 from watcher.spool.disk import DIRECTORY
-from watcher.spool.layout import Kind, Layout, display
+from watcher.spool.layout import Kind, Layout, display, is_note
 from watcher.spool.spool import Spool
 
 _HALVES = (Kind.MESSAGE_HALF, Kind.METADATA_HALF)
@@ -173,7 +173,7 @@ def _inside(path: bytes, status: os.stat_result, layout: Layout, terms: Terms) -
     """Tell what there is of a file in a directory of ours."""
     directory, name = os.path.split(path)
     facts = ages(name, status, terms)[:1]
-    if stat.S_ISREG(status.st_mode) and not name.endswith(b".json"):
+    if stat.S_ISREG(status.st_mode) and not is_note(name, layout):
         fd = os.open(directory, DIRECTORY)
         try:
             facts.append(Fact("contents", holds(fd, name, layout, terms.max_size)))

@@ -20,7 +20,6 @@ from watcher.errors import NoSuch, NotPermitted, Undecodable, Usage
 from watcher.inspect.notes import (
     STAMPED,
     is_file,
-    is_note,
     names_of,
     open_place,
     stamp_of,
@@ -28,7 +27,7 @@ from watcher.inspect.notes import (
 )
 from watcher.lifecycle import State
 from watcher.spool.disk import DISK
-from watcher.spool.layout import OURS, STATE_DIRECTORIES, Kind, Layout, display, stored
+from watcher.spool.layout import OURS, STATE_DIRECTORIES, Kind, Layout, display, is_note, stored
 from watcher.spool.schedule import stamped
 from watcher.spool.spool import Spool
 

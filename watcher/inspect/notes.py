@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from watcher.errors import Unavailable
 from watcher.lifecycle import State
 from watcher.spool.disk import DIRECTORY, LOOK
-from watcher.spool.layout import OURS, STATE_DIRECTORIES, Layout, display, note_of
+from watcher.spool.layout import OURS, STATE_DIRECTORIES, Layout, display, is_note, note_of
 from watcher.spool.schedule import Schedule, parse
 from watcher.spool.spool import Spool, told
 
@@ -101,11 +101,6 @@ def stamp_of(name: bytes, state: State) -> tuple[Schedule | None, bytes]:
 
 def _messages(metadata: bytes, layout: Layout) -> tuple[bytes, bytes]:
     return layout._replace(legacy=True).message_halves(metadata)
-
-
-def is_note(name: bytes, layout: Layout) -> bool:
-    """Whether a file explains an entry, by its name: where entries may end so, notes are hidden."""
-    return name.endswith(NOTE) and not (layout.raw and name.endswith(layout.suffix))
 
 
 def read_note(directory: int, name: bytes, layout: Layout) -> dict[str, object]:

@@ -10,10 +10,10 @@ import time
 from typing import NamedTuple
 
 from watcher.durations import show
-from watcher.inspect.notes import is_note, read_note, stamp_of
+from watcher.inspect.notes import read_note, stamp_of
 from watcher.lifecycle import State
 from watcher.spool.disk import DIRECTORY
-from watcher.spool.layout import INFLIGHT, OURS, STATE_DIRECTORIES, Layout, display
+from watcher.spool.layout import INFLIGHT, OURS, STATE_DIRECTORIES, Layout, display, is_note
 from watcher.spool.schedule import Schedule
 
 _STATES = {directory: state for state, directory in STATE_DIRECTORIES.items()}

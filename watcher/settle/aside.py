@@ -103,7 +103,7 @@ def recover(spool: Spool) -> int:
     for left in dead(spool):
         with contextlib.suppress(OSError):  # one cannot go back now: the next sweep tries again
             found += put_all_back(spool, left.fd)
-            spill_over(left.fd, spool.ours())
+            spill_over(left.fd, spool.ours(), spool.layout)
             clear(left)
     return found
 

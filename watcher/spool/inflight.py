@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 from watcher.spool.disk import DIRECTORY
 from watcher.spool.journal import spill_over
+from watcher.spool.layout import Layout
 from watcher.spool.spool import Spool
 
 LEDGER = b".ledger"
@@ -51,17 +52,17 @@ def own(spool: Spool, *, sure: bool = False) -> int:
                 continue  # another took it for a dead process's before it was even open
             fcntl.flock(fd, fcntl.LOCK_EX)
             spool.own = fd
-            weakref.finalize(spool, _leave, name, os.dup(inflight), fd)
+            weakref.finalize(spool, _leave, name, os.dup(inflight), fd, spool.layout)
             if os.fstat(fd).st_nlink > 0:  # else another was quicker than the lock
                 break
     return spool.own
 
 
-def _leave(name: bytes, inflight: int, fd: int) -> None:
+def _leave(name: bytes, inflight: int, fd: int, layout: Layout) -> None:
     with contextlib.suppress(OSError):
         ours = os.open(b"..", DIRECTORY, dir_fd=inflight)
         try:
-            spill_over(fd, ours)
+            spill_over(fd, ours, layout)
         finally:
             os.close(ours)
         _empty(fd)

@@ -14,17 +14,18 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import itertools
 import mmap
 import os
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from watcher.errors import WatcherError
 from watcher.lifecycle import Move, State
 from watcher.spool.disk import DIRECTORY
-from watcher.spool.layout import STATE_DIRECTORIES
+from watcher.spool.layout import STATE_DIRECTORIES, Layout, is_stored
 
 NAME = b"journal"
 SPILL = b".journal"
@@ -36,6 +37,7 @@ _HEADER = 8  # bytes: how much of a spill is used, as a decimal number
 _ODD = re.compile(rb"[^!-$&-~]")
 _ODD_IN_DETAIL = re.compile(rb"[^ -$&-~]")
 _LONGEST_DETAIL = 1_000  # bytes
+_AT_ONCE = 1_024  # entries
 _APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 _words: dict[tuple[State, Move | str], bytes] = {}
 _process = [os.getpid()]  # asked for once: it is a system call
@@ -54,11 +56,12 @@ class Journal:
     `ours` gives the descriptor of `.watcher`, `spill` that of this process's own directory.
     """
 
-    def __init__(self, ours: Callable[[], int], spill: Callable[[], int]) -> None:
+    def __init__(self, ours: Callable[[], int], spill: Callable[[], int], layout: Layout) -> None:
         self.enabled = True
         self.trouble = ""
         self._ours = ours
         self._spill = spill
+        self._layout = layout
         self._map: mmap.mmap | bytearray | None = None
         self._used = _HEADER
         self._lost = 0
@@ -115,7 +118,7 @@ class Journal:
         if self._lost:
             data += line_of(time.time_ns(), State.READY, "lost", 0, b"-", f"{self._lost} lines")
         try:
-            append(self._ours(), data)
+            append(self._ours(), data, self._layout)
         except (OSError, WatcherError) as error:
             self.trouble = f"the journal cannot be written: {error}"
             return False
@@ -149,7 +152,7 @@ def _quoted(odd: re.Match[bytes]) -> bytes:
     return b"%%%02X" % odd[0][0]
 
 
-def append(ours: int, data: bytes) -> None:
+def append(ours: int, data: bytes, layout: Layout) -> None:
     """Append whole lines to the journal in `.watcher`, begun anew if it is large; raises OSError.
 
     A write that was cut short is made good by writing all of it again, from a new line on.
@@ -157,7 +160,7 @@ def append(ours: int, data: bytes) -> None:
     for _ in range(3):
         fd = os.open(NAME, _APPEND, 0o600, dir_fd=ours)
         try:
-            if os.fstat(fd).st_size >= ROTATED and _rotate(ours, fd):
+            if os.fstat(fd).st_size >= ROTATED and _rotate(ours, fd, layout):
                 continue
             written = os.write(fd, data)
             if written < len(data):
@@ -169,52 +172,53 @@ def append(ours: int, data: bytes) -> None:
             os.close(fd)
 
 
-def _rotate(ours: int, fd: int) -> bool:
-    """Begin a new file, if nobody else has or is about to; say whether to look again."""
+def _rotate(ours: int, fd: int, layout: Layout) -> bool:
+    """Begin a new file, if nobody else has or is about to; say whether to look again.
+
+    The old one ends with what is still open: so that, however much that is, the new one is empty.
+    """
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     if os.stat(NAME, dir_fd=ours).st_ino != os.fstat(fd).st_ino:
         return True  # done by another
-    scratch = b".journal.%d.tmp" % os.getpid()
-    with open(os.open(scratch, _APPEND | os.O_TRUNC, 0o600, dir_fd=ours), "wb") as file:
-        file.writelines(_carried(ours))
+    for lines in _carried(ours, layout):
+        os.write(fd, lines)  # whole lines: others may still be appending theirs
     for number in range(KEPT, 1, -1):
         with contextlib.suppress(FileNotFoundError):
             older, newer = NAME + b".%d" % number, NAME + b".%d" % (number - 1)
             os.rename(newer, older, src_dir_fd=ours, dst_dir_fd=ours)
     os.rename(NAME, NAME + b".1", src_dir_fd=ours, dst_dir_fd=ours)
-    os.rename(scratch, NAME, src_dir_fd=ours, dst_dir_fd=ours)
     return True
 
 
-def _carried(ours: int) -> list[bytes]:
-    """Return a line for each entry that an operator or a timer is still to see to."""
-    lines = []
-    now = time.time_ns()
-    for state, name in STATE_DIRECTORIES.items():
+def _carried(ours: int, layout: Layout) -> Iterator[bytes]:
+    """Yield a line for each entry that an operator or a timer is still to see to, many at once."""
+    for state, place in STATE_DIRECTORIES.items():
         try:
-            fd = os.open(name, DIRECTORY | os.O_NOFOLLOW, dir_fd=ours)
+            fd = os.open(place, DIRECTORY | os.O_NOFOLLOW, dir_fd=ours)
         except OSError:
             continue
         try:
             with os.scandir(fd) as items:
-                lines += [
-                    line_of(now, state, "carried", item.inode(), os.fsencode(item.name))
-                    for item in items
-                    if not item.name.endswith((".json", ".tmp")) and item.name[0] != "."
-                ]
+                while some := list(itertools.islice(items, _AT_ONCE)):
+                    now = time.time_ns()
+                    files = [(item.inode(), os.fsencode(item.name)) for item in some]
+                    yield b"".join(
+                        line_of(now, state, "carried", inode, name)
+                        for inode, name in files
+                        if is_stored(name, layout)
+                    )
         finally:
             os.close(fd)
-    return lines
 
 
-def spill_over(directory: int, ours: int) -> None:
+def spill_over(directory: int, ours: int, layout: Layout) -> None:
     """Append what a process had not flushed, from its own directory; raises OSError."""
     data = spilled(directory)
     if data:
-        append(ours, data)
+        append(ours, data, layout)
         os.unlink(SPILL, dir_fd=directory)
 
 

@@ -130,6 +130,16 @@ def note_of(name: bytes, layout: Layout) -> bytes:
     return name.rpartition(b".")[0] + b".json"
 
 
+def is_stored(name: bytes, layout: Layout) -> bool:
+    """Whether a file in a directory of a state is an entry's, by its name: nothing else has one."""
+    return layout.as_put_away().kind(name) is not Kind.TEMPORARY and not is_note(name, layout)
+
+
+def is_note(name: bytes, layout: Layout) -> bool:
+    """Whether a file explains an entry, by its name: where entries may end so, notes are hidden."""
+    return name.endswith(b".json") and not (layout.raw and name.endswith(layout.suffix))
+
+
 def fits(stem: bytes) -> bool:
     """Whether a file of this stem keeps its own name in a state directory."""
     return len(stem) + len(b".json") < NAME_MAX

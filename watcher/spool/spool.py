@@ -32,7 +32,7 @@ class Spool:
         self._ours: dict[bytes, int] = {}
         self._past: set[int] = set()  # descriptors of directories of ours that went away
         own = weakref.ref(self)  # not a cycle: the spool is closed with its last reference
-        self.journal = Journal(lambda: _ours(own), lambda: _inflight(own))
+        self.journal = Journal(lambda: _ours(own), lambda: _inflight(own), layout)
         self.fd = -1
         self.own = -1  # this process's directory in inflight/ (`inflight.own`)
         self.ledger: object = None  # what it has in hand (`claim.ledger`)
