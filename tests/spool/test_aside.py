@@ -361,18 +361,21 @@ def test_without_noreplace_a_newcomer_stays_too(claimed, old_disk, put, files, m
     assert left == {NAME: b"today's"}
 
 
+@pytest.mark.parametrize("newcomer", [True, False])
 @pytest.mark.parametrize("target", [NAME, NAME + b"~1"])
 def test_a_crash_between_link_and_unlink_leaves_an_entry_not_two_links(
-    open_spool, put, files, queue, target
+    open_spool, put, files, queue, target, newcomer
 ):
+    """Also where the newcomer beside which it went back has been handled since."""
+    newcomer = newcomer and target != NAME
     put(target, b"precious")
     spool = open_spool(RAW)
     spool.inflight()
     left = queue / ".watcher/inflight/1.dead"
     left.mkdir()
     (left / os.fsdecode(NAME)).hardlink_to(queue / os.fsdecode(target))
-    if target != NAME:
+    if newcomer:
         put(NAME, b"newcomer")
     aside.recover(spool)
-    assert files() == {target: b"precious"} | ({} if target == NAME else {NAME: b"newcomer"})
+    assert files() == {target: b"precious"} | ({NAME: b"newcomer"} if newcomer else {})
     assert (queue / os.fsdecode(target)).stat().st_nlink == 1

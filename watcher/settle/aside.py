@@ -18,12 +18,14 @@ import errno
 import itertools
 import os
 import time
+from collections.abc import Iterator
 
 from watcher.entry import Part
 from watcher.errors import WatcherError
+from watcher.spool.disk import DIRECTORY
 from watcher.spool.inflight import clear, dead, own
 from watcher.spool.journal import spill_over
-from watcher.spool.layout import stored
+from watcher.spool.layout import Kind, stored
 from watcher.spool.spool import Spool
 
 BUSY_WAIT = 0.0005  # seconds
@@ -123,21 +125,47 @@ def put_back(spool: Spool, name: bytes, directory: int, own: bytes) -> None:
     By link and unlink, not by rename: a rename would look like a writer's, and this file may be one
     that is still being written.
     """
+    if _is_back(spool, name, directory):
+        spool.disk.sync(spool.fd)  # a crash between link and unlink left both names
+        spool.disk.unlink(name, directory)
+        return
     stem = spool.layout.stem(own)
     for number in itertools.count():
         target = stored(stem, own[len(stem) :], number) if number else own
         try:
             spool.disk.link_and_unlink(name, directory, target, spool.fd)
         except FileExistsError:
-            if inode(target, spool.fd) != inode(name, directory):
-                continue
-            spool.disk.sync(spool.fd)  # a crash between link and unlink left both names
-            spool.disk.unlink(name, directory)
+            continue
         except OSError as error:
             if error.errno not in _NO_LINKS:
                 raise
             spool.disk.move(name, directory, target, spool.fd)
         return
+
+
+def _is_back(spool: Spool, name: bytes, directory: int) -> bool:
+    """Whether the queue has this very file already, as an entry.
+
+    Under whichever name was free then: the first one may be free by now, and with a link there too
+    the file would have two names in the queue, which no entry has.
+    """
+    now = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    if now.st_nlink == 1:
+        return False
+    entries = (Kind.ENTRY, Kind.MESSAGE_HALF, Kind.METADATA_HALF)
+    kind = spool.layout.as_put_away().kind
+    return any(ino == now.st_ino and kind(own) in entries for own, ino in listed(spool.fd))
+
+
+def listed(directory: int) -> Iterator[tuple[bytes, int]]:
+    """Yield the names in a directory, each with its inode number."""
+    fd = os.open(b".", DIRECTORY, dir_fd=directory)  # an offset of its own
+    try:
+        with os.scandir(fd) as items:
+            for item in items:
+                yield os.fsencode(item.name), item.inode()
+    finally:
+        os.close(fd)
 
 
 def inode(name: bytes, directory: int) -> int | None:

@@ -26,7 +26,7 @@ from collections.abc import Iterator
 from watcher.entry import Part
 from watcher.lifecycle import State
 from watcher.settle import notes
-from watcher.spool.disk import DIRECTORY
+from watcher.settle.aside import listed
 from watcher.spool.layout import STATE_DIRECTORIES, stored, text
 from watcher.spool.schedule import parse
 from watcher.spool.spool import Spool
@@ -124,7 +124,7 @@ def finish_move(spool: Spool, name: bytes, state: State | None = None) -> bool:
     others: list[tuple[int, bytes]] = []
     for other_state in STATE_DIRECTORIES:
         directory = spool.peek(other_state)
-        for other, inode in () if directory is None else list(_names(directory)):
+        for other, inode in () if directory is None else list(listed(directory)):
             if directory is None or inode != here.st_ino or (directory, other) == (source, name):
                 continue
             if directory == source and _attempts(other) < _attempts(name):
@@ -153,7 +153,7 @@ def _alone(directory: int, state: State, own: bytes) -> Iterator[bytes]:
         if not _has_other(directory, name):
             yield name
     if state in _STAMPED:
-        for name, _ in _names(directory):
+        for name, _ in listed(directory):
             found = parse(name)
             if found is not None and found[1] == own and not _has_other(directory, name):
                 yield name
@@ -168,7 +168,7 @@ def _numbered(directory: int, stem: bytes, suffix: bytes) -> Iterator[bytes]:
         elif number:
             break
     known = re.compile(re.escape(stem) + rb"~([0-9]{1,9})" + re.escape(suffix))
-    for name, _ in _names(directory):
+    for name, _ in listed(directory):
         found = known.fullmatch(name)
         if found is not None and int(found[1]) > number:
             yield name
@@ -184,21 +184,11 @@ def _place_beside_message(directory: int, metadata: bytes) -> bytes | None:
     """Return the name that a `.db` is to have beside a stamped message of its name."""
     stem = metadata.removesuffix(b".db")
     wanted = [stem + suffix for suffix in _MESSAGES]
-    for name, _ in _names(directory):
+    for name, _ in listed(directory):
         found = parse(name)
         if found is not None and found[1] in wanted and not _has_other(directory, name):
             return name.rpartition(b".")[0] + b".db"
     return None
-
-
-def _names(directory: int) -> Iterator[tuple[bytes, int]]:
-    fd = os.open(b".", DIRECTORY, dir_fd=directory)
-    try:
-        with os.scandir(fd) as items:
-            for item in items:
-                yield os.fsencode(item.name), item.inode()
-    finally:
-        os.close(fd)
 
 
 def _exists(name: bytes, directory: int) -> bool:
