@@ -8,8 +8,9 @@ import os
 import pytest
 
 from watcher.errors import CannotCreate, NoSuch, NotPermitted, Unavailable
+from watcher.inspect.audit import balance
 from watcher.lifecycle import State
-from watcher.spool import mounts
+from watcher.spool import inflight, mounts
 from watcher.spool.layout import STATE_DIRECTORIES, Layout
 from watcher.spool.spool import Spool, told
 
@@ -183,3 +184,22 @@ def test_the_file_system_is_the_one_the_mount_table_has(tmp_path):
     assert mounts.filesystem(fd) == ""
     assert "proc" not in mounts.EVENTS_BLIND
     assert "nfs4" in mounts.EVENTS_BLIND <= mounts.LEASES_BLIND
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+def test_another_users_directory_of_ours_is_said_in_words(open_spool, queue):
+    """Whoever asks what is in it: not a bare errno, and which directory."""
+    open_spool().inflight()
+    spool = open_spool()
+    asked = [
+        lambda: spool.peek(State.DEFERRED),
+        lambda: list(inflight.dead(spool)),
+        lambda: balance(spool),
+    ]
+    os.seteuid(65534)
+    try:
+        for ask in asked:
+            with pytest.raises(NotPermitted, match=r"/queue/\.watcher: .*check owner and mode"):
+                ask()
+    finally:
+        os.seteuid(0)

@@ -19,7 +19,7 @@ from watcher.inspect import books as journal
 from watcher.inspect.books import Books, Line
 from watcher.spool.disk import DIRECTORY
 from watcher.spool.layout import INFLIGHT, OURS, STATE_DIRECTORIES, Kind, Layout, is_stored
-from watcher.spool.spool import Spool
+from watcher.spool.spool import Spool, told
 
 _WAITS = (Kind.ENTRY, Kind.MESSAGE_HALF)  # a message in the queue; its `.db` is counted with it
 LOOKS = 3  # before an entry is called missing
@@ -75,7 +75,10 @@ def balance(spool: Spool) -> Balance:
 
 
 def _compare(spool: Spool) -> Balance:
-    ours = os.open(OURS, DIRECTORY | os.O_NOFOLLOW, dir_fd=spool.fd)
+    try:
+        ours = os.open(OURS, DIRECTORY | os.O_NOFOLLOW, dir_fd=spool.fd)
+    except PermissionError as error:
+        raise told(error, os.path.join(spool.path, OURS), "the books") from None
     try:
         disk = _look(spool, ours)
         books = journal.read(ours, spool.layout)

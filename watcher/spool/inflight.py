@@ -8,7 +8,7 @@
 
 Guarantees: a directory whose lock is free belongs to nobody any more; `dead` gives each out to one
 caller at a time. No entry's file is called `.ledger`: a name with a dot in front is never taken.
-Fails: OSError or WatcherError when none can be made.
+Fails: OSError or WatcherError when none can be made, or those of others cannot be seen.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 from watcher.spool.disk import DIRECTORY
 from watcher.spool.journal import spill_over
-from watcher.spool.layout import Layout
+from watcher.spool.layout import INFLIGHT, Layout
 from watcher.spool.spool import Spool
 
 LEDGER = b".ledger"
@@ -73,7 +73,7 @@ def _leave(name: bytes, inflight: int, fd: int, layout: Layout) -> None:
 
 def dead(spool: Spool) -> Iterator[Left]:
     """Yield the directory of each process that died, locked until the next is asked for."""
-    if spool.stat(b".watcher/inflight") is None:
+    if not spool.has(INFLIGHT):
         return
     inflight = spool.inflight()
     fd = os.open(b".", DIRECTORY, dir_fd=inflight)

@@ -94,9 +94,14 @@ class Spool:
     def peek(self, state: State) -> int | None:
         """Return the descriptor of the directory of `state` if it exists; make nothing."""
         name = STATE_DIRECTORIES[state]
-        if self.stat(os.path.join(OURS, name)) is None:
-            return None
-        return self._our(name)
+        return self._our(name) if self.has(name) else None
+
+    def has(self, name: bytes) -> bool:
+        """Whether there is a directory of ours of this name; raises NotPermitted."""
+        try:
+            return self.stat(os.path.join(OURS, name)) is not None
+        except PermissionError as error:  # it is another user's
+            raise told(error, os.path.join(self.path, OURS), "our own directory") from None
 
     def _our(self, name: bytes) -> int:
         return self._kept(name, self.ours())
