@@ -168,6 +168,40 @@ def test_a_command_never_starts_with_a_standard_descriptor_closed(
     assert list(queue.glob("*")) == [queue / ".watcher"] or list(queue.glob("*")) == []
 
 
+@pytest.mark.parametrize("fds", [[1], [0, 1, 2]], ids=str)
+@pytest.mark.parametrize(
+    ("command", "status"),
+    [
+        (["list", "QUEUE"], 0),
+        (["list", "QUEUE", "--json"], 0),
+        (["explain", "QUEUE/e.pck"], 0),
+        (["sweep", "QUEUE", "--dry-run"], 0),
+        (["check", "QUEUE", "--json"], 0),
+        (["hold", "QUEUE", "ALL", "--dry-run"], 0),
+        (["delete", "QUEUE", "held/h"], 64),
+        (["audit", "QUEUE"], 0),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_no_command_needs_the_standard_streams(
+    watcher_command, environment, queue, fds, command, status
+):
+    """A service manager may start us with any of them closed: that is no bug of ours."""
+    (queue / "e.pck").write_bytes(b"message")
+    (queue / ".watcher/held").mkdir(parents=True, mode=0o700)
+    (queue / ".watcher/held/h.pck").write_bytes(b"message")
+    ended = subprocess.run(
+        [*watcher_command, *(word.replace("QUEUE", str(queue)) for word in command)],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        preexec_fn=lambda: [os.close(fd) for fd in fds],
+        timeout=60,
+    )
+    assert ended.returncode == status
+
+
 @pytest.mark.parametrize("period", ["25d", "30d", "10000d"])
 def test_a_period_longer_than_the_kernels_timeouts_is_no_end_of_the_daemon(
     queue, start_daemon, recorder, period

@@ -85,9 +85,10 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     arguments = (sys.argv[1:] or ["--help"]) if arguments is None else arguments
     try:
         _fill_standard_descriptors()
+        if sys.stdout is None:  # it was closed: what is printed is for nobody
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for as long as we live
         code = group.main(arguments, prog_name="watcher", standalone_mode=False)
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        sys.stdout.flush()
     except click.ClickException as error:
         _fail(" ".join(error.format_message().split()), os.EX_USAGE)
     except click.Abort:
@@ -125,9 +126,13 @@ def _told(error: Exception) -> tuple[str, int]:
     if isinstance(error, WatcherError):
         return str(error), error.exit_code
     if isinstance(error, OSError):
-        place = f"{error.filename}: " if error.filename else ""
+        place = f"{_shown(error.filename)}: " if error.filename else ""
         return f"{place}{error.strerror} (errno {error.errno})", _code(error)
     return f"bug: {type(error).__name__}: {error}; `watcher --debug` shows where", os.EX_SOFTWARE
+
+
+def _shown(name: object) -> object:
+    return os.fsdecode(name) if isinstance(name, bytes) else name
 
 
 def _code(error: OSError) -> int:

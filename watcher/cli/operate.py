@@ -144,7 +144,7 @@ def _sure(count: int, spool: Spool, flags: Mapping[str, Any]) -> bool:
 
     if flags["yes"]:
         return True
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():
         raise Usage("delete asks first, and there is no terminal here: say --yes")
     entries = "1 entry" if count == 1 else f"{count} entries"
     return click.confirm(f"Delete {entries} of {display(spool.path)} for good?", err=True)
