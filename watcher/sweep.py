@@ -142,6 +142,11 @@ class Sweep:
                 self.summary.waiting += 1
         return sorted(due)
 
+    @property
+    def handed(self) -> int:
+        """How many entries went to the handler."""
+        return self._handed
+
     def end_early(self) -> None:
         """Begin no other entry."""
         self._limits = Limits(0.0, 0)

@@ -220,6 +220,70 @@ def test_what_was_deferred_is_swept_when_it_is_due(queue, sweep, tmp_path):
     assert list((queue / ".watcher/deferred").glob("*.pck")) == []
 
 
+@pytest.fixture
+def sweep_all(watcher_command, environment, tmp_path):
+    """Sweep the queues of a configuration: `a` is there, `gone` is not, `b` has a bad handler."""
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        for number in range(2):
+            put(tmp_path / name, f"{number}.pck")
+    file = tmp_path / "w.toml"
+    file.write_text(
+        "".join(
+            f"[queues.{name}]\npath = '{name}'\ngrace_age = '0s'\n"
+            f"handler = {{ exec = ['{command}'] }}\n"
+            for name, command in [("gone", "true"), ("a", "true"), ("b", "no-such-command")]
+        )
+    )
+
+    def run(*arguments):
+        return subprocess.run(
+            [*watcher_command, "sweep", "--config", str(file), *arguments],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+    return run
+
+
+def test_with_no_directory_every_queue_of_the_configuration_is_swept(sweep_all, tmp_path):
+    ended = sweep_all("--json")
+    gone, broken = ended.stderr.splitlines()
+    assert "gone: the queue directory does not exist" in gone
+    assert "queues.b.handler.exec: expected a command that can be run" in broken
+    assert ended.returncode == os.EX_CONFIG, "the highest"
+    *lines, last = objects(ended)
+    assert [(line["queue"], line["entry"]) for line in lines] == [("a", "0"), ("a", "1")]
+    assert (last["queue"], last["summary"]) == ("a", {"done": 2})
+    assert (waiting(tmp_path / "a"), waiting(tmp_path / "b")) == ([], ["0.pck", "1.pck"])
+
+
+def test_the_limits_of_a_sweep_are_those_of_all_its_queues(sweep_all):
+    ended = sweep_all("--dry-run", "--max-entries", "3")
+    assert ended.returncode == os.EX_NOINPUT
+    assert [line for line in ended.stdout.splitlines() if line.endswith(":")] == ["a:", "b:"]
+    assert ended.stdout.count("would go to the handler:") == 3
+    assert "ended early" in ended.stdout
+
+
+def test_a_sweep_needs_a_directory_or_a_configuration(watcher_command, environment):
+    for arguments, words in [
+        ([], "name a queue directory, or a configuration"),
+        (["--config", "w.toml", "--legacy"], "--legacy: only with one QUEUE_DIR"),
+    ]:
+        ended = subprocess.run(
+            [*watcher_command, "sweep", *arguments],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert ended.returncode == os.EX_USAGE
+        assert words in ended.stderr
+
+
 def test_a_reason_cannot_do_anything_to_the_terminal(queue, sweep):
     put(queue, "1.pck")
     ended = sweep(handler=["sh", "-c", "printf '\\033[2J\\033]0;x\\007' >&2; exit 75"])

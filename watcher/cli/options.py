@@ -62,6 +62,28 @@ def settings_for(
     )
 
 
+def queues_for(
+    queue_dir: str | None,
+    config: str | None,
+    flags: Mapping[str, object],
+    argv: Sequence[str] = (),
+    extra: Sequence[str] = (),
+) -> Mapping[str, Queue]:
+    """Return the settings of one directory, or with none those of the configuration, by name."""
+    if queue_dir is not None:
+        settings = settings_for(queue_dir, config, flags, argv, extra)
+        return {settings.name: settings}
+    from watcher import config as configuration
+
+    file = config or os.environ.get("WATCHER_CONFIG")
+    if file is None:
+        raise Usage("name a queue directory, or a configuration with --config FILE")
+    given = [f"--{key.replace('_', '-')}" for key, value in flags.items() if value is not None]
+    if given:
+        raise Usage(f"{', '.join(given)}: only with one QUEUE_DIR; set it in {file} instead")
+    return configuration.load(file, os.environ)
+
+
 def open_spool(settings: Queue) -> Spool:
     """Open the queue's directory; raises NoSuch, NotPermitted or Unavailable."""
     from watcher.spool.layout import Layout

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from watcher.cli import options
-from watcher.errors import NoSuch, Usage
+from watcher.errors import NoSuch
 
 if TYPE_CHECKING:
     from watcher.config import Queue
@@ -48,7 +48,7 @@ def command(
     log.setup(log_format, log_level)
 
     def load() -> Mapping[str, Queue]:
-        return _queues(queue_dir, handler, config, flags)
+        return options.queues_for(queue_dir, config, flags, handler, _OWN)
 
     queues = load()
     if not any(os.path.isdir(settings.path) for settings in queues.values()):
@@ -57,25 +57,3 @@ def command(
     daemon = Daemon(options.handler_for)
     daemon.serve(queues)
     return daemon.run(load)
-
-
-def _queues(
-    queue_dir: str | None,
-    handler: tuple[str, ...],
-    config: str | None,
-    flags: Mapping[str, object],
-) -> Mapping[str, Queue]:
-    if queue_dir is not None:
-        settings = options.settings_for(queue_dir, config, flags, handler, _OWN)
-        return {settings.name: settings}
-    if handler:
-        raise Usage("a command without a directory: watcher run QUEUE_DIR -- COMMAND ARG...")
-    from watcher import config as configuration
-
-    file = config or os.environ.get("WATCHER_CONFIG")
-    if file is None:
-        raise Usage("name a queue directory, or a configuration with --config FILE")
-    given = [f"--{key.replace('_', '-')}" for key, value in flags.items() if value is not None]
-    if given:
-        raise Usage(f"{', '.join(given)}: only with one QUEUE_DIR; set it in {file} instead")
-    return configuration.load(file, os.environ)
