@@ -81,7 +81,8 @@ def fail(spool, name, schedule, why="not yet"):
     """Defer an entry, as a failed attempt does."""
     claim = take(spool, name, How.RENAMED, TERMS)
     assert isinstance(claim, Claim)
-    settle.defer(spool, claim.parts, schedule, why, {"attempts": schedule.attempts})
+    facts = {"attempts": schedule.attempts, "next_attempt_ms": schedule.due_ms}
+    settle.defer(spool, claim.parts, schedule, why, facts)
     claim.release()
 
 
@@ -209,6 +210,8 @@ def test_a_deferred_one_that_a_newer_one_keeps_out_is_due_now_and_counts_from_th
     schedule, own = parse(file)
     assert (data, own, schedule[1:]) == (b"old", b"x.pck", (0, 0, 0.0, 0.0))
     assert schedule.due_ms <= time.time_ns() // 1_000_000
+    (entry,) = census(spool, (State.DEFERRED,))
+    assert not {"attempts", "next_attempt_ms"} & set(entry.note), "nor does its note"
 
 
 def test_namesakes_in_one_state_are_told_apart_and_all_come_back(queue, run):

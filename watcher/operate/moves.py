@@ -33,7 +33,7 @@ from watcher.spool.layout import STATE_DIRECTORIES, display, note_of, text
 from watcher.spool.spool import Spool
 
 BATCH = 1_000  # entries to a sync
-_HISTORY = ("attempts", "crashes", "first_failure", "exit_status", "stderr", "next_attempt")
+_HISTORY = ("attempts", "crashes", "first_failure", "exit_status", "stderr", "next_attempt_ms")
 _NOT_OURS = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
