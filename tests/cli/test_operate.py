@@ -642,6 +642,23 @@ def test_half_of_a_pair_is_not_held_and_a_pair_is_deleted_whole(queue, run):
     assert set(contents(queue)) == {b"half.db"}
 
 
+@pytest.mark.parametrize("first", [b"x.msg", b"x.db"])
+def test_a_half_whose_other_half_came_after_the_listing_is_left(queue, first):
+    """Moved alone it would be half of an entry here and half there."""
+    spool, second = (
+        open_spool(queue, Layout(legacy=True)),
+        b"x.db" if first == b"x.msg" else b"x.msg",
+    )
+    orphans = os.path.join(os.fsencode(queue), b".watcher/orphans")
+    os.makedirs(orphans, mode=0o700)
+    put(orphans, first, b"{0")
+    found, _ = select(spool, None, Move.REQUEUE, states_for(Move.REQUEUE), Filter(), MAX)
+    put(orphans, second, b"{0")
+    (moved,) = Moves(spool, TERMS, BY).make(Move.REQUEUE, found)
+    assert (moved.state, moved.why) == (None, "its other half is beside it: they are one entry")
+    assert set(contents(queue, b"orphans")) == {b"x.msg", b"x.db"}
+
+
 # -- any order ------------------------------------------------------------------------------------
 
 NAMES = [b"a", b"a~1", b"b"]

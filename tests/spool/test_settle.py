@@ -191,6 +191,15 @@ def test_putting_away_never_overwrites(claimed, behind, entry, files, queue, wai
     assert files() == {}
 
 
+def test_a_pair_does_not_share_a_name_with_another_entry_there(claimed, behind, files, queue):
+    """Else its `.db` would be taken for the other's, whose note is lost."""
+    spool, parts = claimed(behind, LEGACY, [b"ab.msg", b"ab.db"])
+    spool.place(State.DEAD)
+    (queue / ".watcher/dead/ab.pck").write_bytes(b"namesake")
+    assert put_away(spool, parts) == b"ab~1.msg"
+    assert set(entries_of(files(State.DEAD))) == {b"ab.pck", b"ab~1.msg", b"ab~1.db"}
+
+
 def test_a_name_that_is_taken_at_the_last_moment_is_not_overwritten(
     claimed, behind, entry, files, queue
 ):

@@ -395,6 +395,24 @@ def test_a_writer_of_either_half_keeps_the_pair(open_spool, put, terms, queue, c
         assert refusal(take(spool, b"x.msg", how, terms(-1e9))) is Refusal.WRITER
 
 
+def test_a_message_written_to_while_the_evidence_is_gathered_is_no_pair_yet(
+    open_spool, behind, put, terms, queue
+):
+    """Where no lease tells of a writer: it came and went between our two looks at the pair."""
+    put(b"x.msg")
+    put(b"x.db")
+    spool = open_spool(LEGACY, behind)
+    spool.leases = False
+
+    def write():
+        with open(queue / "x.msg", "ab") as file:
+            file.write(b"more")
+
+    behind.acts["after lock"] = lambda: behind.acts.update(lock=write)  # before that of the .db
+    assert refusal(take(spool, b"x.msg", How.SWEEP, terms(0))) is Refusal.WRITER
+    assert isinstance(take(spool, b"x.msg", How.SWEEP, terms(0)), Claim)
+
+
 def test_a_pair_whose_metadata_another_has_is_busy_and_let_go(open_spool, put, terms, descriptors):
     put(b"x.db")
     spool = open_spool(LEGACY)
