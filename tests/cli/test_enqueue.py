@@ -190,6 +190,27 @@ def test_without_standard_output_or_error_the_entry_is_whole(queue, tmp_path, en
     assert [message for message, _ in entries(queue).values()] == [b"m" * 100] * 2
 
 
+# -- a queue that is configured ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["flag", "variable", "variables"])
+def test_it_commits_what_the_daemon_of_the_queue_takes(queue, tmp_path, enqueue, environment, how):
+    """A .pck in a drop folder of .csv would wait for ever."""
+    file = tmp_path / "w.toml"
+    file.write_text(
+        f'[queues.q]\npath = "{queue}"\nhandler = {{ exec = ["true"] }}\n'
+        'format = "raw"\nsuffix = ".csv"\n'
+    )
+    if how == "variable":
+        environment["WATCHER_CONFIG"] = str(file)
+    elif how == "variables":
+        environment |= {"WATCHER_FORMAT": "raw", "WATCHER_SUFFIX": ".csv"}
+    ended = enqueue(*(["--config", str(file)] if how == "flag" else []), message=b"a,b")
+    assert (queue / f"{ended.stdout.decode().strip()}.csv").read_bytes() == b"a,b"
+    refused = enqueue(*(["--config", str(file)] if how == "flag" else []), "--meta", "k=v")
+    assert "a raw entry has no metadata" in one_line(refused, os.EX_USAGE)
+
+
 # -- starting fast ----------------------------------------------------------------------------
 
 SLOW = {"watchdog", "tenacity", "pyinotify", "msgspec", "asyncore", "asyncio", "tomllib", "logging"}

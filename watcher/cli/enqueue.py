@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from collections.abc import Mapping
 
 import click
 
@@ -21,10 +22,15 @@ class Unheard(WatcherError):
 @click.argument("queue_dir")
 @click.argument("files", nargs=-1, type=click.Path(), metavar="[FILE...|-]")
 @click.option("--meta", "pairs", multiple=True, metavar="KEY=VALUE", help="Metadata; repeatable.")
-@click.option("--format", "style", type=click.Choice(["mailman", "raw"]), default="mailman")
+@click.option("--config", metavar="FILE", help="Configuration (or WATCHER_CONFIG).")
+@click.option("--format", type=click.Choice(["mailman", "raw"]), help="What entries are [mailman].")
 @click.option("--suffix", default=None, help="With --format raw: the files' ending, e.g. .csv.")
 def command(
-    queue_dir: str, files: tuple[str, ...], pairs: tuple[str, ...], style: str, suffix: str | None
+    queue_dir: str,
+    files: tuple[str, ...],
+    pairs: tuple[str, ...],
+    config: str | None,
+    **flags: str | None,
 ) -> None:
     """Commit each FILE (or standard input) as an entry; print the names.
 
@@ -33,22 +39,37 @@ def command(
     """
     from watcher.groups import in_groups
 
-    if suffix is not None and style != "raw":
-        raise Usage("--suffix goes with --format raw; Mailman's entries end in .pck")
+    style, suffix = _form(queue_dir, config, flags)
     if pairs and style == "raw":
         raise Usage("--meta: a raw entry has no metadata")
     if files.count("-") > 1:
         raise Usage("-: standard input can be read once only")
     metadata = dict(_pair(text) for text in pairs)
     messages = ((_read(file), None if style == "raw" else metadata) for file in files or ("-",))
-    for names in in_groups(
-        queue_dir, messages, raw=style == "raw", suffix=suffix or _ENDING[style]
-    ):
+    for names in in_groups(queue_dir, messages, raw=style == "raw", suffix=suffix):
         for number, name in enumerate(names):
             _print(name, names[number:])
 
 
 _ENDING = {"mailman": ".pck", "raw": ""}
+_VARIABLES = ("WATCHER_CONFIG", "WATCHER_FORMAT", "WATCHER_SUFFIX")
+
+
+def _form(queue_dir: str, config: str | None, flags: Mapping[str, str | None]) -> tuple[str, str]:
+    """Return the format and the ending of the queue's entries, as its daemon knows them.
+
+    Where nothing but flags can say so, the configuration's modules are not imported: they cost more
+    than a commit.
+    """
+    if config is not None or any(name in os.environ for name in _VARIABLES):
+        from watcher.cli import options
+
+        settings = options.settings_for(queue_dir, config, flags)
+        return settings.format, settings.suffix
+    style, suffix = flags["format"] or "mailman", flags["suffix"]
+    if suffix is not None and style != "raw":
+        raise Usage("--suffix goes with --format raw; Mailman's entries end in .pck")
+    return style, suffix or _ENDING[style]
 
 
 def _print(name: str, unheard: list[str]) -> None:
