@@ -160,14 +160,16 @@ def queue(
     else:
         given = {"suffix": base.suffix}
         values = msgspec.structs.asdict(base)
-    for key, value in flags.items():
-        try:
+    try:
+        for key, value in flags.items():
             values[key] = read_option(key, value, f"--{key.replace('_', '-')}")
-        except BadConfiguration as error:
-            raise Usage(str(error)) from None
-    if argv:
-        values |= {"handler": Exec(tuple(argv)), "origin": "command line: "}
-    return _checked(Queue(**values), {*flags, *given}, "command line")
+        if argv:
+            values |= {"handler": Exec(tuple(argv)), "origin": "command line: "}
+        return _checked(Queue(**values), {*flags, *given}, "command line")
+    except BadConfiguration as error:
+        if not flags:
+            raise
+        raise Usage(str(error)) from None
 
 
 def find(queues: Mapping[str, Queue], path: str) -> Queue | None:

@@ -146,8 +146,8 @@ def test_the_exit_code_says_how_it_went(queue, sweep, handler, code):
         (("--max-entries", "x"), ("true",), 64),
         (("--bogus",), ("true",), 64),
         (("--grace-age", "soon"), ("true",), 64),
-        (("--suffix", ".csv"), ("true",), 78),
-        (("--legacy", "--format", "raw"), ("true",), 78),
+        (("--suffix", ".csv"), ("true",), 64),
+        (("--legacy", "--format", "raw"), ("true",), 64),
         (("--config", "/no/such/file"), ("true",), 78),
     ],
 )

@@ -406,15 +406,20 @@ def test_raw_and_legacy_exclude_each_other_wherever_they_come_from(one):
     expected = 'legacy: expected false where format is "raw"'
     assert expected in refusal(one, 'legacy = true\nformat = "raw"')
     assert expected in refusal(one, "legacy = true", {"WATCHER_FORMAT": "raw"})
-    assert expected in refusal(config.queue, "/q", {"legacy": True, "format": "raw"}, {})
-    assert expected in refusal(config.queue, "/q", {"format": "raw"}, {"WATCHER_LEGACY": "1"})
+    for flags, environment in [
+        ({"legacy": True, "format": "raw"}, {}),
+        ({"format": "raw"}, {"WATCHER_LEGACY": "1"}),
+    ]:
+        with pytest.raises(Usage, match=expected):  # the command line's fault
+            config.queue("/q", flags, environment)
 
 
 def test_a_suffix_goes_with_raw_and_raw_without_one_takes_every_file(one):
     expected = 'suffix: goes with format = "raw" only'
     assert expected in refusal(one, 'suffix = ".csv"')
     assert expected in refusal(one, "", {"WATCHER_SUFFIX": ".csv"})
-    assert expected in refusal(config.queue, "/q", {"suffix": ".csv"}, {})
+    with pytest.raises(Usage, match=expected):
+        config.queue("/q", {"suffix": ".csv"}, {})
     assert one().suffix == ".pck"
     assert one('format = "raw"').suffix == ""
     assert config.queue("/q", {"format": "raw"}, {}).suffix == ""
