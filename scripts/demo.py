@@ -52,6 +52,7 @@ class Account:
         self.done: set[str] = set()
         self.ready = False  # the daemon: its watch is armed and the directory scanned
         self._colour = colour
+        self._early: dict[str, str] = {}  # claims that we heard of before their commits
 
     def writer_said(self, line: str) -> None:
         """Take one line of a writer: `half NAME`, `committed NAME` or `abandoned NAME`."""
@@ -62,6 +63,7 @@ class Account:
         elif what == "committed":
             self.committed[name] = time.time()
             self.show("READY", name, "committed: renamed in, or both halves closed")
+            self._show_early(name)
         elif what == "abandoned":
             self.show("ARRIVING", name, "its writer is gone: half a pair is all there will be")
 
@@ -75,6 +77,10 @@ class Account:
         event, name = record.get("event", ""), record.get("entry") or ""
         state = MOVES.get(event, "")
         detail = record.get("detail") or record.get("message") or ""
+        if event == "claim" and name not in self.committed:
+            self._early[name] = detail  # the daemon is quicker than the writer's word of it
+            return
+        self._show_early(name)
         if event == "finish":
             self.done.add(name)
             detail = self._latency(name)
@@ -84,6 +90,10 @@ class Account:
             name, detail = "daemon", f"{event}: {detail}"
             self.ready = self.ready or event == "ready"
         self.show(state, name, detail)
+
+    def _show_early(self, name: str) -> None:
+        if name in self._early:
+            self.show("CLAIMED", name, self._early.pop(name))
 
     def _latency(self, name: str) -> str:
         since = self.committed.get(name)
