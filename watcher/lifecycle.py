@@ -7,7 +7,8 @@
           |                   |                |  |--DEFER----> DEFERRED --FALL_DUE--> READY
        ABANDON             REUNITE             |  '--REJECT---> DEAD     --REQUEUE--> READY
           '----> ORPHAN ------'                '
-       READY --HOLD--> HELD --RELEASE--> READY          ORPHAN, HELD, DEAD --DELETE--> REMOVED
+       READY, DEFERRED --HOLD--> HELD --RELEASE--> READY      DEFERRED, ORPHAN --REQUEUE--> READY
+       DEFERRED --ABANDON--> ORPHAN         HELD, DEAD, ORPHAN, DEFERRED --DELETE--> REMOVED
 
 What it guarantees: a pair of state and move that is not in `TABLE` raises `IllegalMove`; nothing
 that is not DONE by a handler's word or REMOVED by an operator's leaves the table's middle.
