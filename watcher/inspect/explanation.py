@@ -83,7 +83,7 @@ def _in_queue(
     if not stat.S_ISREG(status.st_mode):
         what = file_type(status)
         named = " with an entry's name" if kind in (Kind.ENTRY, *_HALVES) else ""
-        return Explanation(f"left alone: {what}{named}", facts, {})
+        return Explanation(f"left alone: {what.partition(',')[0]}{named}", facts, {})
     facts += opened(spool, name, status, terms, held)
     words = advice(name, kind)
     facts += [Fact("advice", words)] if words else []
