@@ -30,7 +30,7 @@ from watcher.operate.selection import Filter, select, states_for
 from watcher.operate.who import Who
 from watcher.settle import halfway, settle
 from watcher.spool.disk import Disk
-from watcher.spool.layout import DEFERRED, STATE_DIRECTORIES, Layout
+from watcher.spool.layout import DEFERRED, STATE_DIRECTORIES, Layout, display
 from watcher.spool.schedule import Schedule, parse, stamped
 from watcher.spool.spool import Spool
 
@@ -449,6 +449,18 @@ def test_a_leading_dash_and_bytes_that_are_no_text_can_be_said(queue, run):
     assert set(contents(queue, b"held")) == set(files)
     run("release", str(queue), "--", *files)
     assert set(contents(queue)) == set(files)
+
+
+@pytest.mark.parametrize("name", [b"\xff\xfe", b"a\nb", b"\x1b[2J"])
+def test_whoever_says_a_name_as_it_is_shown_hears_how_to_say_it(queue, name, watcher_command):
+    put(queue, name + b".pck", b"1")
+    for command in ("hold", "cat"):
+        argv = [*watcher_command, command, str(queue), display(name)]
+        ended = subprocess.run(argv, capture_output=True, text=True, timeout=30)
+        assert ended.returncode == os.EX_NOINPUT
+        said = ended.stderr.partition("say it as ")[2].partition(" (bash)")[0]
+        meant = subprocess.run(["bash", "-c", f"printf %s {said}"], capture_output=True, timeout=30)
+        assert meant.stdout == name
 
 
 def test_list_shows_the_schedule_and_the_name_without_its_stamp(queue, run):

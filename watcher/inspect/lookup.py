@@ -64,10 +64,17 @@ def find(spool: Spool, wanted: bytes, limit: int = contents.MAX_SIZE) -> Found:
     """Return the entry called `wanted`: NAME, a file name, or STATE/NAME."""
     (found,) = look_up(spool, [wanted], (State.READY, *STATE_DIRECTORIES))
     if not found:
-        raise NoSuch(f"{display(wanted)}: no such entry in {display(spool.path)}")
+        raise no_such(spool, wanted)
     if len(found) > 1:
         raise several(wanted, found)
     return open_files(spool, found[0], limit)
+
+
+def no_such(spool: Spool, wanted: bytes) -> NoSuch:
+    """Say that no entry goes by a name; and how to say one that was shown with escapes."""
+    shown = display(wanted)
+    hint = f"; if it was shown so, say it as $'{shown}' (bash)" if b"\\" in wanted else ""
+    return NoSuch(f"{shown}: no such entry in {display(spool.path)}{hint}")
 
 
 def several(wanted: bytes, found: Sequence[Lying]) -> Usage:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from watcher.claim.holders import holders
 from watcher.errors import NoSuch, Undecodable, Usage, WatcherError
 from watcher.inspect.census import IN_QUEUE, Listed, census, in_queue, listed
-from watcher.inspect.lookup import Lying, look_up, metadata, open_files, several
+from watcher.inspect.lookup import Lying, look_up, metadata, no_such, open_files, several
 from watcher.inspect.notes import look, open_place
 from watcher.lifecycle import TABLE, Move, State
 from watcher.spool.layout import STATE_DIRECTORIES, display
@@ -111,7 +111,7 @@ def _not_there(
     spool: Spool, name: bytes, lying: Sequence[Lying], move: Move, states: Sequence[State]
 ) -> WatcherError:
     if not lying:
-        return NoSuch(f"{display(name)}: no such entry in {display(spool.path)}")
+        return no_such(spool, name)
     if any(each.state in states for each in lying):
         return NoSuch(f"{display(name)}: is no entry, as this queue is read (a pair? --legacy)")
     there = " and ".join(each.state.value for each in lying)
