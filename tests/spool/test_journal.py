@@ -183,6 +183,21 @@ def test_entries_that_are_json_are_carried_and_their_notes_are_not(ours, monkeyp
     assert list(reading.read(ours[1], layout).open) == [(ours[0] / "dead/D.json").stat().st_ino]
 
 
+def test_of_a_pair_the_message_is_carried_and_of_an_orphan_whatever_there_is(
+    ours, journal, monkeypatch
+):
+    monkeypatch.setattr(writing, "ROTATED", 100)
+    for name in ("dead/X.msg", "dead/X.db", "deferred/X.msg", "deferred/X.db", "orphans/X.db"):
+        (ours[0] / name).parent.mkdir(exist_ok=True)
+        (ours[0] / name).touch()
+    for number in range(9):
+        journal.record(State.CLAIMED, Move.FINISH, 10**12 + number, b"%d.pck" % number)
+        journal.flush()
+    messages = ("dead/X.msg", "deferred/X.msg", "orphans/X.db")
+    inodes = {(ours[0] / name).stat().st_ino for name in messages}
+    assert set(reading.read(ours[1], Layout()).open) == inodes
+
+
 @pytest.mark.parametrize(
     "line",
     [b"\n", b"garbage\n", b"\xff" * 100_000, b"1 2 3 4\n", b"x 1 a b 5 n\n", b"1 1 a b x n\n"],

@@ -208,10 +208,20 @@ def _carried(ours: int, layout: Layout) -> Iterator[bytes]:
                     yield b"".join(
                         line_of(now, state, "carried", inode, name)
                         for inode, name in files
-                        if is_stored(name, layout)
+                        if _is_life(name, state, layout)
                     )
         finally:
             os.close(fd)
+
+
+def _is_life(name: bytes, state: State, layout: Layout) -> bool:
+    """Whether a file in the directory of `state` is what an entry is known by.
+
+    Of a pair that is its message's; the lines tell of a `.db` only where it is alone, an orphan.
+    """
+    if name.endswith(b".db") and not layout.raw and state is not State.ORPHAN:
+        return False
+    return is_stored(name, layout)
 
 
 def spill_over(directory: int, ours: int, layout: Layout) -> None:
