@@ -176,6 +176,19 @@ def test_a_name_that_was_cut_for_its_stamp_goes_on_with_its_life(watcher, queue,
     assert (status, total["seen"], total["done"], total["here"]) == (0, 1, 1, {})
 
 
+def test_a_name_that_reads_as_a_stamp_goes_on_with_its_life(watcher, queue, audit):
+    put(queue, "20261123T105313.250Z-a3-c0-d30-w95.5-X.pck")
+    sweep(watcher, queue, "exit 75")
+    watcher("hold", queue, "ALL")
+    status, total, lines = audit()
+    assert (status, total["seen"], total["here"], lines) == (0, 1, {"held": 1}, [])
+    watcher("release", queue, "ALL")
+    watcher("requeue", queue, "ALL")
+    sweep(watcher, queue, "true")
+    status, total, _ = audit()
+    assert (status, total["seen"], total["done"], total["here"]) == (0, 1, 1, {})
+
+
 def test_only_what_may_be_an_entry_is_said_to_wait(watcher, queue, audit):
     put(queue, "X.pck")
     sweep(watcher, queue, "true")

@@ -65,9 +65,14 @@ class Books:
     begins: float | None = None
 
     def stem(self, name: bytes) -> bytes:
-        """Return NAME of a file's name in a line, with or without a stamp."""
-        found = parse(name)
-        return self.layout.as_put_away().stem(found[1] if found else name)
+        """Return NAME of a file's name in a line, with or without a stamp.
+
+        Every stamp goes: one may be a part of the entry's own name, and be all that it has in front
+        in the queue, and the second where it was deferred.
+        """
+        while found := parse(name):
+            name = found[1]
+        return self.layout.as_put_away().stem(name)
 
     def enter(self, line: Line) -> None:
         """Take account of one line."""
