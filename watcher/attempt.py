@@ -93,8 +93,6 @@ class Attempt:
         stem = spool.layout.stem(name)
         state = after(State.ORPHAN, Move.REUNITE)
         shown = display(other)
-        now = spool.stat(other)
-        spool.journal.record(State.ORPHAN, Move.REUNITE, now.st_ino if now else 0, other)
         self.settlement.listen(
             Transition(self.settlement.queue, stem, Move.REUNITE, state, f"{shown} came back")
         )

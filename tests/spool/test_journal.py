@@ -220,6 +220,18 @@ def test_lines_of_several_processes_need_not_come_in_order(ours):
     assert (books.seen, books.open, books.ended) == (1, {}, {"done": 1})
 
 
+def test_who_was_too_late_to_reunite_a_pair_begins_no_life(ours):
+    lines = [
+        line_of(1 * 10**9, State.ARRIVING, Move.ABANDON, 5, b"X.msg"),
+        line_of(2 * 10**9, State.ORPHAN, Move.REUNITE, 5, b"X.msg"),
+        line_of(3 * 10**9, State.CLAIMED, Move.FINISH, 5, b"X.msg"),
+        line_of(4 * 10**9, State.ORPHAN, Move.REUNITE, 5, b"X.msg"),
+    ]
+    (ours[0] / "journal").write_bytes(b"".join(lines))
+    books = reading.read(ours[1], Layout())
+    assert (books.seen, books.open, books.ended) == (1, {}, {"done": 1})
+
+
 def test_where_nothing_outlives_it_a_line_is_written_at_once(queue, monkeypatch):
     """Where there was no room for the spill: lines must not wait for a flush that never comes."""
     ours = os.open(queue, os.O_RDONLY)

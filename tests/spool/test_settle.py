@@ -461,6 +461,25 @@ def test_orphans_reunite_with_the_half_that_turns_up(
     assert halfway.reunite(spool, late) is None
 
 
+@pytest.mark.parametrize(("orphan", "late"), [(b"ab.db", b"ab.msg"), (b"ab.msg", b"ab.db")])
+def test_the_journal_is_told_before_an_orphan_comes_back(claimed, behind, put, queue, orphan, late):
+    """Once it is back, another may be done with the pair before we look at it again."""
+    spool, parts = claimed(behind, LEGACY, [orphan])
+    put_away(spool, parts, State.ORPHAN)
+    put(late)
+    told = []
+
+    class Looks(Disk):
+        def move(self, *names):
+            spool.journal.flush()
+            told.append((queue / ".watcher/journal").read_text().split()[2:])
+            super().move(*names)
+
+    spool.disk = Looks()
+    assert halfway.reunite(spool, late) == orphan
+    assert told == [["orphan", "reunite", str(parts[0].ino), orphan.decode()]]
+
+
 def test_reuniting_overwrites_nothing(claimed, behind, put, files):
     spool, parts = claimed(behind, LEGACY, [b"ab.db"])
     put_away(spool, parts, State.ORPHAN)

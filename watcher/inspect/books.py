@@ -25,7 +25,8 @@ _LONGEST = 1 << 14  # bytes of a line
 _NUMBER = re.compile(rb"~[0-9]+\Z")
 _CUT_ABOVE = 100  # bytes: no shorter name is ever cut
 _HEAD = 6  # fields before the detail
-_JOINS = (b"reunite", b"release", b"requeue")  # how half of a pair comes back to its message
+_REUNITED = b"reunite"
+_JOINS = (_REUNITED, b"release", b"requeue")  # how half of a pair comes back to its message
 _ENDS = {b"finish": "done", b"delete": "removed by an operator"}
 
 
@@ -97,6 +98,8 @@ class Books:
             self.replaced.append(known)
             known = None
         if known is None:
+            if line.move == _REUNITED:  # another was quicker, and may have ended its life since
+                return
             self.seen += 1
         elif line.move == b"carried":
             line = known  # which says more of it

@@ -24,7 +24,7 @@ import re
 from collections.abc import Iterator
 
 from watcher.entry import Part
-from watcher.lifecycle import State
+from watcher.lifecycle import Move, State
 from watcher.settle import notes
 from watcher.settle.aside import listed
 from watcher.spool.layout import STATE_DIRECTORIES, stored, text
@@ -36,7 +36,10 @@ _STAMPED = (State.DEFERRED, State.HELD)
 
 
 def reunite(spool: Spool, half: bytes) -> bytes | None:
-    """Bring the other half of `half` back out of our directories; return its name, or None."""
+    """Bring the other half of `half` back out of our directories; return its name, or None.
+
+    The journal is told before: once it is back, another may be done with the pair at any moment.
+    """
     layout = spool.layout
     wanted: tuple[bytes, ...] = (layout.metadata_half(half),)
     places = tuple(STATE_DIRECTORIES)
@@ -47,6 +50,10 @@ def reunite(spool: Spool, half: bytes) -> bytes | None:
         if directory is None:
             continue
         for name in _alone(directory, state, own):
+            there = spool.stat(name, directory)
+            if there is None:
+                continue
+            spool.journal.record(State.ORPHAN, Move.REUNITE, there.st_ino, own)
             try:
                 spool.disk.move(name, directory, own, spool.fd)
             except (FileNotFoundError, FileExistsError):
