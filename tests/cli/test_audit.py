@@ -9,6 +9,11 @@ import subprocess
 
 import pytest
 
+from watcher.inspect.audit import balance
+from watcher.inspect.books import Books
+from watcher.spool.layout import Layout
+from watcher.spool.spool import Spool
+
 WHOLE = pickle.dumps(b"message", 2) + pickle.dumps({}, 2)
 
 
@@ -176,6 +181,41 @@ def test_a_name_that_was_cut_for_its_stamp_goes_on_with_its_life(watcher, queue,
     assert (status, total["seen"], total["done"], total["here"]) == (0, 1, 1, {})
 
 
+def test_a_namesake_stands_for_no_entry_but_itself(watcher, queue, audit):
+    put(queue, "X.pck")
+    sweep(watcher, queue, "exit 65")
+    put(queue, "X.pck")
+    watcher("hold", queue, "X")
+    (queue / ".watcher/dead/X.pck").unlink()
+    status, total, (line,) = audit()
+    assert (status, line["missing"], line["move"]) == (65, "X", "reject")
+    assert (total["seen"], total["here"]) == (2, {"held": 1})
+
+
+def test_metadata_do_not_stand_for_the_message_that_a_stranger_took(watcher, queue, audit):
+    put(queue, "X.db", b"{0")
+    put(queue, "X.msg", b"message")
+    sweep(watcher, queue, "exit 65", "--legacy")
+    (queue / ".watcher/dead/X.msg").unlink()
+    status, _, (line,) = audit("--legacy")
+    assert (status, line["missing"]) == (65, "X")
+
+
+def test_in_the_raw_format_a_db_is_an_entry_like_any_other(watcher, queue, audit):
+    raw = ("--format", "raw", "--suffix", ".db")
+    put(queue, "X.db", b"an entry")
+    put(queue, "Y.db", b"an entry")
+    sweep(watcher, queue, "exit 65", *raw)
+    watcher("requeue", queue, "X", *raw)
+    put(queue, "new.db", b"an entry")
+    status, total, lines = audit(*raw)
+    assert (status, total["seen"], total["waiting"], lines) == (0, 2, 1, [])
+    assert total["here"] == {"dead": 1, "in the queue": 1}
+    (queue / "X.db").unlink()
+    status, _, (line,) = audit(*raw)
+    assert (status, line["missing"], line["move"]) == (65, "X", "requeue")
+
+
 def test_a_name_that_reads_as_a_stamp_goes_on_with_its_life(watcher, queue, audit):
     put(queue, "20261123T105313.250Z-a3-c0-d30-w95.5-X.pck")
     sweep(watcher, queue, "exit 75")
@@ -215,7 +255,27 @@ def test_a_copied_spool_is_known_by_its_names(watcher, queue, audit, tmp_path):
     sweep(watcher, queue, "exit 65")
     copy = tmp_path / "copy"
     subprocess.run(["cp", "-r", str(queue), str(copy)], check=True)
-    assert watcher("audit", copy, check=False).returncode == 0
+    ended = watcher("audit", copy, "--json", check=False)
+    (total,) = [json.loads(line) for line in ended.stdout.splitlines()]
+    assert (ended.returncode, total["seen"], total["here"]) == (0, 1, {"dead": 1})
+
+
+def test_a_large_copy_is_looked_through_once(queue, monkeypatch):
+    """Each name that is asked for must not cost a look at all of them."""
+    dead = queue / ".watcher/dead"
+    dead.mkdir(parents=True)
+    for number in range(200):
+        (dead / f"{number}.pck").touch()
+    journal = [
+        f"1.000000 1 claimed reject {10**12 + number} {number}.pck\n" for number in range(200)
+    ]
+    (queue / ".watcher/journal").write_text("".join(journal))
+    asked = []
+    stem = Books.stem
+    monkeypatch.setattr(Books, "stem", lambda books, name: asked.append(name) or stem(books, name))
+    found = balance(Spool(os.fsencode(queue), Layout()))
+    assert (found.balanced, found.here, found.unknown) == (True, {"dead": 200}, [])
+    assert len(asked) < 10 * 200
 
 
 def test_where_nobody_has_worked_there_are_no_books(watcher, queue):

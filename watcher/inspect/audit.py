@@ -18,7 +18,15 @@ from typing import NamedTuple
 from watcher.inspect import books as journal
 from watcher.inspect.books import Books, Line
 from watcher.spool.disk import DIRECTORY
-from watcher.spool.layout import INFLIGHT, OURS, STATE_DIRECTORIES, Kind, Layout, is_stored
+from watcher.spool.layout import (
+    INFLIGHT,
+    OURS,
+    STATE_DIRECTORIES,
+    Kind,
+    Layout,
+    is_metadata,
+    is_stored,
+)
 from watcher.spool.spool import Spool, told
 
 _WAITS = (Kind.ENTRY, Kind.MESSAGE_HALF)  # a message in the queue; its `.db` is counted with it
@@ -86,25 +94,50 @@ def _compare(spool: Spool) -> Balance:
     finally:
         os.close(ours)
     found = Balance(books)
+    moved: list[Line] = []  # lives whose inode is nowhere
+    left = dict(later.by_inode)  # files that are nobody's yet
     for inode, line in books.open.items():
-        place = _place(inode, line, books, later) or _place(inode, line, books, disk)
-        if place is None:
-            found.missing.append(Missing(books.stem(line.name), line))
+        place = _place(inode, line, books, later)
+        if place is not None:
+            del left[inode]
         else:
+            place = _place(inode, line, books, disk)
+        if place is not None:
             found.here[_PLACES[place]] += 1
+        else:
+            moved.append(line)
+    _find_by_name(found, moved, left)
     for line in books.replaced:
         found.missing.append(Missing(books.stem(line.name), line))
     for stem, line in books.vanished.items():
         if stem not in later.by_name:
             found.missing.append(Missing(stem, line))
-    _tell_unseen(found, later, spool.layout)
+    _tell_unseen(found, left, spool.layout)
     return found
 
 
-def _tell_unseen(found: Balance, disk: _Disk, layout: Layout) -> None:
+def _find_by_name(found: Balance, lives: list[Line], left: dict[int, tuple[bytes, bytes]]) -> None:
+    """Find lives by NAME (all that a copy of the spool kept of them), each in a file of its own.
+
+    A namesake that has a life itself stands for no other.
+    """
+    books, layout = found.books, found.books.layout
+    named: dict[tuple[bytes, bool], list[int]] = {}
+    if lives:
+        for inode, (_, name) in left.items():
+            named.setdefault((books.stem(name), is_metadata(name, layout)), []).append(inode)
+    for line in lives:
+        stem = books.stem(line.name)
+        if inodes := named.get((stem, is_metadata(line.name, layout))):
+            found.here[_PLACES[left.pop(inodes.pop())[0]]] += 1
+        else:
+            found.missing.append(Missing(stem, line))
+
+
+def _tell_unseen(found: Balance, left: dict[int, tuple[bytes, bytes]], layout: Layout) -> None:
     """Tell what lies there and is in no book."""
-    for inode, (place, name) in disk.by_inode.items():
-        if inode in found.books.open or name.endswith(b".db") or place == INFLIGHT:
+    for place, name in left.values():
+        if is_metadata(name, layout) or place == INFLIGHT:
             continue
         if place:
             found.unknown.append((_PLACES[place], name))
@@ -113,15 +146,11 @@ def _tell_unseen(found: Balance, disk: _Disk, layout: Layout) -> None:
 
 
 def _place(inode: int, line: Line, books: Books, disk: _Disk) -> bytes | None:
-    """Return where an entry is now: by inode, else (after a copy of the spool) by name."""
+    """Return where an entry is now, by inode."""
     there = disk.by_inode.get(inode)
-    stem = books.stem(line.name)
-    if there is not None and journal.same_entry(books.stem(there[1]), stem):
-        return there[0]
-    if stem in disk.by_name:
-        places = {books.stem(name): place for place, name in disk.by_inode.values()}
-        return places.get(stem)
-    return None
+    if there is None or not journal.same_entry(books.stem(there[1]), books.stem(line.name)):
+        return None
+    return there[0]
 
 
 def _look(spool: Spool, ours: int) -> _Disk:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from watcher.spool.disk import DIRECTORY
 from watcher.spool.journal import KEPT, NAME, spilled
-from watcher.spool.layout import INFLIGHT, Layout
+from watcher.spool.layout import INFLIGHT, Layout, is_metadata
 from watcher.spool.schedule import parse
 
 WINDOW = 30.0  # seconds
@@ -103,7 +103,7 @@ class Books:
             self.seen += 1
         elif line.move == b"carried":
             line = known  # which says more of it
-        if line.move in _JOINS and line.name.endswith(b".db"):
+        if line.move in _JOINS and is_metadata(line.name, self.layout):
             self.seen -= 1  # half of a life: its message has the other half
         elif line.move in _ENDS:
             how = _ENDS[line.move]

@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator
 from watcher.errors import WatcherError
 from watcher.lifecycle import Move, State
 from watcher.spool.disk import DIRECTORY
-from watcher.spool.layout import STATE_DIRECTORIES, Layout, is_stored
+from watcher.spool.layout import STATE_DIRECTORIES, Layout, is_metadata, is_stored
 
 NAME = b"journal"
 SPILL = b".journal"
@@ -219,9 +219,7 @@ def _is_life(name: bytes, state: State, layout: Layout) -> bool:
 
     Of a pair that is its message's; the lines tell of a `.db` only where it is alone, an orphan.
     """
-    if name.endswith(b".db") and not layout.raw and state is not State.ORPHAN:
-        return False
-    return is_stored(name, layout)
+    return is_stored(name, layout) and (state is State.ORPHAN or not is_metadata(name, layout))
 
 
 def spill_over(directory: int, ours: int, layout: Layout) -> None:

@@ -135,6 +135,11 @@ def is_stored(name: bytes, layout: Layout) -> bool:
     return layout.as_put_away().kind(name) is not Kind.TEMPORARY and not is_note(name, layout)
 
 
+def is_metadata(name: bytes, layout: Layout) -> bool:
+    """Whether a file in a directory of a state is a `.db`, by its name."""
+    return name.endswith(b".db") and not layout.raw
+
+
 def is_note(name: bytes, layout: Layout) -> bool:
     """Whether a file explains an entry, by its name: where entries may end so, notes are hidden."""
     return name.endswith(b".json") and not (layout.raw and name.endswith(layout.suffix))
