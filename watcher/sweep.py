@@ -27,6 +27,7 @@ from watcher.recovery import recover
 from watcher.report import Listener, Patience, Report, Result
 from watcher.settle.policy import Policy
 from watcher.settlement import Settlement
+from watcher.spool.journal import FLUSH_AFTER
 from watcher.spool.layout import DEFERRED, Kind, display
 from watcher.spool.schedule import parse
 from watcher.spool.spool import Spool
@@ -155,6 +156,7 @@ class Sweep:
         report = attempt(name)
         if report.result is Result.REUNITED:
             report = attempt(name)  # it is a pair now, and rules as one
+        self.spool.journal.flush(FLUSH_AFTER)
         if report.result is Result.GONE:
             return  # another took it, or the other half's name stands for both
         self.summary.found += 1

@@ -108,6 +108,14 @@ def far(attempts=3, crashes=1):
     return Schedule(time.time_ns() // 1_000_000 + 3_600_000, attempts, crashes, 3600.0, 60.0)
 
 
+def test_what_is_reported_is_in_the_journal_however_long_the_reader_takes(queue):
+    spool = open_spool(queue)
+    put(queue, b"x.pck", b"m")
+    found, _ = select(spool, None, Move.HOLD, states_for(Move.HOLD), Filter(), MAX)
+    for _ in Moves(spool, TERMS, BY).make(Move.HOLD, found):
+        assert b" ready hold " in (queue / ".watcher/journal").read_bytes()
+
+
 def test_every_name_comes_back_as_it_was_out_of_every_state(queue):
     spool = open_spool(queue)
     for name in HELL:

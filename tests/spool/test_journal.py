@@ -34,7 +34,7 @@ def journal(ours):
 
 def names(fd):
     """Return the names in the lines, as the audit reads them."""
-    lines = [reading._parse(line) for line in reading._lines(fd)]
+    lines = [reading._parse(line) for line, _ in reading._marked(fd)]
     assert None not in lines
     return [line.name for line in lines]
 
@@ -48,7 +48,7 @@ def test_a_line_says_what_the_page_says(monkeypatch):
 def test_any_name_and_any_detail_come_back(ours, journal):
     journal.record(State.DEAD, Move.REQUEUE, 5, HOSTILE, "by a\nb 100% \udcff")
     journal.flush()
-    (raw,) = reading._lines(ours[1])
+    ((raw, _),) = reading._marked(ours[1])
     line = reading._parse(raw)
     assert (line.name, line.move, line.inode) == (HOSTILE, b"requeue", 5)
     assert line.detail.startswith(b"by a\nb 100% ")
@@ -76,6 +76,89 @@ def test_a_line_that_was_written_but_not_forgotten_counts_once(ours, journal):
     (ours[0] / "inflight/1.x/.journal").write_bytes(spill)  # it died just after the write
     books = reading.read(ours[1], Layout())
     assert (books.seen, books.ended) == (1, {"done": 1})
+
+
+def test_lines_that_were_written_but_not_forgotten_count_once(ours, journal):
+    for move in (Move.DEFER, Move.FINISH):
+        journal.record(State.CLAIMED, move, 5, b"X.pck")
+    spill = (ours[0] / "inflight/1.x/.journal").read_bytes()
+    journal.flush()
+    (ours[0] / "inflight/1.x/.journal").write_bytes(spill)
+    for _ in range(2):
+        books = reading.read(ours[1], Layout())
+        assert (books.seen, books.ended) == (1, {"done": 1})
+        spill_over(ours[2], ours[1], Layout())
+
+
+def at(second, state, move, inode, name):
+    return line_of(second * 10**9, state, move, inode, name)
+
+
+def spill_of(lines):
+    data = b"".join(lines)
+    return (b"%08d" % (8 + len(data)) + data).ljust(writing.SIZE, b"\0")
+
+
+def test_what_a_process_kept_for_long_has_its_place_by_its_time(ours):
+    """A sweep by hand that waits for its handler; a dead process that nobody looked after."""
+    (ours[0] / "inflight/1.x/.journal").write_bytes(
+        spill_of([at(100, State.CLAIMED, Move.DEFER, 5, b"X.pck")])
+    )
+    (ours[0] / "journal").write_bytes(
+        at(200, State.CLAIMED, Move.FINISH, 5, b"X.pck")
+        + at(300, State.CLAIMED, Move.FINISH, 6, b"Y.pck")
+    )
+    for _ in range(2):
+        books = reading.read(ours[1], Layout())
+        assert (books.seen, books.open, books.ended) == (2, {}, {"done": 2})
+        spill_over(ours[2], ours[1], Layout())
+    assert b" ready late 0 - 1 lines\n" in (ours[0] / "journal").read_bytes()
+
+
+def test_a_process_marks_what_it_kept_for_long(ours, journal, monkeypatch):
+    monkeypatch.setattr(writing, "LATE", -1.0)
+    journal.record(State.CLAIMED, Move.FINISH, 5, b"X.pck")
+    journal.flush()
+    mark, line = (ours[0] / "journal").read_bytes().splitlines()
+    assert mark.endswith(b" ready late 0 - 1 lines")
+    assert line.endswith(b"X.pck")
+    assert names(ours[1]) == [b"X.pck"]
+
+
+def test_what_is_carried_over_while_it_ends_does_not_begin_again(ours):
+    """A directory is read while it changes, and the line comes after that."""
+    (ours[0] / "journal").write_bytes(
+        at(1, State.CLAIMED, Move.REJECT, 5, b"X.pck")
+        + at(2, State.DEAD, Move.DELETE, 5, b"X.pck")
+        + line_of(3 * 10**9, State.DEAD, "carried", 5, b"X.pck")
+        + line_of(3 * 10**9, State.DEAD, "carried", 6, b"Y.pck")
+        + at(4, State.DEAD, Move.DELETE, 7, b"Z.pck")
+        + line_of(5 * 10**9, State.DEAD, "carried", 7, b"Z.pck")
+        + line_of(6 * 10**9, State.DEAD, "carried", 8, b"V.pck")
+        + at(7, State.CLAIMED, Move.REJECT, 8, b"W.pck")
+    )
+    books = reading.read(ours[1], Layout())
+    assert (books.seen, books.ended) == (5, {"removed by an operator": 2})
+    assert {inode: line.name for inode, line in books.open.items()} == {6: b"Y.pck", 8: b"W.pck"}
+    assert [line.name for line in books.replaced] == [b"V.pck"]
+
+
+def test_a_file_that_is_begun_while_they_are_opened_is_not_missed(ours, journal, monkeypatch):
+    monkeypatch.setattr(writing, "ROTATED", 10)
+    for number in range(3):
+        journal.record(State.CLAIMED, Move.FINISH, number + 1, b"%d.pck" % number)
+        journal.flush()
+    real = os.open
+
+    def one_more(name, *arguments, **options):
+        if name == b"journal.1":
+            monkeypatch.setattr(os, "open", real)
+            journal.record(State.CLAIMED, Move.FINISH, 99, b"new.pck")
+            journal.flush()
+        return real(name, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", one_more)
+    assert names(ours[1])[:3] == [b"0.pck", b"1.pck", b"2.pck"]
 
 
 def test_one_that_is_not_wanted_costs_nothing(ours, journal):

@@ -2,18 +2,21 @@
 
 A life is one entry's, known by its message's inode, which no move changes; it ends when a handler
 called it done or an operator deleted it. Lines of several processes may be up to `WINDOW` out of
-order, and a line may be there twice (a process died between writing and forgetting it).
+order; those that were put down later than that are marked so, and are given their place by their
+time. A line may be there twice (a process died between writing and forgetting it) and counts once.
 Fails: OSError where the journal cannot be read; a line that makes no sense is counted.
 """
 
 from __future__ import annotations
 
+import contextlib
 import heapq
+import itertools
 import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from watcher.spool.disk import DIRECTORY
 from watcher.spool.journal import KEPT, NAME, spilled
@@ -57,6 +60,7 @@ class Books:
     seen: int = 0
     ended: dict[str, int] = field(default_factory=dict)
     open: dict[int, Line] = field(default_factory=dict)  # by inode: the last line of a life
+    carried: dict[int, list[Line]] = field(default_factory=dict)  # lives that no line tells of yet
     replaced: list[Line] = field(default_factory=list)  # lives whose inode is another's by now
     gone: set[bytes] = field(default_factory=set)  # NAMEs that were gone when they were claimed
     vanished: dict[bytes, Line] = field(default_factory=dict)  # those that nobody had
@@ -90,19 +94,16 @@ class Books:
             self._live(line)
 
     def _live(self, line: Line) -> None:
-        if self.gone and (stem := self.stem(line.name)) in self.gone:
-            self.explained.add(stem)
-            self.vanished.pop(stem, None)
+        self._explain(line)
         known = self.open.pop(line.inode, None)
-        if known is not None and not same_entry(self.stem(known.name), self.stem(line.name)):
+        if known is not None and not self._same(known, line):
             self.replaced.append(known)
             known = None
         if known is None:
-            if line.move == _REUNITED:  # another was quicker, and may have ended its life since
-                return
+            known = self._carried_over(line)
+            if known is None and line.move == _REUNITED:
+                return  # another was quicker, and may have ended its life since
             self.seen += 1
-        elif line.move == b"carried":
-            line = known  # which says more of it
         if line.move in _JOINS and is_metadata(line.name, self.layout):
             self.seen -= 1  # half of a life: its message has the other half
         elif line.move in _ENDS:
@@ -110,6 +111,44 @@ class Books:
             self.ended[how] = self.ended.get(how, 0) + 1
         else:
             self.open[line.inode] = line
+
+    def _explain(self, line: Line) -> None:
+        if self.gone and (stem := self.stem(line.name)) in self.gone:
+            self.explained.add(stem)
+            self.vanished.pop(stem, None)
+
+    def carry(self, line: Line) -> None:
+        """Take note of a life that was carried over into a newer file.
+
+        It says that there was one, and nothing of when: what lies in a directory is read while it
+        changes, and a life may end between that look and the line.
+        """
+        known = self.carried.setdefault(line.inode, [])
+        if not any(self._same(each, line) for each in known):
+            known.append(line)
+
+    def _carried_over(self, line: Line) -> Line | None:
+        """Return the line that carried over the life of which this line tells first."""
+        known = self.carried.get(line.inode, [])
+        found = next((each for each in known if self._same(each, line)), None)
+        if found is not None:
+            known.remove(found)
+        return found
+
+    def _same(self, one: Line, other: Line) -> bool:
+        return same_entry(self.stem(one.name), self.stem(other.name))
+
+    def close(self) -> None:
+        """Take account of the lives of which nothing tells but that they were carried over."""
+        for line in itertools.chain.from_iterable(self.carried.values()):
+            self._explain(line)
+            self.seen += 1
+            other = self.open.get(line.inode)
+            if other is None or other.time < line.time:
+                self.open[line.inode] = line
+            if other is not None:
+                self.replaced.append(min(other, line))
+        self.carried.clear()
 
 
 def same_entry(one: bytes, other: bytes) -> bool:
@@ -125,36 +164,88 @@ def same_entry(one: bytes, other: bytes) -> bool:
 def read(ours: int, layout: Layout) -> Books:
     """Read every file of the journal, the oldest first; `ours` is the descriptor of `.watcher`."""
     books = Books(layout)
-    gone = [_parse(line) for line in _lines(ours) if b" ready vanish 0 " in line]
-    books.gone = {books.stem(line.name) for line in gone if line is not None}
-    waiting: list[tuple[float, int, Line]] = []
-    newest, last = 0.0, b""
-    for number, raw in enumerate(_lines(ours)):
-        if raw == last:
+    late = _foresee(ours, books)
+    moment, same = 0.0, set[Line]()
+    for line in _in_order(ours, late, books):
+        if line.time != moment:
+            moment, same = line.time, set()
+        elif line in same:
             continue
-        last, line = raw, _parse(raw)
-        if line is None:
-            books.unreadable += 1
-            continue
-        newest = max(newest, line.time)
-        heapq.heappush(waiting, (line.time, number, line))
-        while waiting[0][0] < newest - WINDOW:
-            books.enter(heapq.heappop(waiting)[2])
-    while waiting:
-        books.enter(heapq.heappop(waiting)[2])
+        same.add(line)
+        books.enter(line)
+    books.close()
     return books
 
 
-def _lines(ours: int) -> Iterator[bytes]:
-    for name in [NAME + b".%d" % number for number in range(KEPT, 0, -1)] + [NAME]:
-        try:
-            fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=ours)
-        except FileNotFoundError:
+def _foresee(ours: int, books: Books) -> list[Line]:
+    """Return the lines that were put down late; learn which entries were gone, or carried over."""
+    late = []
+    for raw, is_late in _marked(ours):
+        if not is_late and b" vanish 0 " not in raw and b" carried " not in raw:
             continue
-        with open(fd, "rb") as file:
+        line = _parse(raw)
+        if line is None:
+            continue  # `_in_order` counts it
+        if is_late:
+            late.append(line)
+        if line.move == b"vanish":
+            books.gone.add(books.stem(line.name))
+        elif line.move == b"carried":
+            books.carry(line)
+    return late
+
+
+def _in_order(ours: int, late: list[Line], books: Books) -> Iterator[Line]:
+    """Yield the lines by their time, but for a clock that stepped back by more than `WINDOW`."""
+    waiting = [(line.time, number - len(late), line) for number, line in enumerate(late)]
+    heapq.heapify(waiting)
+    newest = 0.0
+    for number, (raw, is_late) in enumerate(_marked(ours)):
+        line = _parse(raw)
+        if line is None:
+            books.unreadable += 1
+        elif not is_late and line.move != b"carried":
+            newest = max(newest, line.time)
+            heapq.heappush(waiting, (line.time, number, line))
+            while waiting[0][0] < newest - WINDOW:
+                yield heapq.heappop(waiting)[2]
+    while waiting:
+        yield heapq.heappop(waiting)[2]
+
+
+def _marked(ours: int) -> Iterator[tuple[bytes, bool]]:
+    """Yield each line, and whether it may have been put down late.
+
+    What is in no file yet is read before the files: it may get there meanwhile, and is there twice.
+    """
+    spilled = list(_spilled_lines(ours))
+    late = 0
+    for raw in _written_lines(ours):
+        mark = _parse(raw) if b" late 0 " in raw else None
+        if mark is not None and mark.move == b"late":
+            late = int(mark.detail.split()[0]) if mark.detail[:1].isdigit() else 0
+            continue
+        yield raw, late > 0
+        late -= 1
+    yield from ((raw, True) for raw in spilled)
+
+
+def _written_lines(ours: int) -> Iterator[bytes]:
+    """Yield the lines of every file, the oldest first.
+
+    They are opened the newest first: should one be begun meanwhile, each is met under its next
+    number, and none is missed.
+    """
+    with contextlib.ExitStack() as opened:
+        files: dict[int, BinaryIO] = {}
+        for name in (NAME, *(NAME + b".%d" % number for number in range(1, KEPT + 1))):
+            with contextlib.suppress(FileNotFoundError):
+                fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=ours)
+                inode = os.fstat(fd).st_ino
+                files.setdefault(inode, opened.enter_context(open(fd, "rb")))
+        for file in reversed(files.values()):
             while line := file.readline(_LONGEST):
                 yield line
-    yield from _spilled_lines(ours)
 
 
 def _spilled_lines(ours: int) -> Iterator[bytes]:

@@ -67,6 +67,7 @@ class Moves:
                 failed = error
             finally:
                 self._sync()
+                self._spool.journal.flush()  # who reads our reports may take any time
             yield from done
             if failed is not None:
                 raise failed

@@ -33,6 +33,7 @@ SIZE = 64 << 10  # bytes of a spill
 ROTATED = 16 << 20  # bytes after which a new file is begun
 KEPT = 8  # files beside the newest
 FLUSH_AFTER = 0.2  # seconds that a line may wait
+LATE = 10.0  # seconds: lines that waited for longer are marked, so that a reader need not wait
 _HEADER = 8  # bytes: how much of a spill is used, as a decimal number
 _ODD = re.compile(rb"[^!-$&-~]")
 _ODD_IN_DETAIL = re.compile(rb"[^ -$&-~]")
@@ -117,6 +118,8 @@ class Journal:
         data = bytes(self._map[_HEADER : self._used])
         if self._lost:
             data += line_of(time.time_ns(), State.READY, "lost", 0, b"-", f"{self._lost} lines")
+        if time.monotonic() - self._since > LATE:
+            data = _mark(data) + data
         try:
             append(self._ours(), data, self._layout)
         except (OSError, WatcherError) as error:
@@ -150,6 +153,12 @@ def line_of(
 
 def _quoted(odd: re.Match[bytes]) -> bytes:
     return b"%%%02X" % odd[0][0]
+
+
+def _mark(lines: bytes) -> bytes:
+    """Return the line that says that these, which follow it, are older than those before it."""
+    count = lines.count(b"\n")
+    return line_of(time.time_ns(), State.READY, "late", 0, b"-", f"{count} lines")
 
 
 def append(ours: int, data: bytes, layout: Layout) -> None:
@@ -226,6 +235,8 @@ def spill_over(directory: int, ours: int, layout: Layout) -> None:
     """Append what a process had not flushed, from its own directory; raises OSError."""
     data = spilled(directory)
     if data:
+        if abs(time.time() - float(data[: data.index(b" ")])) > LATE:
+            data = _mark(data) + data
         append(ours, data, layout)
         os.unlink(SPILL, dir_fd=directory)
 
