@@ -172,6 +172,18 @@ def test_a_namesake_that_was_numbered_goes_on_with_its_life(watcher, queue, audi
     assert (status, total["seen"], total["done"], total["here"]) == (0, 2, 2, {})
 
 
+def test_a_name_that_reads_as_numbered_goes_on_with_its_life(watcher, queue, audit):
+    for _ in range(3):
+        put(queue, "X~1.pck")
+        sweep(watcher, queue, "exit 65")
+    status, total, lines = audit()
+    assert (status, total["here"], lines) == (0, {"dead": 3}, [])
+    watcher("requeue", queue, "ALL")
+    sweep(watcher, queue, "true")
+    status, total, _ = audit()
+    assert (status, total["seen"], total["done"], total["here"]) == (0, 3, 3, {})
+
+
 def test_a_name_that_was_cut_for_its_stamp_goes_on_with_its_life(watcher, queue, audit):
     put(queue, "x" * 246 + ".pck")
     sweep(watcher, queue, "exit 75")
@@ -251,13 +263,14 @@ def test_what_was_put_there_by_hand_is_not_in_the_books(watcher, queue, audit):
 
 
 def test_a_copied_spool_is_known_by_its_names(watcher, queue, audit, tmp_path):
-    put(queue, "X.pck")
-    sweep(watcher, queue, "exit 65")
+    for name, status in (("X.pck", 65), ("X.pck", 65), ("y" * 247 + ".pck", 75)):
+        put(queue, name)
+        sweep(watcher, queue, f"exit {status}")
     copy = tmp_path / "copy"
     subprocess.run(["cp", "-r", str(queue), str(copy)], check=True)
     ended = watcher("audit", copy, "--json", check=False)
     (total,) = [json.loads(line) for line in ended.stdout.splitlines()]
-    assert (ended.returncode, total["seen"], total["here"]) == (0, 1, {"dead": 1})
+    assert (ended.returncode, total["seen"], total["here"]) == (0, 3, {"dead": 2, "deferred": 1})
 
 
 def test_a_large_copy_is_looked_through_once(queue, monkeypatch):

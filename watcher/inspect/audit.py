@@ -122,16 +122,28 @@ def _find_by_name(found: Balance, lives: list[Line], left: dict[int, tuple[bytes
     A namesake that has a life itself stands for no other.
     """
     books, layout = found.books, found.books.layout
-    named: dict[tuple[bytes, bool], list[int]] = {}
+    named: dict[tuple[bytes, bool], dict[int, bytes]] = {}
     if lives:
         for inode, (_, name) in left.items():
-            named.setdefault((books.stem(name), is_metadata(name, layout)), []).append(inode)
+            stem = books.stem(name)
+            key = journal.in_common(stem), is_metadata(name, layout)
+            named.setdefault(key, {})[inode] = stem
     for line in lives:
         stem = books.stem(line.name)
-        if inodes := named.get((stem, is_metadata(line.name, layout))):
-            found.here[_PLACES[left.pop(inodes.pop())[0]]] += 1
+        stems = named.get((journal.in_common(stem), is_metadata(line.name, layout)), {})
+        best = _best(stem, stems)
+        if best is not None:
+            del stems[best]
+            found.here[_PLACES[left.pop(best)[0]]] += 1
         else:
             found.missing.append(Missing(stem, line))
+
+
+def _best(stem: bytes, stems: dict[int, bytes]) -> int | None:
+    """Return the inode of the file that is called so, or is numbered or cut."""
+    alike = (inode for inode, other in stems.items() if journal.same_entry(stem, other))
+    exactly = (inode for inode, other in stems.items() if stem == other)
+    return next(exactly, None) or next(alike, None)
 
 
 def _tell_unseen(found: Balance, left: dict[int, tuple[bytes, bytes]], layout: Layout) -> None:

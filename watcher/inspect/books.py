@@ -25,7 +25,7 @@ from watcher.spool.schedule import parse
 
 WINDOW = 30.0  # seconds
 _LONGEST = 1 << 14  # bytes of a line
-_NUMBER = re.compile(rb"~[0-9]+\Z")
+_NUMBERS = re.compile(rb"(?:~[0-9]+)+\Z")  # of which the first may be a part of its own name
 _CUT_ABOVE = 100  # bytes: no shorter name is ever cut
 _HEAD = 6  # fields before the detail
 _REUNITED = b"reunite"
@@ -156,9 +156,14 @@ def same_entry(one: bytes, other: bytes) -> bool:
 
     See `layout.stored`.
     """
-    one, other = _NUMBER.sub(b"", one), _NUMBER.sub(b"", other)
+    one, other = _NUMBERS.sub(b"", one), _NUMBERS.sub(b"", other)
     short, long = sorted((one, other), key=len)
     return short == long or (len(short) > _CUT_ABOVE and long.startswith(short))
+
+
+def in_common(name: bytes) -> bytes:
+    """Return what a NAME has in common with each that is the `same_entry`'s."""
+    return _NUMBERS.sub(b"", name)[:_CUT_ABOVE]
 
 
 def read(ours: int, layout: Layout) -> Books:
