@@ -9,6 +9,7 @@ import threading
 import pytest
 
 from watcher.inspect import books as reading
+from watcher.inspect.lines import marked, parse_line
 from watcher.lifecycle import Move, State
 from watcher.spool import journal as writing
 from watcher.spool.journal import Journal, line_of, spill_over
@@ -34,7 +35,7 @@ def journal(ours):
 
 def names(fd):
     """Return the names in the lines, as the audit reads them."""
-    lines = [reading._parse(line) for line, _ in reading._marked(fd)]
+    lines = [parse_line(line) for line, _ in marked(fd)]
     assert None not in lines
     return [line.name for line in lines]
 
@@ -48,8 +49,8 @@ def test_a_line_says_what_the_page_says(monkeypatch):
 def test_any_name_and_any_detail_come_back(ours, journal):
     journal.record(State.DEAD, Move.REQUEUE, 5, HOSTILE, "by a\nb 100% \udcff")
     journal.flush()
-    ((raw, _),) = reading._marked(ours[1])
-    line = reading._parse(raw)
+    ((raw, _),) = marked(ours[1])
+    line = parse_line(raw)
     assert (line.name, line.move, line.inode) == (HOSTILE, b"requeue", 5)
     assert line.detail.startswith(b"by a\nb 100% ")
 
@@ -159,6 +160,14 @@ def test_a_file_that_is_begun_while_they_are_opened_is_not_missed(ours, journal,
 
     monkeypatch.setattr(os, "open", one_more)
     assert names(ours[1])[:3] == [b"0.pck", b"1.pck", b"2.pck"]
+
+
+def test_who_had_what_was_gone_may_have_said_so_in_a_file_that_was_dropped(ours):
+    gone = line_of(10**9, State.READY, "vanish", 0, b"X.pck")
+    for number in range(8, 0, -1):
+        (ours[0] / f"journal.{number}").write_bytes(gone)
+        books = reading.read(ours[1], Layout())
+        assert set(books.vanished) == ({b"X"} if number < 8 else set())
 
 
 def test_one_that_is_not_wanted_costs_nothing(ours, journal):

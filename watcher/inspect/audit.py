@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from watcher.inspect import books as journal
-from watcher.inspect.books import Books, Line
+from watcher.inspect.books import Books
+from watcher.inspect.lines import Line
 from watcher.spool.disk import DIRECTORY
 from watcher.spool.layout import (
     INFLIGHT,

@@ -1,55 +1,31 @@
-"""Read the journal: which entries were seen, and what became of each. Memory for open lives only.
+"""What the journal adds up to: which entries were seen, and what became of each.
 
 A life is one entry's, known by its message's inode, which no move changes; it ends when a handler
 called it done or an operator deleted it. Lines of several processes may be up to `WINDOW` out of
 order; those that were put down later than that are marked so, and are given their place by their
 time. A line may be there twice (a process died between writing and forgetting it) and counts once.
+Memory for open lives only.
 Fails: OSError where the journal cannot be read; a line that makes no sense is counted.
 """
 
 from __future__ import annotations
 
-import contextlib
 import heapq
 import itertools
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import BinaryIO, NamedTuple
 
-from watcher.spool.disk import DIRECTORY
-from watcher.spool.journal import KEPT, NAME, spilled
-from watcher.spool.layout import INFLIGHT, Layout, is_metadata
+from watcher.inspect.lines import Line, marked, parse_line
+from watcher.spool.layout import Layout, is_metadata
 from watcher.spool.schedule import parse
 
 WINDOW = 30.0  # seconds
-_LONGEST = 1 << 14  # bytes of a line
 _NUMBERS = re.compile(rb"(?:~[0-9]+)+\Z")  # of which the first may be a part of its own name
 _CUT_ABOVE = 100  # bytes: no shorter name is ever cut
-_HEAD = 6  # fields before the detail
 _REUNITED = b"reunite"
 _JOINS = (_REUNITED, b"release", b"requeue")  # how half of a pair comes back to its message
 _ENDS = {b"finish": "done", b"delete": "removed by an operator"}
-
-
-class Line(NamedTuple):
-    """One line of the journal."""
-
-    time: float
-    pid: int
-    state: bytes
-    move: bytes
-    inode: int
-    name: bytes
-    detail: bytes
-
-    def __str__(self) -> str:
-        import datetime as dt
-
-        when = dt.datetime.fromtimestamp(self.time, dt.UTC).isoformat(" ", "seconds")
-        what = f"{when}: {self.state.decode()} {self.move.decode()}, by process {self.pid}"
-        return what + (f": {self.detail.decode('ascii', 'replace')}" if self.detail else "")
 
 
 @dataclass
@@ -185,10 +161,10 @@ def read(ours: int, layout: Layout) -> Books:
 def _foresee(ours: int, books: Books) -> list[Line]:
     """Return the lines that were put down late; learn which entries were gone, or carried over."""
     late = []
-    for raw, is_late in _marked(ours):
+    for raw, is_late in marked(ours):
         if not is_late and b" vanish 0 " not in raw and b" carried " not in raw:
             continue
-        line = _parse(raw)
+        line = parse_line(raw)
         if line is None:
             continue  # `_in_order` counts it
         if is_late:
@@ -205,8 +181,8 @@ def _in_order(ours: int, late: list[Line], books: Books) -> Iterator[Line]:
     waiting = [(line.time, number - len(late), line) for number, line in enumerate(late)]
     heapq.heapify(waiting)
     newest = 0.0
-    for number, (raw, is_late) in enumerate(_marked(ours)):
-        line = _parse(raw)
+    for number, (raw, is_late) in enumerate(marked(ours)):
+        line = parse_line(raw)
         if line is None:
             books.unreadable += 1
         elif not is_late and line.move != b"carried":
@@ -216,82 +192,3 @@ def _in_order(ours: int, late: list[Line], books: Books) -> Iterator[Line]:
                 yield heapq.heappop(waiting)[2]
     while waiting:
         yield heapq.heappop(waiting)[2]
-
-
-def _marked(ours: int) -> Iterator[tuple[bytes, bool]]:
-    """Yield each line, and whether it may have been put down late.
-
-    What is in no file yet is read before the files: it may get there meanwhile, and is there twice.
-    """
-    spilled = list(_spilled_lines(ours))
-    late = 0
-    for raw in _written_lines(ours):
-        mark = _parse(raw) if b" late 0 " in raw else None
-        if mark is not None and mark.move == b"late":
-            late = int(mark.detail.split()[0]) if mark.detail[:1].isdigit() else 0
-            continue
-        yield raw, late > 0
-        late -= 1
-    yield from ((raw, True) for raw in spilled)
-
-
-def _written_lines(ours: int) -> Iterator[bytes]:
-    """Yield the lines of every file, the oldest first.
-
-    They are opened the newest first: should one be begun meanwhile, each is met under its next
-    number, and none is missed.
-    """
-    with contextlib.ExitStack() as opened:
-        files: dict[int, BinaryIO] = {}
-        for name in (NAME, *(NAME + b".%d" % number for number in range(1, KEPT + 1))):
-            with contextlib.suppress(FileNotFoundError):
-                fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=ours)
-                inode = os.fstat(fd).st_ino
-                files.setdefault(inode, opened.enter_context(open(fd, "rb")))
-        for file in reversed(files.values()):
-            while line := file.readline(_LONGEST):
-                yield line
-
-
-def _spilled_lines(ours: int) -> Iterator[bytes]:
-    """Yield what processes at work, or dead, have not put into the journal yet."""
-    try:
-        inflight = os.open(INFLIGHT, DIRECTORY | os.O_NOFOLLOW, dir_fd=ours)
-    except OSError:
-        return
-    try:
-        for name in os.listdir(inflight):
-            yield from _spilled_by(name, inflight)
-    finally:
-        os.close(inflight)
-
-
-def _spilled_by(process: str, inflight: int) -> list[bytes]:
-    try:
-        fd = os.open(process, DIRECTORY | os.O_NOFOLLOW, dir_fd=inflight)
-    except OSError:
-        return []
-    try:
-        return spilled(fd).splitlines(keepends=True)
-    except OSError:
-        return []
-    finally:
-        os.close(fd)
-
-
-def _parse(raw: bytes) -> Line | None:
-    if not raw.endswith(b"\n"):
-        return None
-    fields = raw[:-1].split(b" ", _HEAD)
-    try:
-        moment, pid, state, move, inode, name = fields[:_HEAD]
-        detail = _unquoted(fields[_HEAD]) if len(fields) > _HEAD else b""
-        return Line(float(moment), int(pid), state, move, int(inode), _unquoted(name), detail)
-    except (ValueError, IndexError):
-        return None
-
-
-def _unquoted(text: bytes) -> bytes:
-    if b"%" not in text:
-        return text
-    return re.sub(rb"%([0-9A-F]{2})", lambda found: bytes([int(found[1], 16)]), text)
