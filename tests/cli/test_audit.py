@@ -204,6 +204,15 @@ def test_a_namesake_stands_for_no_entry_but_itself(watcher, queue, audit):
     assert (total["seen"], total["here"]) == (2, {"held": 1})
 
 
+def test_nor_does_a_namesake_that_waits_to_be_seen(watcher, queue, audit):
+    put(queue, "X.pck")
+    sweep(watcher, queue, "exit 65")
+    put(queue, "X.pck")
+    (queue / ".watcher/dead/X.pck").unlink()
+    status, total, (line,) = audit()
+    assert (status, line["missing"], total["waiting"], total["here"]) == (65, "X", 1, {})
+
+
 def test_metadata_do_not_stand_for_the_message_that_a_stranger_took(watcher, queue, audit):
     put(queue, "X.db", b"{0")
     put(queue, "X.msg", b"message")

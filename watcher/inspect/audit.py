@@ -18,6 +18,7 @@ from typing import NamedTuple
 from watcher.inspect import books as journal
 from watcher.inspect.books import Books
 from watcher.inspect.lines import Line
+from watcher.lifecycle import State
 from watcher.spool.disk import DIRECTORY
 from watcher.spool.layout import (
     INFLIGHT,
@@ -31,6 +32,8 @@ from watcher.spool.layout import (
 from watcher.spool.spool import Spool, told
 
 _WAITS = (Kind.ENTRY, Kind.MESSAGE_HALF)  # a message in the queue; its `.db` is counted with it
+_STATES = {state.value.encode(): state for state in STATE_DIRECTORIES}
+_LEADS_TO = {b"defer": b"deferred", b"hold": b"held", b"reject": b"dead", b"abandon": b"orphan"}
 LOOKS = 3  # before an entry is called missing
 _PLACES = {b"": "in the queue", INFLIGHT: "in flight"} | {
     name: state.value for state, name in STATE_DIRECTORIES.items()
@@ -120,24 +123,36 @@ def _compare(spool: Spool) -> Balance:
 def _find_by_name(found: Balance, lives: list[Line], left: dict[int, tuple[bytes, bytes]]) -> None:
     """Find lives by NAME (all that a copy of the spool kept of them), each in a file of its own.
 
-    A namesake that has a life itself stands for no other.
+    Only where its last move took it: a namesake elsewhere, or one that has a life itself, stands
+    for no other.
     """
     books, layout = found.books, found.books.layout
-    named: dict[tuple[bytes, bool], dict[int, bytes]] = {}
+    named: dict[tuple[bytes, bytes, bool], dict[int, bytes]] = {}
     if lives:
-        for inode, (_, name) in left.items():
+        for inode, (place, name) in left.items():
             stem = books.stem(name)
-            key = journal.in_common(stem), is_metadata(name, layout)
+            key = place, journal.in_common(stem), is_metadata(name, layout)
             named.setdefault(key, {})[inode] = stem
     for line in lives:
         stem = books.stem(line.name)
-        stems = named.get((journal.in_common(stem), is_metadata(line.name, layout)), {})
-        best = _best(stem, stems)
-        if best is not None:
-            del stems[best]
-            found.here[_PLACES[left.pop(best)[0]]] += 1
+        common, half = journal.in_common(stem), is_metadata(line.name, layout)
+        for place in _goes(line):
+            stems = named.get((place, common, half), {})
+            best = _best(stem, stems)
+            if best is not None:
+                del stems[best], left[best]
+                found.here[_PLACES[place]] += 1
+                break
         else:
             found.missing.append(Missing(stem, line))
+
+
+def _goes(line: Line) -> tuple[bytes, ...]:
+    """Return where an entry lies after a move."""
+    state = _STATES.get(line.state if line.move == b"carried" else _LEADS_TO.get(line.move, b""))
+    return (
+        (b"", STATE_DIRECTORIES[State.DEFERRED]) if state is None else (STATE_DIRECTORIES[state],)
+    )
 
 
 def _best(stem: bytes, stems: dict[int, bytes]) -> int | None:
