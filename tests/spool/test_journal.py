@@ -221,6 +221,45 @@ def test_a_write_that_is_cut_short_leaves_no_torn_line_behind(ours, journal, mon
     assert (books.seen, books.unreadable) == (1, 1)
 
 
+def test_what_is_carried_over_and_cut_short_leaves_no_torn_line_behind(ours, journal, monkeypatch):
+    monkeypatch.setattr(writing, "ROTATED", 10)
+    (ours[0] / "dead").mkdir()
+    (ours[0] / "dead/D.pck").touch()
+    journal.record(State.CLAIMED, Move.FINISH, 5, b"X.pck")
+    journal.flush()
+    journal.record(State.CLAIMED, Move.FINISH, 6, b"Y.pck")
+    whole = os.write
+    monkeypatch.setattr(os, "write", lambda fd, data: whole(fd, data[: max(1, len(data) // 2)]))
+    journal.flush()
+    assert "a part of it" in journal.trouble
+    assert not (ours[0] / "journal.1").exists(), "not all of it has been carried over"
+    monkeypatch.setattr(os, "write", whole)
+    journal.flush()
+    books = reading.read(ours[1], Layout())
+    assert (books.seen, books.unreadable) == (3, 1)
+
+
+def test_one_that_another_has_just_put_by_is_begun_anew(ours, journal, monkeypatch):
+    """Between its rename and the first line of the new file there is none of the name."""
+    monkeypatch.setattr(writing, "ROTATED", 10)
+    journal.record(State.CLAIMED, Move.FINISH, 5, b"X.pck")
+    journal.flush()
+    real = os.open
+
+    def too_late(name, *arguments, **options):
+        fd = real(name, *arguments, **options)
+        if name == b"journal":
+            monkeypatch.setattr(os, "open", real)
+            os.rename(ours[0] / "journal", ours[0] / "journal.1")
+        return fd
+
+    monkeypatch.setattr(os, "open", too_late)
+    journal.record(State.CLAIMED, Move.FINISH, 6, b"Y.pck")
+    journal.flush()
+    assert journal.trouble == ""
+    assert names(ours[1]) == [b"X.pck", b"Y.pck"]
+
+
 def test_without_a_place_for_its_spill_it_goes_on(ours):
     def refuse():
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -171,14 +171,20 @@ def append(ours: int, data: bytes, layout: Layout) -> None:
         try:
             if os.fstat(fd).st_size >= ROTATED and _rotate(ours, fd, layout):
                 continue
-            written = os.write(fd, data)
-            if written < len(data):
-                with contextlib.suppress(OSError):
-                    os.write(fd, b"\n")
-                raise OSError(28, "the disk took a part of it only")
+            _write_whole(fd, data)
             return
         finally:
             os.close(fd)
+    raise BlockingIOError(errno.EAGAIN, "others begin one file after the other")
+
+
+def _write_whole(fd: int, lines: bytes) -> None:
+    """Write lines; where the disk takes a part only, end the line that is torn, and raise."""
+    written = os.write(fd, lines)
+    if written < len(lines):
+        with contextlib.suppress(OSError):
+            os.write(fd, b"\n")
+        raise OSError(errno.ENOSPC, "the disk took a part of it only")
 
 
 def _rotate(ours: int, fd: int, layout: Layout) -> bool:
@@ -190,10 +196,14 @@ def _rotate(ours: int, fd: int, layout: Layout) -> bool:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    if os.stat(NAME, dir_fd=ours).st_ino != os.fstat(fd).st_ino:
+    try:
+        newest = os.stat(NAME, dir_fd=ours).st_ino
+    except FileNotFoundError:
+        return True  # another has just done it, and nobody has written to the new one yet
+    if newest != os.fstat(fd).st_ino:
         return True  # done by another
     for lines in _carried(ours, layout):
-        os.write(fd, lines)  # whole lines: others may still be appending theirs
+        _write_whole(fd, lines)  # whole lines: others may still be appending theirs
     for number in range(KEPT, 1, -1):
         with contextlib.suppress(FileNotFoundError):
             older, newer = NAME + b".%d" % number, NAME + b".%d" % (number - 1)
