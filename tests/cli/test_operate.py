@@ -597,6 +597,7 @@ def test_a_newcomer_at_the_very_move_goes_back(queue):
     assert [moved.state for moved in done] == [None]
     assert contents(queue) == {b"x.pck": b"new"}
     assert contents(queue, b"held") == {}
+    assert os.listdir(queue / ".watcher/held") == [], "nor is there a note"
 
 
 def test_a_name_that_is_taken_at_the_very_move_is_not_overwritten(queue):

@@ -14,6 +14,7 @@ from watcher.lifecycle import State
 from watcher.settle import halfway, settle
 from watcher.spool.disk import Disk
 from watcher.spool.layout import Layout, note_of
+from watcher.spool.schedule import Schedule
 
 MAILMAN, LEGACY, RAW = Layout(), Layout(legacy=True), Layout(b"", raw=True)
 ENTRIES = {
@@ -436,6 +437,27 @@ def test_nothing_is_made_to_look_for_what_is_not_there(open_spool, claimed, behi
     assert halfway.reunite(spool, b"ab.db") is None
     assert halfway.finish_move(spool, b"ab.db") is False
     assert not (queue / ".watcher").exists()
+
+
+@pytest.mark.parametrize("moment", ["after write_note", "move"])
+@pytest.mark.parametrize("state", [State.DEAD, State.DEFERRED], ids=lambda state: state.value)
+def test_what_was_replaced_meanwhile_leaves_no_note(claimed, behind, put, files, moment, state):
+    spool, parts = claimed(behind, RAW, [b"report.csv"])
+
+    def replace():
+        if moment == "move" and behind.calls.count("move") == 1:
+            behind.acts["move"] = replace  # the first is the note's
+        else:
+            put(b"report.csv", b"newer")
+
+    behind.acts[moment] = replace
+    if state is State.DEAD:
+        assert put_away(spool, parts) == b""
+    else:
+        assert settle.defer(spool, parts, Schedule(0), "why", {}) == b""
+    assert behind.acts == {}, "the moment never came"
+    assert files() == {b"report.csv": b"newer"}
+    assert files(state) == {}
 
 
 # -- orphans ----------------------------------------------------------------------------------

@@ -148,6 +148,7 @@ class Moves:
         if target is None:
             return Moved(entry, None, "the queue has a file of its name")
         if taken.state is State.READY and not self._is_ours(taken, target):
+            notes.take_back(self._spool, target.directory, target.note, target.names[0])
             return Moved(entry, None, "a newer file took its place")
         taken.claim.release()  # at once: a daemon has seen the rename
         self._forget_note(taken)

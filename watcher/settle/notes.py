@@ -65,6 +65,13 @@ def files(directory: int, name: bytes) -> list[str] | None:
     return [str(file) for file in found] if isinstance(found, list) else []
 
 
+def take_back(spool: Spool, target: int, name: bytes, entry: bytes) -> None:
+    """Remove a note if the entry that it is to explain has not come to be beside it."""
+    with contextlib.suppress(OSError):
+        if spool.stat(entry, target) is None:
+            spool.disk.unlink(name, target)
+
+
 def forget(spool: Spool, part: Part) -> None:
     """Remove the note beside a deferred file that went its way."""
     if part.directory >= 0:

@@ -14,7 +14,6 @@ they were, or half way, which the next sweep recognises and completes (`halfway`
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import os
 from collections.abc import Mapping, Sequence
@@ -96,9 +95,11 @@ def put_away(
         about = notes.told(stem, state, parts, names)
         notes.write(spool, target, note, about | {"why": why, **facts})
         try:
-            _move_explained(spool, parts, names, target, note)
+            came = _move_explained(spool, parts, names, target, note)
         except FileExistsError:
             continue  # another took the name meanwhile; our note stays with what it explains
+        if not came and not any(moved):
+            return b""
         notes.forget(spool, parts[0])
         spool.disk.sync(target)
         spool.disk.sync(spool.fd if parts[0].directory < 0 else parts[0].directory)
@@ -124,10 +125,12 @@ def defer(
         about = notes.told(stem, State.DEFERRED, parts, names)
         notes.write(spool, target, note, about | {"why": why, **facts}, durable=False)
         try:
-            _move_explained(spool, parts, names, target, note)
+            came = _move_explained(spool, parts, names, target, note)
         except FileExistsError:  # a namesake that falls due in the same millisecond
             schedule = schedule._replace(due_ms=schedule.due_ms + 1)
             continue
+        if not came:
+            return b""
         notes.forget(spool, parts[0])
         return names[0]
 
@@ -140,26 +143,35 @@ def _stem_and_suffixes(spool: Spool, parts: Sequence[Part]) -> tuple[bytes, list
 
 def _move_explained(
     spool: Spool, parts: Sequence[Part], names: Sequence[bytes], target: int, note: bytes
-) -> None:
-    """Move the files; if not one of them can be, take back the note, or each try leaves one."""
+) -> bool:
+    """Move the files; if not one of them can be, take back the note, or each try leaves one.
+
+    False if not one was there any more.
+    """
     try:
-        _move_all(spool, parts, names, target)
+        came = _move_all(spool, parts, names, target)
     except FileExistsError:
         raise
     except (OSError, WatcherError):
-        with contextlib.suppress(OSError):
-            if aside.inode(names[0], target) is None:
-                spool.disk.unlink(note, target)
+        notes.take_back(spool, target, note, names[0])
         raise
+    if not came:
+        notes.take_back(spool, target, note, names[0])
+    return came
 
 
-def _move_all(spool: Spool, parts: Sequence[Part], names: Sequence[bytes], target: int) -> None:
+def _move_all(spool: Spool, parts: Sequence[Part], names: Sequence[bytes], target: int) -> bool:
+    """Move the files that are still there; say whether any was."""
+    came = False
     for part, name in zip(parts, names, strict=True):
         if _is_still(spool, part):
             source = spool.fd if part.directory < 0 else part.directory
             spool.disk.move(part.name, source, name, target)
             if aside.inode(name, target) != part.ino:  # a newcomer came between: to be handled
                 aside.put_back(spool, name, target, part.called)
+            else:
+                came = True
+    return came
 
 
 def _is_still(spool: Spool, part: Part) -> bool:
