@@ -47,7 +47,7 @@ class Attempt:
             claim = take(spool, name, how, terms, heard)
         try:
             if isinstance(claim, Refused):
-                return self._refused(spool, name, claim)
+                return self._refused(spool, name, claim, heard)
             if claim.action is Action.ORPHAN:
                 return self._abandon(claim)
             return self._work(claim, how)
@@ -57,7 +57,7 @@ class Attempt:
             if isinstance(claim, Claim):
                 claim.release()
 
-    def _refused(self, spool: Spool, name: bytes, refused: Refused) -> Report:
+    def _refused(self, spool: Spool, name: bytes, refused: Refused, heard: int) -> Report:
         report = Report(Result(refused.refusal.value), refused.why, refused.wait, refused.shape)
         if name.startswith(DEFERRED):
             if refused.shape is Shape.HALF and self._catch_up(spool, name):
@@ -74,7 +74,9 @@ class Attempt:
             return Report(Result.FOLLOWED, "a move that was cut short is complete")
         if refused.refusal is Refusal.GONE and spool.layout.kind(name) is Kind.ENTRY:
             # By our own hand or another daemon's, which the journal knows, or by a stranger's.
-            spool.journal.record(State.READY, "vanish", 0, name)
+            # When it was heard of tells it from a namesake that had gone its way long before.
+            when = f"heard of at {heard / 1e9:.6f}" if heard else ""
+            spool.journal.record(State.READY, "vanish", 0, name, when)
         return report
 
     @staticmethod

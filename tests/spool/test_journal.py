@@ -170,6 +170,28 @@ def test_who_had_what_was_gone_may_have_said_so_in_a_file_that_was_dropped(ours)
         assert set(books.vanished) == ({b"X"} if number < 8 else set())
 
 
+@pytest.mark.parametrize(
+    ("heard", "others", "missing"),
+    [
+        ("", [1_000], False),
+        ("heard of at 1000.5", [1_000], False),
+        ("heard of at 90000.5", [1_000], True),  # yesterday's
+        ("heard of at 90000.5", [1_000, 90_000], False),
+        ("heard of at 90000.5", [95_000], True),  # tomorrow's
+        ("heard of at 90000.5", [90_002], False),
+        ("", [], True),
+    ],
+)
+def test_what_was_gone_is_explained_by_who_had_it_and_not_by_a_namesake(
+    ours, heard, others, missing
+):
+    lines = [at(other, State.CLAIMED, Move.FINISH, other, b"X.csv") for other in others]
+    lines.append(line_of(90_001 * 10**9, State.READY, "vanish", 0, b"X.csv", heard))
+    (ours[0] / "journal").write_bytes(b"".join(lines))
+    books = reading.read(ours[1], Layout(b".csv", raw=True))
+    assert set(books.vanished) == ({b"X"} if missing else set())
+
+
 def test_one_that_is_not_wanted_costs_nothing(ours, journal):
     journal.enabled = False
     journal.record(State.CLAIMED, Move.FINISH, 5, b"X.pck")

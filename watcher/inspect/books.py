@@ -21,7 +21,9 @@ from watcher.spool.layout import Layout, is_metadata
 from watcher.spool.schedule import parse
 
 WINDOW = 30.0  # seconds
+UNHEARD = 600.0  # seconds: for how long a rename may go unheard by one of several daemons
 _NUMBERS = re.compile(rb"(?:~[0-9]+)+\Z")  # of which the first may be a part of its own name
+_HEARD = re.compile(rb"heard of at ([0-9]+\.[0-9]+)")
 _CUT_ABOVE = 100  # bytes: no shorter name is ever cut
 _REUNITED = b"reunite"
 _JOINS = (_REUNITED, b"release", b"requeue")  # how half of a pair comes back to its message
@@ -40,7 +42,7 @@ class Books:
     replaced: list[Line] = field(default_factory=list)  # lives whose inode is another's by now
     gone: set[bytes] = field(default_factory=set)  # NAMEs that were gone when they were claimed
     vanished: dict[bytes, Line] = field(default_factory=dict)  # those that nobody had
-    explained: set[bytes] = field(default_factory=set)  # those that another process had
+    told: dict[bytes, float] = field(default_factory=dict)  # when another process last had these
     lost: int = 0  # lines that could not be written
     unreadable: int = 0
     begins: float | None = None
@@ -62,8 +64,7 @@ class Books:
         if line.move == b"lost":
             self.lost += int(line.detail.split()[0]) if line.detail[:1].isdigit() else 1
         elif line.move == b"vanish":
-            if self.stem(line.name) not in self.explained:
-                self.vanished.setdefault(self.stem(line.name), line)
+            self._vanish(line)
         elif line.inode == 0:
             self.unreadable += 1
         else:
@@ -88,10 +89,19 @@ class Books:
         else:
             self.open[line.inode] = line
 
+    def _vanish(self, line: Line) -> None:
+        """Take account of a name that was gone: by what another told of it since it was there."""
+        stem, heard = self.stem(line.name), _HEARD.fullmatch(line.detail)
+        since = float(heard[1]) - UNHEARD if heard else 0.0
+        if self.told.get(stem, -1.0) < since:
+            self.vanished.setdefault(stem, line)
+
     def _explain(self, line: Line) -> None:
         if self.gone and (stem := self.stem(line.name)) in self.gone:
-            self.explained.add(stem)
-            self.vanished.pop(stem, None)
+            self.told[stem] = line.time
+            gone = self.vanished.get(stem)
+            if gone is not None and line.time < gone.time + WINDOW:
+                del self.vanished[stem]
 
     def carry(self, line: Line) -> None:
         """Take note of a life that was carried over into a newer file.
