@@ -448,6 +448,37 @@ def test_a_limit_that_is_hit_is_named_and_tried_again(queue, limit, words):
     assert done.stderr == ""
 
 
+SHORT = """
+import os, resource, sys
+from watcher.arrive.sources import Sources
+from watcher.errors import WatchFailed
+from watcher.spool.layout import Layout
+from watcher.spool.spool import Spool
+sources, spool = Sources(), Spool(os.fsencode(sys.argv[1]), Layout())
+soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (spool.fd + 1, hard))
+try:
+    print("armed by", sources.arm(1, spool, sys.argv[2]))
+except WatchFailed as error:
+    print(error)
+resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+print("armed by", sources.arm(1, spool, sys.argv[2]))
+"""
+
+
+@pytest.mark.parametrize("wanted", ["inotify", "polling"])
+def test_a_source_that_is_first_wanted_without_descriptors_comes_later(queue, wanted):
+    """A reload may bring the first queue that is polled when its module cannot be opened."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", SHORT, queue, wanted],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.stderr == ""
+    said, then = done.stdout.splitlines()
+    assert "Too many open files" in said
+    assert then == f"armed by {wanted}"
+
+
 def test_a_directory_that_cannot_be_polled_says_so(scene, monkeypatch):
     watched = scene("polling")
     watched.directory.rmdir()

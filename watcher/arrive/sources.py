@@ -2,6 +2,7 @@
 
 Guarantees: each is opened at its first use only, so that a process without polled queues has no
 polling threads, and one that cannot have an inotify instance yet gets it when there is one.
+Fails: `arm` raises WatchFailed, out of descriptors too: not even a module can be opened then.
 """
 
 from __future__ import annotations
@@ -49,15 +50,20 @@ class Sources:
                 from watcher.arrive.inotify import Inotify
             except ImportError as error:
                 raise WatchFailed(f"no inotify here ({error}): set source to polling") from None
+            except OSError as error:
+                raise WatchFailed(f"inotify cannot be used now: {error.strerror}") from None
             self._inotify = Inotify()
         return self._inotify
 
     def polling(self) -> Polling:
-        """Return the polling source."""
+        """Return the polling source; raise WatchFailed."""
         if self._polling is None:
-            from watcher.arrive.polling import Polling
+            try:
+                from watcher.arrive.polling import Polling
 
-            self._polling = Polling()
+                self._polling = Polling()
+            except OSError as error:
+                raise WatchFailed(f"polling cannot be begun now: {error.strerror}") from None
         return self._polling
 
     def _open(self) -> list[Inotify | Polling]:
