@@ -185,7 +185,7 @@ class Notice:
                 what = f"{found.files} files put back, {found.entries} entries were in hand"
                 log.event(self.settings.name, "recovered", f"a process died: {what}")
             self.intake.orphans = spool.stat(b".watcher/orphans") is not None
-            self._health.trouble("what a crash left", None)
+            self._health.trouble("what a crash left", found.trouble or None)
         except (OSError, WatcherError) as error:
             self._health.trouble("what a crash left", str(error))
         self._health.trouble("journal", spool.journal.trouble or None)

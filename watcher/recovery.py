@@ -9,7 +9,6 @@ stays for the next.
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -21,7 +20,7 @@ from watcher.evidence import Action, How
 from watcher.handle.outcome import Outcome, Verdict
 from watcher.lifecycle import State
 from watcher.settle import aside
-from watcher.settlement import Finished, Settlement
+from watcher.settlement import Finished, Settlement, told
 from watcher.spool import inflight
 from watcher.spool.journal import spill_over
 from watcher.spool.layout import DEFERRED
@@ -29,17 +28,19 @@ from watcher.spool.spool import Spool
 
 
 class Recovered(NamedTuple):
-    """How many files were put back, and how many entries were in hand."""
+    """How many files were put back, how many entries were in hand, and what was in the way."""
 
     files: int = 0
     entries: int = 0
+    trouble: str = ""
 
 
 def recover(spool: Spool, settlement: Settlement) -> Recovered:
     """Settle what dead processes left; return what that was."""
     files = entries = 0
+    trouble = ""
     for left in inflight.dead(spool):
-        with contextlib.suppress(OSError, WatcherError):
+        try:
             files += aside.put_all_back(spool, left.fd)
             death = _death(left)
             counted = [_count(spool, settlement, slot, death) for slot in ledger.read(left.fd)]
@@ -47,7 +48,11 @@ def recover(spool: Spool, settlement: Settlement) -> Recovered:
             spill_over(left.fd, spool.ours(), spool.layout)
             if None not in counted:
                 inflight.clear(left)
-    return Recovered(files, entries)
+        except FileNotFoundError:
+            pass  # another has settled it meanwhile
+        except (OSError, WatcherError) as error:
+            trouble = f"what a process left that died: {told(error)}"
+    return Recovered(files, entries, trouble)
 
 
 def _count(

@@ -240,8 +240,11 @@ class Runner:
 
     def _recover(self, spool: Spool) -> Recovered:
         """Settle what dead processes left, in the daemon's own thread: so wait for nothing."""
-        at_once = self._attempt.settlement.patience._replace(pause=lambda _seconds: False)
-        return recover(spool, self._attempt.settlement.with_patience(at_once))
+        troubles: list[str | None] = []
+        at_once = Patience(lambda _seconds: False, troubles.append)
+        found = recover(spool, self._attempt.settlement.with_patience(at_once))
+        refused = next(filter(None, troubles), "")  # a deferral, which raises nothing
+        return found._replace(trouble=found.trouble or refused)
 
     def forget_in_hand(self) -> None:
         """Have the deaths of this process counted against no entry: it is told to stop."""

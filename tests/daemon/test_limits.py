@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import signal
 import subprocess
 
 import pytest
@@ -124,6 +126,32 @@ def test_a_done_entry_that_cannot_be_removed_is_not_handled_again_meanwhile(
     daemon.wait_for("finish", entry=name)
     assert daemon.end() == 0
     assert len(recorder.calls) == 1
+
+
+def test_what_keeps_a_death_from_being_counted_is_said_until_it_is_over(
+    queue, start_daemon, recorder, tmp_path
+):
+    """The one death that it is allowed makes poison of the entry, and dead/ cannot be made."""
+    name = commit(queue)
+    status = (queue / f"{name}.pck").stat()
+    left = queue / ".watcher" / "inflight" / "1.dead"
+    left.mkdir(parents=True, mode=0o700)
+    (left / ".ledger").write_text(f"{status.st_ino} {status.st_ctime_ns} queue/{name}.pck\n")
+    (queue / ".watcher" / "dead").touch()
+    argv = json.dumps(recorder.argv(gated=True))
+    (tmp_path / "w.toml").write_text(
+        f'[queues.q]\npath = "{queue}"\nsweep_every = "100ms"\n'
+        f"handler = {{ exec = {argv} }}\nretry = {{ max_crashes = 1 }}\n"
+    )
+    daemon = start_daemon(None, "--config", str(tmp_path / "w.toml"))
+    (said,) = daemon.wait_for("unhealthy")
+    assert "dead: in the way of our own directory" in said["detail"]
+    recorder.open_gate()
+    daemon.wait_for("finish", entry=name)
+    daemon.wait_for("recovered", detail="what a crash left: works again")
+    daemon.send(signal.SIGUSR1)
+    assert daemon.wait_for("status")[0]["detail"].startswith("healthy; ")
+    assert daemon.end() == 0
 
 
 def test_without_descriptors_for_a_moment_nothing_is_lost(

@@ -19,7 +19,7 @@ from watcher.claim.take import Refusal, Terms, take
 from watcher.evidence import How
 from watcher.handle.outcome import DONE, Outcome, Verdict
 from watcher.lifecycle import State
-from watcher.recovery import recover
+from watcher.recovery import Recovered, recover
 from watcher.report import Patience, Result
 from watcher.settle.policy import Policy
 from watcher.settlement import Settlement
@@ -381,7 +381,7 @@ def test_a_process_that_lives_is_not_dead(open_spool, put, files):
     spool = open_spool()
 
     def while_in_hand(_entry):
-        assert recover(open_spool(), settle_by()) == (0, 0)
+        assert recover(open_spool(), settle_by()) == Recovered()
         return DONE
 
     attempt(spool, b"X.pck", while_in_hand)
@@ -402,7 +402,7 @@ def test_a_process_told_to_stop_at_once_is_no_death(open_spool, put, files):
 
         attempt(spool, b"X.pck", stopped)
     os.waitpid(pid, 0)
-    assert recover(open_spool(), settle_by()) == (0, 0)
+    assert recover(open_spool(), settle_by()) == Recovered()
     assert files() == {b"X.pck": b"data"}
 
 
@@ -423,7 +423,7 @@ def test_a_ledger_that_makes_no_sense_counts_against_nobody(open_spool, put, fil
     place = queue / ".watcher/inflight/1.abc"
     place.mkdir(parents=True)
     (place / ".ledger").write_bytes(slot)
-    assert recover(open_spool(), settle_by()) == (0, 0)
+    assert recover(open_spool(), settle_by()) == Recovered()
     assert files() == {b"X.pck": b"data"}
     assert not place.exists()
 
