@@ -147,6 +147,8 @@ class Runner:
     def _follow_up(  # noqa: C901, PLR0912 - a table
         self, name: bytes, how: How, report: Report
     ) -> None:
+        stuck = report.result in (Result.STUCK, Result.ERROR)
+        self.health.entry(name, report.why if stuck else None)
         match report.result:
             case Result.DONE | Result.REJECTED | Result.GONE | Result.FOLLOWED:
                 self._settled(name, report)
@@ -166,7 +168,6 @@ class Runner:
                 if wait >= LOOK_LONGEST:
                     self.notice.mention(name, "busy", f"{report.why}, for minutes now")
             case Result.STUCK | Result.ERROR:
-                self.health.trouble("entry", report.why)
                 self._look_again(name, how)
             case Result.ORPHANED:
                 self.intake.orphans = True
@@ -222,9 +223,6 @@ class Runner:
             self.intake.ready.allow(1)
 
     def _handler_works(self) -> None:
-        if self.health:
-            return
-        self.health.trouble("entry", None)
         if self.health.has("handler"):
             self.health.trouble("handler", None)
             self.intake.ready.allow(None)

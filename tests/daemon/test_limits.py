@@ -128,6 +128,27 @@ def test_a_done_entry_that_cannot_be_removed_is_not_handled_again_meanwhile(
     assert len(recorder.calls) == 1
 
 
+def test_a_queue_is_well_again_when_what_was_wrong_with_an_entry_went_with_it(
+    queue, start_daemon, recorder
+):
+    """An operator may take away the entry as well as what was in its way."""
+    (queue / ".watcher").mkdir(mode=0o700)
+    (queue / ".watcher" / "inflight").touch()
+    daemon = start_daemon(queue, handler=recorder.argv())
+    name = commit(queue)
+    inflight = queue / ".watcher" / "inflight"
+    refused = f"{inflight}: in the way of our own directory; move it away"
+    daemon.wait_for("unhealthy", detail=f"{name}.pck: {refused}")
+    (queue / f"{name}.pck").unlink()
+    inflight.unlink()
+    daemon.wait_for("recovered", detail="entry: works again")
+    daemon.send(signal.SIGUSR2)
+    daemon.wait_for("recovered", detail="what a crash left: works again")
+    daemon.send(signal.SIGUSR1)
+    assert daemon.wait_for("status")[0]["detail"].startswith("healthy; ")
+    assert daemon.end() == 0
+
+
 def test_what_keeps_a_death_from_being_counted_is_said_until_it_is_over(
     queue, start_daemon, recorder, tmp_path
 ):
