@@ -682,6 +682,22 @@ def test_a_function_that_leaks_descriptors_gets_a_new_worker_in_the_end(isolated
     assert handler.run(entry()) == DONE
 
 
+def test_descriptors_that_one_entry_leaked_cost_the_next_one_attempt_at_most(isolated, entry):
+    """What is left is enough to hand over an entry, and not for the function to work with."""
+    handler = isolated()
+    leak = (
+        "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (20, 20))\n"
+        "try:\n while True: os.dup(0)\nexcept OSError: raise Reject('full')"
+    )
+    work = "try: open('/dev/null').close()\nexcept OSError: raise ValueError('in its own words')"
+    assert handler.run(entry(leak)).reason == "full"
+    assert handler.run(entry(work)) == DONE
+    quiet = leak.replace("raise Reject('full')", "pass")
+    assert handler.run(entry(quiet)) == DONE
+    assert handler.run(entry(work)).reason == "ValueError: in its own words"
+    assert handler.run(entry(work)) == DONE
+
+
 # -- suspects ---------------------------------------------------------------------------------
 
 

@@ -30,6 +30,7 @@ from watcher.handle.function import Function, load
 from watcher.handle.outcome import Outcome, Verdict
 
 MOST_PARTS = 8
+ROOM = 8  # descriptors without which a function can hardly work
 
 
 def main(daemon: socket.socket, hello: bytes) -> None:
@@ -89,8 +90,21 @@ class Worker:
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(Exception):
                 stream.flush()
-        # Where memory ran out once it may be gone for good: the next entry gets a new process.
-        return wire.Answer(outcome, entry.damage, outcome.reason.startswith("MemoryError: "))
+        # Where memory ran out once it may be gone for good, and so it is with descriptors that the
+        # function has leaked: the next entry gets a new process.
+        last = outcome.reason.startswith("MemoryError: ")
+        last = last or (outcome.verdict is not Verdict.DONE and not self._has_room())
+        return wire.Answer(outcome, entry.damage, last)
+
+    def _has_room(self) -> bool:
+        """Whether a function can still open a few files here."""
+        with contextlib.ExitStack() as opened:
+            try:
+                for _ in range(ROOM):
+                    opened.callback(os.close, os.dup(self._daemon.fileno()))
+            except OSError:
+                return False
+        return True
 
     def _receive(self) -> tuple[bytes, list[int], bool] | None:
         """Wait for an errand; None when the daemon has hung up."""
