@@ -65,6 +65,7 @@ class Notice:
         self._recover_what_died = recover
         self._mentioned: set[bytes] = set()
         self._next_scan = 0.0  # after one that failed
+        self._next_listing = 0.0  # of deferred/, after one that failed
         self._next_sweep = 0.0
         self._sweeps = 0
         self._pass: tuple[How, Mark] | None = None  # the scan under way, and where it stands
@@ -134,7 +135,8 @@ class Notice:
 
     def _offer_deferred(self, now: float) -> None:
         """Give what falls due to the workers, a few at a time: the rest is no further away."""
-        if self.spool is not None and self.deferred.wants_listing():
+        wanted = self.deferred.wants_listing() and now >= self._next_listing
+        if self.spool is not None and wanted:
             self._list_deferred(self.spool)
         for name in self.deferred.take(now, DUE_AT_ONCE - self.intake.ready.due):
             self.intake.ready.push(name, How.SWEEP)
@@ -144,8 +146,13 @@ class Notice:
             directory = spool.peek(State.DEFERRED)
             if directory is not None:
                 self.deferred.list_all(directory, self.intake.known)
+            else:
+                self.deferred.forget_the_rest()
         except (OSError, WatcherError) as error:
-            self._health.trouble("deferred", f"deferred/ cannot be read: {error}")
+            why = f"deferred/ cannot be read: {error}"
+            self._next_listing = self.watch.fail("deferred entries", why, self.now())
+        else:
+            self._health.trouble("deferred entries", None)
 
     def _next_due(self) -> float:
         intake = self.intake
@@ -157,7 +164,10 @@ class Notice:
                 moments.append(self._next_scan)
         if intake.keeps_time() and (timer := intake.timers.next()) is not None:
             moments.append(timer)
-        if intake.ready.due < DUE_AT_ONCE and (due := self.deferred.next()) is not None:
+        if (
+            intake.ready.due < DUE_AT_ONCE
+            and (due := self.deferred.next(self._next_listing)) is not None
+        ):
             moments.append(due)
         return min(moments, default=self.now() + self.settings.sweep_every)
 

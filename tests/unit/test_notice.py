@@ -151,3 +151,32 @@ def test_a_directory_replaced_without_a_word_is_missed_long_before_the_next_swee
     scene.commit(b"unheard.pck")
     clock.lived = 2
     assert given_out(notice) == [(b"unheard.pck", How.CATCH_UP)]
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_deferred_entries_that_there_was_no_room_for_are_not_asked_for_all_the_time(
+    scene, notice, clock, there
+):
+    """There are more than are held, these have been handled, and `deferred/` cannot be listed."""
+    ours = scene.directory / ".watcher"
+    names = [b"20200101T000000.%03dZ-a1-c0-d60-w1-e%d.pck" % (i, i) for i in range(20)]
+    for place in (ours, ours / "deferred"):
+        place.mkdir(mode=0o700)
+    for name in names:
+        (ours / "deferred" / os.fsdecode(name)).touch()
+    notice.deferred._limit = 8
+    notice.tick()
+    (ours / "deferred").rename(ours / "elsewhere")
+    if there:
+        (ours / "deferred").touch()
+    found = [name for name, _ in given_out(notice)]
+    assert notice.tick() > notice.now()
+    assert bool(notice._health) is not there
+    (ours / "deferred").unlink(missing_ok=True)
+    (ours / "elsewhere").rename(ours / "deferred")
+    clock.lived += 15  # longer than any wait between two tries
+    if not there:  # nobody knows that there was more: a sweep sees
+        notice.watch.lose("the directory was moved away and back")
+    found += [name for name, _ in given_out(notice) if name not in found]
+    assert sorted(found) == [b"deferred/" + name for name in names]
+    assert notice._health

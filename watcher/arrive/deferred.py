@@ -99,12 +99,20 @@ class Deferred:
         """Whether the names that are not held may be due: all that are held fall due before."""
         return self._horizon is not None and len(self._known) <= self._limit // 4
 
-    def next(self) -> float | None:
-        """Return the moment at which the next entry falls due, or None."""
+    def forget_the_rest(self) -> None:
+        """Take it that there are no names but those that are held: the directory is gone."""
+        with self._lock:
+            self._horizon = None
+
+    def next(self, listing: float = 0.0) -> float | None:
+        """Return the moment at which the next entry falls due, or None.
+
+        For those that are not held that is `listing` at the earliest: before, no list can be had.
+        """
         with self._lock:
             moments = [self._heap[0][0]] if self._heap else []
             if self._horizon is not None:
-                moments.append(self._horizon)
+                moments.append(max(self._horizon, listing))
         return min(moments, default=None)
 
 
