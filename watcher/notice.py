@@ -199,7 +199,7 @@ class Notice:
         except (OSError, WatcherError) as error:
             self._health.trouble("what a crash left", str(error))
         self._health.trouble("journal", spool.journal.trouble or None)
-        self._health.trouble("ledger", ledger.of(spool).trouble or None)
+        self._health.trouble("ledger", ledger.of(spool).look(spool) or None)
 
     def _lost(self, why: str) -> None:
         self.watch.lose(why)

@@ -104,6 +104,23 @@ def test_on_a_full_disk_nothing_is_lost_and_a_bad_entry_is_out_of_the_way(
 
 
 @needs_root
+def test_a_queue_is_well_again_when_its_disk_has_room_though_no_entry_comes(
+    small_disk, start_daemon, recorder
+):
+    queue = small_disk / "q"
+    queue.mkdir()
+    name = commit(queue)
+    fill(small_disk)
+    daemon = start_daemon(queue, "--sweep-every", "100ms", handler=recorder.argv())
+    daemon.wait_for("finish", entry=name)
+    refused = "what is in hand cannot be written down: [Errno 28] No space left on device"
+    daemon.wait_for("unhealthy", detail=refused)
+    (small_disk / "filler.tmp").unlink()
+    daemon.wait_for("recovered", detail="ledger: works again")
+    assert daemon.end() == 0
+
+
+@needs_root
 def test_a_done_entry_that_cannot_be_removed_is_not_handled_again_meanwhile(
     queue, start_daemon, recorder, eventually
 ):

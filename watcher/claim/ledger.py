@@ -55,15 +55,25 @@ class Ledger:
         place = QUEUE if part.directory < 0 else DEFERRED
         line = b"%d %d %s%s\n" % (part.ino, part.ctime_ns, place, part.name)
         slot = self._slots.setdefault(threading.get_ident(), len(self._slots))
+        if self._ready(spool) and self._map is not None and slot < SLOTS:
+            self._map[slot * SLOT : (slot + 1) * SLOT] = line.ljust(SLOT, b"\0")
+
+    def look(self, spool: Spool) -> str:
+        """Return what is wrong; where something was, see whether it is over."""
+        if self.trouble:
+            self._ready(spool)
+        return self.trouble
+
+    def _ready(self, spool: Spool) -> bool:
+        """Have a file to write to; say whether there is one."""
         try:
             directory = spool.own if spool.own >= 0 else inflight.own(spool)
             if directory != self._directory or self._map is None:
                 self._open(directory)
-            if self._map is not None and slot < SLOTS:
-                self._map[slot * SLOT : (slot + 1) * SLOT] = line.ljust(SLOT, b"\0")
             self.trouble = ""
         except (OSError, WatcherError) as error:
             self.trouble = f"what is in hand cannot be written down: {error}"
+        return not self.trouble
 
     def clear(self) -> None:
         """Have nothing in hand: this process ends because it was told to, by no entry's fault."""
