@@ -68,6 +68,7 @@ def test_what_an_overflow_lost_is_taken_at_once_although_a_sweep_saw_it_first(qu
     for number in range(beyond):
         (source / f"{number:06}").touch()
     daemon.send(signal.SIGSTOP)
+    os.waitid(os.P_PID, daemon.process.pid, os.WSTOPPED | os.WNOWAIT)
     for number in range(beyond):
         (source / f"{number:06}").rename(queue / f"{number:06}")
     time.sleep(0.6)  # a sweep falls due while it is stopped, and comes before the overflow is read
