@@ -51,6 +51,10 @@ class CannotCreate(WatcherError):
     exit_code = os.EX_CANTCREAT
 
 
+class NoSpace(CannotCreate):
+    """A file or directory of ours found no room: the disk is full, or a quota is (the same)."""
+
+
 class TryAgain(WatcherError):
     """Full, locked or busy: the same call may go through later (nobody's fault)."""
 

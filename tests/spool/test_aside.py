@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import gc
 import os
@@ -151,6 +152,28 @@ def test_a_handler_that_moved_the_file_away_has_done_it(
     aside.remove(spool, part)
     assert files() == {}
     assert (queue.parent / "kept").exists() == (deed == "moved away")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+@pytest.mark.parametrize("made", [b".watcher", b"inflight", b"1.x"])
+def test_where_no_directory_of_ours_finds_room_what_is_done_goes_all_the_same(
+    claimed, behind, files, monkeypatch, number, made
+):
+    """Also where statvfs(2) tells of room: it knows of no quota."""
+    spool, part = claimed(behind, b"noplus.pck", Layout())
+    mkdir = os.mkdir
+
+    def refuse(name, *arguments, **options):
+        if made in (name, b"1.x"):
+            raise OSError(number, os.strerror(number))
+        mkdir(name, *arguments, **options)
+
+    if made == b"1.x":
+        spool.inflight()
+    monkeypatch.setattr(os, "mkdir", refuse)
+    aside.usable(spool)
+    assert aside.remove(spool, part)
+    assert files() == {}
 
 
 @pytest.mark.parametrize("what", ["all of ours", "its own directory"])

@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from watcher.errors import CannotCreate, NoSuch, NotPermitted, Unavailable
+from watcher.errors import CannotCreate, NoSpace, NoSuch, NotPermitted, Unavailable
 from watcher.inspect.audit import balance
 from watcher.lifecycle import State
 from watcher.spool import inflight, mounts
@@ -34,7 +34,7 @@ def test_what_is_no_directory_is_said_so(tmp_path, what, error, words):
         (13, NotPermitted),
         (1, NotPermitted),
         (30, NotPermitted),
-        (28, CannotCreate),
+        (28, NoSpace),
         (5, Unavailable),
     ],
 )

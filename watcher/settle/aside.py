@@ -21,7 +21,7 @@ import time
 from collections.abc import Iterator
 
 from watcher.entry import Part
-from watcher.errors import WatcherError
+from watcher.errors import NoSpace, WatcherError
 from watcher.spool.disk import DIRECTORY
 from watcher.spool.inflight import clear, dead, own
 from watcher.spool.journal import spill_over
@@ -177,15 +177,19 @@ def inode(name: bytes, directory: int) -> int | None:
 
 
 def _directory_unless_full(spool: Spool) -> int | None:
-    """Return `inflight.own`; None on a full disk that has no room for one.
+    """Return `inflight.own`; None on a full disk that has no room for one, or in a full quota.
 
-    There what is done must go all the same, or the disk stays full: it is unlinked where it lies,
-    right after the look. In the raw format, where names are used again, it is not.
+    There what is done must go all the same, or it stays full: it is unlinked where it lies, right
+    after the look. In the raw format, where names are used again, it is not. The refusal says so
+    itself: statvfs(2) knows of no quota, and not of all that a file system may run out of.
     """
     try:
         return own(spool)
-    except (OSError, WatcherError):
-        free = os.fstatvfs(spool.fd)
-        if spool.layout.raw or (free.f_bavail and free.f_favail):
+    except (OSError, WatcherError) as error:
+        if spool.layout.raw or not (isinstance(error, NoSpace) or _no_space(error)):
             raise
         return None
+
+
+def _no_space(error: OSError | WatcherError) -> bool:
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)

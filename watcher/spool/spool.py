@@ -14,7 +14,7 @@ import os
 import stat
 import weakref
 
-from watcher.errors import CannotCreate, NoSuch, NotPermitted, Unavailable, WatcherError
+from watcher.errors import CannotCreate, NoSpace, NoSuch, NotPermitted, Unavailable, WatcherError
 from watcher.lifecycle import State
 from watcher.spool import mounts
 from watcher.spool.disk import DIRECTORY, DISK, Disk
@@ -164,7 +164,7 @@ def told(error: OSError, path: bytes, what: str) -> WatcherError:
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return NotPermitted(f"{shown} cannot be used: {error.strerror}; check owner and mode")
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return CannotCreate(f"{shown} cannot be made: {error.strerror}; free some space")
+        return NoSpace(f"{shown} cannot be made: {error.strerror}; free some space")
     return Unavailable(f"{shown} cannot be used: {error.strerror}")
 
 
