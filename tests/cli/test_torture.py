@@ -67,6 +67,17 @@ def torture(tmp_path, watcher_command, environment):
         process.communicate()
 
 
+def test_a_torture_too_short_for_any_entry_says_so_and_finds_nothing_wrong(torture):
+    process = torture("--seconds", "0", "--json")
+    out, err = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, err) == (0, "")
+    records = [json.loads(line) for line in out.splitlines()]
+    assert [record for record in records if "trouble" in record or "kept" in record] == []
+    verdicts = {record["promise"]: record["verdict"] for record in records if "promise" in record}
+    assert verdicts[2] == "cannot be told"
+    assert [path.name for path in torture.ground.iterdir()] == ["theirs"]
+
+
 def test_a_short_torture_balances_its_books_and_leaves_nothing(torture):
     process = torture("--seconds", "2", "--seed", "7", "--json")
     out, err = process.communicate(timeout=PATIENCE)

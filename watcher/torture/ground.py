@@ -78,11 +78,13 @@ def environment(directory: str) -> dict[str, str]:
 def audit(directory: str) -> str | None:
     """Have `watcher audit` balance the queue's own journal; return what is wrong, "" for nothing.
 
-    None where this program has no such command.
+    None where this program has no such command, or where no entry was ever handled.
     """
     import importlib.util
 
     if importlib.util.find_spec("watcher.cli.audit") is None:
+        return None
+    if not os.path.isdir(os.path.join(directory, QUEUE, ".watcher")):
         return None
     ended = subprocess.run(
         [sys.executable, "-m", "watcher", "audit", QUEUE, "--config", CONFIGURATION],
