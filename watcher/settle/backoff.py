@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 INITIAL = 0.2  # seconds
 LONGEST = 30.0  # seconds
+UNTOLD = 1.0  # seconds to wait where the calculator cannot be had
 
 
 def failed(attempts: int, seconds: float = 0.0) -> RetryCallState:
@@ -29,7 +30,12 @@ def failed(attempts: int, seconds: float = 0.0) -> RetryCallState:
 
 
 def delay(attempt: int, initial: float = INITIAL, longest: float = LONGEST) -> float:
-    """Return the seconds to wait after the `attempt`th failure (1 is the first): doubling."""
-    from tenacity import wait_exponential
+    """Return the seconds to wait after the `attempt`th failure (1 is the first): doubling.
 
+    The first failure of a process may be that it can open nothing, and so import nothing.
+    """
+    try:
+        from tenacity import wait_exponential
+    except OSError:
+        return min(UNTOLD, longest)
     return float(wait_exponential(multiplier=initial, max=longest)(failed(attempt)))
