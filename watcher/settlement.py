@@ -82,6 +82,9 @@ class Settlement:
                 return Report(Result.MISCONFIGURED, outcome.reason)
             case Verdict.STOPPED:
                 return Report(Result.STOPPED, outcome.reason)
+            case Verdict.RETRY if not outcome.given:
+                self.tell(claim, State.CLAIMED, Move.RELEASE, outcome.reason, finished.seconds)
+                return Report(Result.STUCK, f"{display(claim.stem)}: {outcome.reason}")
             case Verdict.RETRY | Verdict.CRASHED:
                 return self.retry(finished)
 

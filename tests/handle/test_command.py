@@ -548,6 +548,7 @@ def test_want_of_processes_memory_or_descriptors_is_a_retry(entry, monkeypatch, 
     outcome = Command(["/bin/true"]).run(entry())
     assert outcome.verdict is Verdict.RETRY
     assert os.strerror(number) in outcome.reason
+    assert outcome.given is (number == errno.ENOMEM), "for that the entry may be too large"
 
 
 def test_a_program_that_is_being_written_is_a_retry(entry, tmp_path):

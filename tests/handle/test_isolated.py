@@ -642,6 +642,7 @@ def test_want_of_something_is_a_retry(isolated, entry, monkeypatch, number):
         outcome = handler.run(entry())
     assert outcome.verdict is Verdict.RETRY
     assert os.strerror(number) in outcome.reason
+    assert outcome.given is (number in {errno.ENOMEM, errno.ENOSPC})
     assert handler.run(entry()) == DONE
 
 

@@ -280,6 +280,16 @@ def test_a_deferred_message_whose_metadata_never_comes_is_an_orphan(open_spool, 
     assert files(State.ORPHAN)[b"X.msg"] == b"message"
 
 
+def test_an_entry_that_no_handler_was_given_stays_where_it_is(open_spool, put, files):
+    """The machine was short of processes or descriptors: that is no attempt of the entry's."""
+    put(b"X.pck")
+    short = Outcome(Verdict.RETRY, "no more processes", given=False)
+    report, _ = attempt(open_spool(), b"X.pck", short, Policy(max_attempts=1))
+    assert (report.result, report.why) == (Result.STUCK, "X: no more processes")
+    assert files() == {b"X.pck": b"data"}
+    assert files(State.DEFERRED) == files(State.DEAD) == {}
+
+
 # -- deaths ---------------------------------------------------------------------------------------
 
 

@@ -26,13 +26,13 @@ from watcher.durations import show
 from watcher.entry import Entry
 from watcher.errors import Undecodable
 from watcher.handle.child import end_of, signal_group, stderr_file
-from watcher.handle.outcome import Outcome, Verdict, from_exit_status, shortened
+from watcher.handle.outcome import SHORT, Outcome, Verdict, from_exit_status, shortened
 from watcher.handle.spawned import Spawned, start
 
 INLINE = 64 << 10  # bytes of metadata that go into the environment (execve(2): 128 KiB a string)
 KILL_AFTER = 5.0  # seconds between TERM and KILL
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
-_SHORTAGE = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ETXTBSY)
+_SHORTAGE = (*SHORT, errno.ENOMEM, errno.ETXTBSY)
 
 
 class Command:
@@ -60,7 +60,8 @@ class Command:
             return Outcome(Verdict.REJECT, str(error))
         except (OSError, MemoryError) as error:
             why = getattr(error, "strerror", None) or repr(error)
-            return Outcome(Verdict.RETRY, shortened(f"cannot be given to the command: {why}"))
+            reason = shortened(f"cannot be given to the command: {why}")
+            return Outcome(Verdict.RETRY, reason, given=getattr(error, "errno", None) not in SHORT)
 
     def _run(self, entry: Entry, opened: contextlib.ExitStack) -> Outcome:
         with self._turn:
@@ -118,7 +119,8 @@ class Command:
         why = getattr(error, "strerror", None) or str(error)
         short = isinstance(error, OSError) and error.errno in _SHORTAGE
         verdict = Verdict.RETRY if short else Verdict.MISCONFIGURED
-        return Outcome(verdict, shortened(f"{self.argv[0]}: cannot be run: {why}"))
+        given = not isinstance(error, OSError) or error.errno not in SHORT
+        return Outcome(verdict, shortened(f"{self.argv[0]}: cannot be run: {why}"), given=given)
 
     def _environment(self, entry: Entry) -> dict[bytes, bytes]:
         environment = self._inherited.copy()

@@ -21,7 +21,7 @@ from watcher.entry import Entry
 from watcher.errors import BadConfiguration
 from watcher.handle.child import signal_group
 from watcher.handle.isolated_process import Limits, Process
-from watcher.handle.outcome import Outcome, Verdict, shortened
+from watcher.handle.outcome import SHORT, Outcome, Verdict, shortened
 
 NO_LIMITS = Limits()
 _NOT_TO_BE_HAD = (errno.ENOENT, errno.EACCES, errno.ENOEXEC)  # the interpreter
@@ -109,4 +109,5 @@ def _not_given(error: OSError | MemoryError) -> Outcome:
     number = getattr(error, "errno", None)
     verdict = Verdict.MISCONFIGURED if number in _NOT_TO_BE_HAD else Verdict.RETRY
     why = getattr(error, "strerror", None) or repr(error)
-    return Outcome(verdict, shortened(f"cannot be given to a worker process: {why}"))
+    reason = shortened(f"cannot be given to a worker process: {why}")
+    return Outcome(verdict, reason, given=number not in SHORT)

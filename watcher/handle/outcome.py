@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import errno
 import os
 import signal
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from typing import Protocol
 from watcher.entry import Entry
 from watcher.errors import one_line
 
+# Want of what the machine is short of for everybody: it is no entry's fault, whatever it holds.
+SHORT = (errno.EAGAIN, errno.EMFILE, errno.ENFILE)
 LONGEST_REASON = 500  # characters; all that is known is in the note beside the entry
 
 
@@ -34,6 +37,7 @@ class Outcome:
     after: float | None = None  # seconds until the next attempt, where the handler said
     stderr: str = ""  # the end of what it wrote, or of the traceback
     exit_status: int | None = None  # negative: the signal that ended it
+    given: bool = True  # False: the machine was short of something, and no attempt was made
 
 
 class Retry(Exception):
