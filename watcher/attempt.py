@@ -122,7 +122,10 @@ class Attempt:
         began = time.monotonic()
         outcome = self.handler.run(entry)
         finished = Finished(claim, outcome, time.monotonic() - began, entry)
-        return self.settlement.settle(finished, how)
+        report = self.settlement.settle(finished, how)
+        if report.result is not Result.DONE:  # it may still be there, and no longer in hand
+            ledger.of(spool).let_go()
+        return report
 
 
 def preview(spool: Spool, name: bytes, terms: Terms, held: Mapping[tuple[int, int], int]) -> Report:

@@ -417,6 +417,29 @@ def test_a_process_told_to_stop_at_once_is_no_death(open_spool, put, files):
 
 
 @pytest.mark.parametrize(
+    "outcome",
+    [
+        Outcome(Verdict.MISCONFIGURED, "not found", None, "", 127),
+        Outcome(Verdict.RETRY, "no more processes", given=False),
+    ],
+)
+def test_a_death_later_on_is_none_of_an_entry_that_was_let_go(open_spool, put, files, outcome):
+    """Else a queue whose handler cannot be run would make poison of it by three restarts."""
+    put(b"X.pck")
+    pid = os.fork()
+    if pid == 0:
+        try:
+            spool = open_spool()
+            attempt(spool, b"X.pck", outcome)
+            os.kill(os.getpid(), signal.SIGKILL)
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+    assert recover(open_spool(), settle_by()) == Recovered()
+    assert files() == {b"X.pck": b"data"}
+
+
+@pytest.mark.parametrize(
     "slot",
     [
         b"",

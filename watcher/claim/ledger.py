@@ -58,6 +58,12 @@ class Ledger:
         if self._ready(spool) and self._map is not None and slot < SLOTS:
             self._map[slot * SLOT : (slot + 1) * SLOT] = line.ljust(SLOT, b"\0")
 
+    def let_go(self) -> None:
+        """Write down that this thread has nothing in hand: a death from here on is none of its."""
+        slot = self._slots.get(threading.get_ident(), SLOTS)
+        if self._map is not None and slot < SLOTS:
+            self._map[slot * SLOT : (slot + 1) * SLOT] = bytes(SLOT)
+
     def look(self, spool: Spool) -> str:
         """Return what is wrong; where something was, see whether it is over."""
         if self.trouble:
