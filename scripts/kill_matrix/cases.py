@@ -22,7 +22,7 @@ grace_age = "0s"
 sweep_every = "0.3s"
 retry = {{ initial = "0.02s" }}
 """
-GET_WELL = 0.8  # seconds: two sweeps and a little
+GET_WELL = 20.0  # seconds: what is refused some times in a row is looked at ever less often
 PYTHON = '{ python = "kill_matrix.handler:handle" }'
 
 
@@ -154,7 +154,7 @@ def _aside(files: dict[str, bytes]) -> list[str]:
 class Stopper:
     """Watches a daemon's queue, and tells the daemon to stop once all is done.
 
-    One that said it was unhealthy gets the time of two sweeps first, to find that it is over.
+    One that said it was unhealthy gets time first, until its status says that all is over.
     """
 
     def __init__(self, scene: Scene, log: str) -> None:
@@ -173,10 +173,17 @@ class Stopper:
             with contextlib.suppress(FileNotFoundError):
                 if settled(self._scene):
                     self._stop_at = time.monotonic() + (GET_WELL if self._unhealthy() else 0.0)
-        elif time.monotonic() >= self._stop_at:
+        elif time.monotonic() >= self._stop_at or self._well(child):
             self.told = True
             os.kill(child, signal.SIGTERM)
 
     def _unhealthy(self) -> bool:
         with open(self._log, "rb") as lines:
             return b'"unhealthy"' in lines.read()
+
+    def _well(self, child: int) -> bool:
+        """Ask for its status; say whether the last one it gave was good."""
+        os.kill(child, signal.SIGUSR1)
+        with open(self._log, "rb") as lines:
+            told = [line for line in lines if b'"event": "status"' in line]
+        return bool(told) and b'"detail": "healthy;' in told[-1]
