@@ -167,7 +167,10 @@ def _sync_file_system(directory: int) -> bool:
     from watcher.spool import mounts
 
     release = tuple(map(int, re.findall("[0-9]+", os.uname().release)[:2]))
-    if release < (5, 8) or mounts.filesystem(directory) not in SYNCED_WHOLE:
+    try:
+        if release < (5, 8) or mounts.filesystem(directory) not in SYNCED_WHOLE:
+            return False
+    except OSError:  # it cannot be told now, with so many files open
         return False
     import ctypes
 

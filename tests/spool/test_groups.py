@@ -10,6 +10,7 @@ import pytest
 import watcher
 from watcher import contents, groups
 from watcher.errors import NoSuch, Unavailable, Usage, WatcherError
+from watcher.spool import mounts
 
 MANY = [(b"message %d" % number, {"number": number}) for number in range(20)]
 
@@ -72,6 +73,17 @@ def test_all_is_synced_before_the_first_rename_and_the_names_after_the_last(
     synced = ["syncfs"] if whole else ["syncfs"] + ["fsync"] * len(MANY)
     written = ["write"] * len(MANY)
     assert noted == [*written, *synced, *["rename"] * len(MANY), "fsync"]
+
+
+def test_where_the_file_system_cannot_be_told_each_file_is_synced(queue, calls, monkeypatch):
+    noted, _ = calls
+
+    def refuse(_directory):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(mounts, "filesystem", refuse)
+    assert len(watcher.enqueue_many(queue, MANY)) == len(MANY)
+    assert noted.count("fsync") == len(MANY) + 1
 
 
 def test_groups_are_bounded_and_each_is_told_when_it_is_there(queue, monkeypatch):

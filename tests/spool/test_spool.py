@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 
@@ -203,3 +204,19 @@ def test_another_users_directory_of_ours_is_said_in_words(open_spool, queue):
                 ask()
     finally:
         os.seteuid(0)
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EIO])
+def test_a_file_system_that_cannot_be_told_now_is_not_taken_for_one_that_sees_all(
+    open_spool, monkeypatch, number
+):
+    """Leases would be believed on FUSE, and a file be handled while its writer has it open."""
+
+    def refuse(*_arguments, **_options):
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("builtins.open", refuse)
+        with pytest.raises(Unavailable, match=os.strerror(number)):
+            open_spool()
+    assert open_spool().filesystem

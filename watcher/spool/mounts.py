@@ -3,10 +3,12 @@
 The name comes from the mount table by the mount id of an open descriptor (proc(5): fdinfo,
 mountinfo), so that bind mounts, subvolumes and mounts over a path are told apart as statfs would.
 Where /proc cannot be read the name is "" and nothing is assumed to be blind.
+Fails: OSError for want of what there may be again in a moment: that says nothing of /proc.
 """
 
 from __future__ import annotations
 
+import errno
 from typing import NamedTuple
 
 _REMOTE = frozenset(
@@ -22,6 +24,7 @@ EVENTS_BLIND = _REMOTE
 LEASES_BLIND = _REMOTE | {"fuseblk"}
 # flock(2): on NFS an exclusive lock needs a descriptor open for writing.
 LOCK_BY_RECORD = frozenset({"nfs", "nfs4"})
+_OVER_SOON = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, errno.EIO)
 
 
 class Mount(NamedTuple):
@@ -47,7 +50,10 @@ def mount(fd: int) -> Mount:
             for line in table:
                 if line.split(b" ", 1)[0] == number:
                     return _mount(line.decode("utf-8", "backslashreplace"))
-    except (OSError, KeyError, IndexError, ValueError):
+    except OSError as error:
+        if error.errno in _OVER_SOON:
+            raise
+    except (KeyError, IndexError, ValueError):
         pass
     return Mount("", "", ())
 

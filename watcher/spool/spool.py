@@ -38,11 +38,11 @@ class Spool:
         self.ledger: object = None  # what it has in hand (`claim.ledger`)
         try:
             self.fd = os.open(self.path, DIRECTORY)
+            self.filesystem = mounts.filesystem(self.fd)
         except OSError as error:
             raise told(error, self.path, "the queue directory") from None
         status = os.fstat(self.fd)
         self.identity = (status.st_dev, status.st_ino)
-        self.filesystem = mounts.filesystem(self.fd)
         self.leases = self.filesystem not in mounts.LEASES_BLIND
         self.write_to_lock = self.filesystem in mounts.LOCK_BY_RECORD
 
