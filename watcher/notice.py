@@ -181,6 +181,7 @@ class Notice:
         self._next_sweep = now + self.settings.sweep_every
         self.intake.ages.forget_unseen(self.intake.known)
         self.watch.check_path(now)
+        self.watch.check_writable()
         if self.spool is not None:
             self._sweeps += 1
             self._recover(self.spool)

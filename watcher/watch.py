@@ -69,11 +69,20 @@ class Watch:
         spool = Spool(os.fsencode(self.settings.path), self._layout)
         spool.journal.enabled = self.settings.journal
         if not spool.writable():
-            raise NotPermitted(
-                f"{self.settings.path}: the queue directory is not writable for us, so that"
-                " entries could not be removed when done; check its owner and mode"
-            )
+            raise NotPermitted(self._not_writable())
         return spool
+
+    def _not_writable(self) -> str:
+        return (
+            f"{self.settings.path}: the queue directory is not writable for us, so that entries"
+            " could not be removed when done; check its owner and mode"
+        )
+
+    def check_writable(self) -> None:
+        """See whether entries can still be removed: a disk with errors becomes read-only."""
+        if self.spool is not None:
+            writable = self.spool.writable()
+            self._health.trouble("mode", None if writable else self._not_writable())
 
     def arm_deferred(self) -> bool:
         """Watch `deferred/` as well, so that a requeue is seen at once; else sweeps must look."""
@@ -109,6 +118,7 @@ class Watch:
         """Give up the directory that is open, and look for the one that its path leads to."""
         self._sources.disarm(self.tag)
         self.spool, self.armed = None, False
+        self._health.trouble("mode", None)
         self._health.trouble("directory", f"{self.settings.path}: {why}")
 
     def stop(self) -> None:

@@ -135,7 +135,7 @@ def test_a_done_entry_that_cannot_be_removed_is_not_handled_again_meanwhile(
         pytest.skip("no immutable directories here")
     try:
         recorder.open_gate()
-        daemon.wait_for("unhealthy")
+        daemon.wait_for("unhealthy", detail="Operation not permitted (errno 1)")
         assert (queue / f"{name}.pck").exists()
     finally:
         subprocess.run(["chattr", "-i", str(queue)], check=True)
@@ -143,6 +143,25 @@ def test_a_done_entry_that_cannot_be_removed_is_not_handled_again_meanwhile(
     daemon.wait_for("finish", entry=name)
     assert daemon.end() == 0
     assert len(recorder.calls) == 1
+
+
+@needs_root
+def test_a_queue_that_has_become_read_only_says_so_though_no_entry_comes(
+    queue, start_daemon, recorder
+):
+    if shutil.which("chattr") is None:
+        pytest.skip("no chattr")
+    daemon = start_daemon(queue, "--sweep-every", "100ms", handler=recorder.argv())
+    if subprocess.run(["chattr", "+i", str(queue)], check=False, capture_output=True).returncode:
+        pytest.skip("no immutable directories here")
+    try:
+        (said,) = daemon.wait_for("unhealthy")
+    finally:
+        subprocess.run(["chattr", "-i", str(queue)], check=True)
+    assert "not writable for us" in said["detail"]
+    daemon.wait_for("recovered", detail="mode: works again")
+    daemon.wait_for("finish", entry=commit(queue))
+    assert daemon.end() == 0
 
 
 def test_a_queue_is_well_again_when_what_was_wrong_with_an_entry_went_with_it(
