@@ -118,10 +118,13 @@ class Entry:
         """
         if self._key is None:
             digest = hashlib.sha256(self._stem + b"\0")
-            offset = 0
-            while chunk := os.pread(self.parts[0].fd, CHUNK, offset):
+            message, offset, asked = self.parts[0], 0, min(CHUNK, self.parts[0].size + 1)
+            while chunk := os.pread(message.fd, asked, offset):
                 digest.update(chunk)
                 offset += len(chunk)
+                if len(chunk) < asked and offset >= message.size:
+                    break  # its end: nothing more need be asked for
+                asked = CHUNK
             self._key = digest.hexdigest()
         return self._key
 

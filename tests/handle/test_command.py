@@ -21,7 +21,7 @@ import tracemalloc
 import pytest
 
 from watcher.entry import Entry, Part
-from watcher.handle import child, command as command_module
+from watcher.handle import child, command as command_module, spawned
 from watcher.handle.child import KEPT
 from watcher.handle.command import INLINE, Command
 from watcher.handle.outcome import DONE, Verdict
@@ -544,7 +544,7 @@ def test_want_of_processes_memory_or_descriptors_is_a_retry(entry, monkeypatch, 
     def refuse(*_arguments, **_options):
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(os, "posix_spawnp", refuse)
+    monkeypatch.setattr(spawned, "spawn", refuse)
     outcome = Command(["/bin/true"]).run(entry())
     assert outcome.verdict is Verdict.RETRY
     assert os.strerror(number) in outcome.reason

@@ -27,11 +27,16 @@ from watcher.entry import Entry
 from watcher.errors import Undecodable
 from watcher.handle.child import end_of, signal_group, stderr_file
 from watcher.handle.outcome import SHORT, Outcome, Verdict, from_exit_status, shortened
+from watcher.handle.posix_spawn import strings
 from watcher.handle.spawned import Spawned, start
 
 INLINE = 64 << 10  # bytes of metadata that go into the environment (execve(2): 128 KiB a string)
 KILL_AFTER = 5.0  # seconds between TERM and KILL
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+_GIVEN = (  # to each command anew: we may ourselves be what a handler runs
+    *(b"WATCHER_QUEUE", b"WATCHER_ENTRY", b"WATCHER_KEY", b"WATCHER_ATTEMPT", b"WATCHER_FILE"),
+    *(b"WATCHER_METADATA", b"WATCHER_METADATA_FILE"),
+)
 _SHORTAGE = (*SHORT, errno.ENOMEM, errno.ETXTBSY)
 
 
@@ -47,9 +52,7 @@ class Command:
         # time would hand the interpreter's lock to each other at every one.
         self._turn = threading.Lock()
         self._abandoned = False
-        self._inherited = dict(os.environb)
-        for ours in (b"WATCHER_METADATA", b"WATCHER_METADATA_FILE"):
-            self._inherited.pop(ours, None)  # we may ourselves be what a handler runs
+        self._inherited = [b"%s=%s" % item for item in os.environb.items() if item[0] not in _GIVEN]
 
     def run(self, entry: Entry) -> Outcome:
         """Run the command and read its exit status; never raises."""
@@ -64,8 +67,7 @@ class Command:
             return Outcome(Verdict.RETRY, reason, given=getattr(error, "errno", None) not in SHORT)
 
     def _run(self, entry: Entry, opened: contextlib.ExitStack) -> Outcome:
-        with self._turn:
-            process, stderr = self._begin(entry, opened)
+        process, stderr = self._begin(entry, opened)
         if isinstance(process, (OSError, ValueError)):
             return self._not_started(process)
         with self._lock:
@@ -91,27 +93,29 @@ class Command:
         self, entry: Entry, opened: contextlib.ExitStack
     ) -> tuple[Spawned | OSError | ValueError, int]:
         """Gather what the command is given, and start it, or return why not; and its stderr."""
-        metadata = contents.to_json(entry.metadata).encode("utf-8", "replace")
-        passed = [part.fd for part in entry.parts]
-        environment = self._environment(entry)
-        stdin = _message(entry, opened)
-        stderr = stderr_file()
-        opened.callback(os.close, stderr)
+        with self._turn:
+            metadata = contents.to_json(entry.metadata).encode("utf-8", "replace")
+            passed = [part.fd for part in entry.parts]
+            environment = self._environment(entry)
+            stdin = _message(entry, opened)
+            stderr = stderr_file()
+            opened.callback(os.close, stderr)
         process: Spawned | OSError | ValueError = OSError(errno.E2BIG, "")
         if len(metadata) <= INLINE:
-            inline = environment | {b"WATCHER_METADATA": metadata}
+            inline = [*environment, b"WATCHER_METADATA=" + metadata]
             process = self._start(stdin, stderr, inline, passed)
         if isinstance(process, OSError) and process.errno == errno.E2BIG:
-            environment[b"WATCHER_METADATA_FILE"] = _file_of(metadata, opened)
-            process = self._start(stdin, stderr, environment, passed)
+            elsewhere = [*environment, b"WATCHER_METADATA_FILE=" + _file_of(metadata, opened)]
+            process = self._start(stdin, stderr, elsewhere, passed)
         return process, stderr
 
     def _start(
-        self, stdin: int, stderr: int, environment: dict[bytes, bytes], passed: list[int]
+        self, stdin: int, stderr: int, environment: list[bytes], passed: list[int]
     ) -> Spawned | OSError | ValueError:
         """Start the command, or return why not (ValueError: an argument that has no bytes)."""
         try:
-            return start(self.argv, environment, stdin, stderr, passed)
+            argv = strings(os.fsencode(argument) for argument in self.argv)
+            return start(argv, strings(environment), stdin, stderr, passed)
         except (OSError, ValueError) as error:
             return error
 
@@ -122,14 +126,15 @@ class Command:
         given = not isinstance(error, OSError) or error.errno not in SHORT
         return Outcome(verdict, shortened(f"{self.argv[0]}: cannot be run: {why}"), given=given)
 
-    def _environment(self, entry: Entry) -> dict[bytes, bytes]:
-        environment = self._inherited.copy()
-        environment[b"WATCHER_QUEUE"] = os.fsencode(entry.queue)
-        environment[b"WATCHER_ENTRY"] = os.fsencode(entry.name)
-        environment[b"WATCHER_KEY"] = entry.key.encode()
-        environment[b"WATCHER_ATTEMPT"] = b"%d" % entry.attempt
-        environment[b"WATCHER_FILE"] = os.fsencode(entry.path)
-        return environment
+    def _environment(self, entry: Entry) -> list[bytes]:
+        return [
+            *self._inherited,
+            b"WATCHER_QUEUE=" + os.fsencode(entry.queue),
+            b"WATCHER_ENTRY=" + os.fsencode(entry.name),
+            b"WATCHER_KEY=" + entry.key.encode(),
+            b"WATCHER_ATTEMPT=%d" % entry.attempt,
+            b"WATCHER_FILE=" + os.fsencode(entry.path),
+        ]
 
     def abandon(self) -> None:
         """Ask every running command, and what it started, to end."""

@@ -1,8 +1,7 @@
 """A command as a process: started in a group of its own, waited for by descriptor.
 
-Started by posix_spawn(3), which costs half of what `subprocess` does: it copies no page tables and
-no environment. What the command may have open is what it is given: all that we open is closed on
-exec.
+Started by posix_spawn(3) (`posix_spawn`), which costs half of what `subprocess` does. What the
+command may have open is what it is given: all that we open is closed on exec.
 Fails: `start` raises the OSError of the kernel, or ValueError for an argument that has no bytes.
 """
 
@@ -15,12 +14,12 @@ import os
 import select
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from watcher.handle.child import Trimmer, signal_group
+from watcher.handle.posix_spawn import Strings, spawn
 
 WITHOUT_PIDFD = 0.01  # seconds between two looks whether it has ended
-_IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)  # a command expects them as they were
 
 
 class Spawned:
@@ -88,27 +87,13 @@ class Spawned:
 
 
 def start(
-    argv: tuple[str, ...],
-    environment: Mapping[bytes, bytes],
-    stdin: int,
-    stderr: int,
-    passed: Sequence[int],
+    argv: Strings, environment: Strings, stdin: int, stderr: int, passed: Sequence[int]
 ) -> Spawned:
     """Start a command; it inherits `passed`, and `stdin` and `stderr` as its own."""
     with contextlib.ExitStack() as opened:
         given = [_above_standard(fd, opened) for fd in (stdin, stderr, *passed)]
-        actions = [(os.POSIX_SPAWN_DUP2, given[0], 0), (os.POSIX_SPAWN_DUP2, given[1], 2)]
-        # Onto itself: so it stays open on exec (posix_spawn_file_actions_adddup2(3)).
-        actions += [(os.POSIX_SPAWN_DUP2, fd, fd) for fd in given[2:]]
-        pid = os.posix_spawnp(
-            argv[0],
-            argv,
-            environment,
-            file_actions=actions,
-            setpgroup=0,
-            setsigdef=_IGNORED_BY_PYTHON,
-        )
-    return Spawned(pid, stderr)
+        duplicates = [(given[0], 0), (given[1], 2), *((fd, fd) for fd in given[2:])]
+        return Spawned(spawn(argv, environment, duplicates), stderr)
 
 
 def _above_standard(fd: int, opened: contextlib.ExitStack) -> int:
