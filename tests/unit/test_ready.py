@@ -185,6 +185,24 @@ def test_permits_hold_everything_or_let_so_many_through():
     assert not worker.is_alive()
 
 
+@pytest.mark.parametrize("each_alone", [True, False])
+@pytest.mark.parametrize("count", [1, 2])
+def test_who_listens_looks_up_if_there_is_more_than_those_who_wait_can_take(each_alone, count):
+    ready, told = Ready(), []
+    worker = in_thread(ready.pop)
+    while not ready._waiters:
+        pass
+    assert ready.begin_listening(lambda: told.append(True))
+    names = [b"%d" % number for number in range(count)]
+    if each_alone:
+        for name in names:
+            ready.push(name, How.SWEEP)
+    else:
+        ready.fill(names, How.CATCH_UP)
+    worker.join(10)
+    assert told == [True] * (count - 1)
+
+
 def test_close_ends_every_worker_and_gives_out_no_more():
     ready = Ready()
     got: list[object] = []

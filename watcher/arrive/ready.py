@@ -94,9 +94,9 @@ class Ready:
                 self._tell()
             return True
 
-    def fill(self, names: Iterable[bytes], how: How) -> int:
+    def fill(self, names: Iterable[bytes], how: How, heard: int = 0) -> int:
         """Add fresh entries as `push` does, all at once; return how many there was room for."""
-        word, waiting, fresh, taken = (how, 0), self._waiting, self._fresh, 0
+        word, waiting, fresh, taken = (how, heard), self._waiting, self._fresh, 0
         with self._lock:
             for name in names:
                 if name in self._working:
@@ -110,16 +110,19 @@ class Ready:
                 elif word > waiting[name]:
                     waiting[name] = word
                 taken += 1
-            if taken:
-                self._changed.notify_all()
-                self._tell()
+            if taken and (self._waiters or self.listening is not None):
+                self._tell(taken)
         return taken
 
-    def _tell(self) -> None:
-        """Have a worker look up: one that waits, or the one that listens; we hold the lock."""
+    def _tell(self, count: int = 1) -> None:
+        """Have so many workers look up: those that wait, then the one that listens.
+
+        We hold the lock. Who was told already and has not looked up yet is still counted among
+        those that wait, so what decides is whether there is more than they can take.
+        """
         if self._waiters:
-            self._changed.notify()
-        elif self.listening is not None:
+            self._changed.notify(count)
+        if self.listening is not None and len(self._fresh) + len(self._due) > self._waiters:
             wake, self.listening = self.listening, None
             wake()
 
@@ -132,10 +135,10 @@ class Ready:
             with self._lock:
                 if self._closed:
                     return None
-                if self._may_pop():
+                if (self._fresh or self._due) and self._permits != 0:
                     if self._permits is not None:
                         self._permits -= 1
-                    name = self._first()
+                    name = self._first() if self._due else self._fresh.popleft()
                     how, self._heard[name] = self._waiting.pop(name)
                     self._working[name] = None
                     return name, how
@@ -185,7 +188,7 @@ class Ready:
                 self._waiting[name] = again
                 self._lane(name).append(name)
                 self._tell()
-            return len(self)
+            return len(self._fresh) + len(self._due)
 
     def put_back(self, name: bytes, how: How) -> None:
         """Let go of an entry and give it out again before all others."""
