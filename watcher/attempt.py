@@ -117,8 +117,7 @@ class Attempt:
         if spool.own < 0:
             settle.usable(spool)  # or the work would be done again and again
         ledger.of(spool).take(spool, claim.parts[0])
-        if self.settlement.tells_claims:
-            self.settlement.tell(claim, State.READY, Move.CLAIM, claim.why)
+        self.settlement.tell(claim, State.READY, Move.CLAIM, claim.why)
         began = time.monotonic()
         outcome = self.handler.run(entry)
         finished = Finished(claim, outcome, time.monotonic() - began, entry)
@@ -158,14 +157,14 @@ def preview(spool: Spool, name: bytes, terms: Terms, held: Mapping[tuple[int, in
 
 
 def _entry(claim: Claim, queue: str, terms: Terms) -> Entry:
-    schedule = claim.schedule
-    return Entry(
+    entry = Entry(
         queue=queue,
         name=claim.stem,
         directory=path_of(claim.spool, claim),
         parts=claim.parts,
         kind=claim.kind,
-        attempt=1 if schedule is None else schedule.attempts + 1,
-        crashes=0 if schedule is None else schedule.crashes,
         limit=terms.max_size,
     )
+    if claim.schedule is not None:
+        entry.attempt, entry.crashes = claim.schedule.attempts + 1, claim.schedule.crashes
+    return entry

@@ -71,21 +71,21 @@ _TAKE_PAIR = Ruling(Action.TAKE, 0.0, "both halves are closed, and nobody writes
 _PROVEN = {(Shape.WHOLE, How.CATCH_UP): _TAKE_WHOLE, (Shape.PAIR, How.CLOSED): _TAKE_PAIR}
 
 
-def needs_age(shape: Shape, how: How, writer: Writer) -> bool:
-    """Whether the ruling depends on the age."""
-    if writer is Writer.NONE:
-        return (shape, how) not in _PROVEN
-    return writer is Writer.UNKNOWN
-
-
-def rule(shape: Shape, how: How, writer: Writer, age: float, grace: float) -> Ruling:
-    """Rule on one entry. `age` and `grace` in seconds; a pair's age is its younger half's."""
+def at_any_age(shape: Shape, how: How, writer: Writer) -> Ruling | None:
+    """Rule where the age does not matter; None where it does."""
+    if writer is Writer.NONE and (proven := _PROVEN.get((shape, how))) is not None:
+        return proven
     if shape is Shape.WHOLE and how is How.RENAMED:
         return TAKE_RENAMED
     if writer is Writer.SOME:
         return Ruling(Action.LEAVE, 0.0, "a process has it open for writing")
-    if writer is Writer.NONE and (proven := _PROVEN.get((shape, how))) is not None:
-        return proven
+    return None
+
+
+def rule(shape: Shape, how: How, writer: Writer, age: float, grace: float) -> Ruling:
+    """Rule on one entry. `age` and `grace` in seconds; a pair's age is its younger half's."""
+    if (ruling := at_any_age(shape, how, writer)) is not None:
+        return ruling
     if age >= grace:
         known = "nobody has it open for writing" if writer is Writer.NONE else "no lease to be had"
         if shape is Shape.HALF:

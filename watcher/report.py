@@ -42,6 +42,7 @@ class Report(NamedTuple):
     name: bytes = b""  # of a deferred entry: its file in deferred/
 
 
+DONE = Report(Result.DONE)
 Listener = Callable[[Transition], None]
 
 

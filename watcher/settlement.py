@@ -11,7 +11,6 @@ left where it is, for this process to try again in the time its policy says.
 
 from __future__ import annotations
 
-import itertools
 import random
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar
@@ -24,7 +23,7 @@ from watcher.errors import WatcherError
 from watcher.evidence import How
 from watcher.handle.outcome import Outcome, Verdict
 from watcher.lifecycle import Move, State, Transition, after
-from watcher.report import Listener, Patience, Report, Result
+from watcher.report import DONE, Listener, Patience, Report, Result
 from watcher.settle import settle
 from watcher.settle.backoff import delay
 from watcher.settle.policy import Policy
@@ -63,7 +62,7 @@ class Settlement:
         self.clock = clock
         self.listen = listen
         self.patience = patience
-        self.tells_claims = True  # a listener that drops them anyway need not be told
+        self.tells = frozenset(Move)  # a listener that drops the others need not be told them
 
     def with_patience(self, patience: Patience) -> Settlement:
         """Return the same with another patience."""
@@ -96,7 +95,7 @@ class Settlement:
             self.tell(claim, State.CLAIMED, Move.RELEASE, why, seconds)
             return Report(Result.YOUNG, why, self.terms.grace)
         self.tell(claim, State.CLAIMED, Move.FINISH, finished.outcome.reason, seconds)
-        return Report(Result.DONE)
+        return DONE
 
     def _unfinished(self, finished: Finished, how: How) -> Report | None:
         """Leave alone what may not be damaged but unfinished: its rename was not seen."""
@@ -177,18 +176,19 @@ class Settlement:
 
     def _insist(self, step: Callable[[], T]) -> T:
         """Take a settling step, again and again while the disk refuses, with the claim held."""
-        for tried in itertools.count(1):
+        tried = 0
+        while True:
             try:
                 value = step()
             except (OSError, WatcherError) as error:
+                tried += 1
                 self.patience.trouble(told(error))
                 if not self.patience.pause(delay(tried)):
                     raise
             else:
-                if tried > 1:
+                if tried:
                     self.patience.trouble(None)
                 return value
-        raise AssertionError("unreachable: count() does not end")
 
     @staticmethod
     def record(claim: Claim, state: State, move: Move, detail: str = "") -> None:
@@ -200,7 +200,9 @@ class Settlement:
         self, claim: Claim, state: State, move: Move, detail: str = "", seconds: float = 0.0
     ) -> None:
         """Tell the listener of a transition, by the life cycle's table."""
-        self.listen(Transition(self.queue, claim.stem, move, after(state, move), detail, seconds))
+        if move in self.tells:
+            state = after(state, move)
+            self.listen(Transition(self.queue, claim.stem, move, state, detail, seconds))
 
     def _facts(self, finished: Finished) -> dict[str, object]:
         """Gather what is known of a failed attempt, for the note beside the entry."""

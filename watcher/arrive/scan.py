@@ -26,7 +26,7 @@ BATCH = 32_768
 FIRST = 32_768  # of a backlog: soon to be had, so that work begins
 MANY = 131_072  # of a backlog, later: each time all that is left of the directory is read
 _MOMENT = 8  # bytes in front of a packed name
-_EPOCH, _END = 1 << 63, (1 << 64) - 1
+_EPOCH = 1 << 63
 MAX_NAMED = 1_000  # leftovers and foreign files that a scan names; the rest it counts
 
 
@@ -68,7 +68,9 @@ class Batch:
 
 def packed(moment: int, name: bytes) -> bytes:
     """Put a place and a name into one object that sorts like them, and is half as large."""
-    return min(max(moment + _EPOCH, 0), _END).to_bytes(_MOMENT, "big") + name
+    if not -_EPOCH <= moment < _EPOCH:
+        moment = -_EPOCH if moment < 0 else _EPOCH - 1
+    return (moment + _EPOCH).to_bytes(_MOMENT, "big") + name
 
 
 def name_in(mark: bytes) -> bytes:
@@ -154,7 +156,7 @@ def _left_by_name(
     skip: Callable[[bytes], bool],
 ) -> Iterator[os.DirEntry[str]]:
     """Take the entries whose names tell their moment; yield the names that do not."""
-    total = 0
+    total, encoding = 0, sys.getfilesystemencoding()
     for item in directory:
         name = item.name
         bound, point = oldest.bound_name, oldest.point
@@ -175,7 +177,7 @@ def _left_by_name(
             elif not item.is_file(follow_symlinks=False):
                 total -= 1
                 yield item
-            elif not skip(encoded := os.fsencode(name)):
+            elif not skip(encoded := name.encode(encoding, "surrogateescape")):  # os.fsencode
                 oldest.add(packed(moment, encoded), moment)
         else:
             yield item

@@ -21,7 +21,7 @@ from watcher.age import Ages
 from watcher.claim import lease
 from watcher.entry import Part, read_part
 from watcher.errors import Undecodable
-from watcher.evidence import Action, How, Shape, Writer, needs_age, rule
+from watcher.evidence import Action, How, Shape, Writer, at_any_age, rule
 from watcher.spool.layout import Kind, display
 from watcher.spool.schedule import Schedule
 from watcher.spool.spool import Spool
@@ -84,7 +84,8 @@ class Claim:
             layout = self.spool.layout
             if self.schedule is not None:
                 layout = layout.as_put_away()
-            self._stem = layout.stem(self.parts[0].called)
+            message = self.parts[0]
+            self._stem = layout.stem(message.own or message.name)
         return self._stem
 
     def add(self, name: bytes, directory: int = -1, own: bytes = b"") -> Refused | None:
@@ -166,8 +167,9 @@ def _weigh(claim: Claim, how: How) -> Refused | None:
     writer = claim.writer
     if writer is Writer.UNKNOWN and claim.touched():  # what was found out above is of the past
         return Refused(Refusal.WRITER, "its writer closed it just now", 0.0, shape)
-    age = claim.age() if needs_age(shape, how, writer) else 0.0
-    ruling = rule(shape, how, writer, age, claim.terms.grace)
+    ruling = at_any_age(shape, how, writer) or rule(
+        shape, how, writer, claim.age(), claim.terms.grace
+    )
     claim.action, claim.why = ruling.action, ruling.why
     if ruling.action is Action.WAIT:
         return Refused(Refusal.YOUNG, ruling.why, ruling.wait, shape)

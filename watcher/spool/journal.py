@@ -36,6 +36,7 @@ FLUSH_AFTER = 0.2  # seconds that a line may wait
 LATE = 10.0  # seconds: lines that waited for longer are marked, so that a reader need not wait
 _HEADER = 8  # bytes: how much of a spill is used, as a decimal number
 _ODD = re.compile(rb"[^!-$&-~]")
+_PLAIN = bytes(byte for byte in range(0x21, 0x7F) if byte != ord("%"))
 _ODD_IN_DETAIL = re.compile(rb"[^ -$&-~]")
 _LONGEST_DETAIL = 1_000  # bytes
 _AT_ONCE = 1_024  # entries
@@ -73,10 +74,9 @@ class Journal:
         self, state: State, move: Move | str, inode: int, name: bytes, detail: str = ""
     ) -> None:
         """Put down that an entry is about to leave `state` by `move`."""
-        if self.enabled:
-            self._put(line_of(time.time_ns(), state, move, inode, name, detail))
-
-    def _put(self, line: bytes) -> None:
+        if not self.enabled:
+            return
+        line = line_of(time.time_ns(), state, move, inode, name, detail)
         with self._lock:
             if self._map is None:
                 self._map = self._open_spill()
@@ -141,7 +141,7 @@ def line_of(
         word = move.value if isinstance(move, Move) else move
         words = f"{state.value} {word.replace(' ', '_')}".encode()
         _words[state, move] = words
-    if _ODD.search(name):
+    if name.translate(None, _PLAIN):  # a third of the time that the search takes
         name = _ODD.sub(_quoted, name)
     seconds, microseconds = divmod(now_ns // 1000, 1_000_000)
     head = (seconds, microseconds, _process[0], words, inode, name)
