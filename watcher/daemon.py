@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import itertools
 import os
 import select
 import signal
 import time
 from collections.abc import Callable, Mapping
+from operator import itemgetter
 from types import FrameType
 
 from watcher.age import SystemClock
@@ -119,12 +121,13 @@ class Daemon:
 
     def _hear(self, hints: list[Hint]) -> None:
         """Pass hints on to the queues they are for; called by the worker that listens."""
-        for tag, seen, name in hints:
+        for tag, of_one in itertools.groupby(hints, key=itemgetter(0)):
+            some = list(of_one)
             if tag is None:
                 for runner in list(self._runners.values()):
-                    runner.hear(seen, name)
+                    runner.hear(some)
             elif (one := self._by_tag.get(tag)) is not None:
-                one.hear(seen, name)
+                one.hear(some)
 
     def _wake(self) -> None:
         """Make `_wait` return; called by the workers' threads."""

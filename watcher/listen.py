@@ -3,8 +3,9 @@
 A hint that one thread hears and another handles costs two switches of threads, some 100
 microseconds in Python. So an idle worker takes the turn to listen; when it has heard of something
 to do, it hands the turn to another idle worker, if there is one, and goes to work. Where none is
-idle for `SOON`, the daemon's own thread stands in, until one is: a hint is to be heard when it is
-given, because what it proves, it proves of that moment (`claim.take`, `heard`).
+idle, one between two entries hears what there is, now and then; and where that does not happen for
+`SOON`, the daemon's own thread stands in: a hint is to be heard when it is given, because what it
+proves, it proves of that moment (`claim.take`, `heard`).
 
 Guarantees: one thread listens at a time; nobody has gone unheard for much longer than `SOON`. While
 nothing happens nobody wakes.
@@ -17,12 +18,14 @@ import contextlib
 import os
 import select
 import threading
+import time
 from collections.abc import Callable
 
 from watcher.arrive.ready import Ready
 from watcher.arrive.source import Hint
 from watcher.arrive.sources import Sources
 
+OFTEN = 0.005  # seconds that a worker with one entry after the other does not listen
 SOON = 0.02  # seconds between the daemon's looks at whether a worker listens
 QUIET = 25  # looks without work after which it sleeps until there is some
 
@@ -43,6 +46,7 @@ class Listener:
         self._readers: dict[int, Callable[[], list[Hint]]] = {}  # by descriptor, as registered
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._poll.register(self._wake_read, select.POLLIN)
+        self._heard_at = 0.0  # when somebody last did (monotonic)
         self._works = 0  # how often a worker went to work
         self._seen = 0  # the same, at the daemon's last look
         self._quiet = 0  # looks since it changed
@@ -72,9 +76,21 @@ class Listener:
         self._works += 1
         if self._idle:
             self._hand_over()
+        elif time.monotonic() - self._heard_at > OFTEN:
+            self._glance()
         if self._asleep:
             self._asleep = False
             self._rouse()
+
+    def _glance(self) -> None:
+        """Hear what there is, without waiting for more, if nobody else listens."""
+        if self._turn.acquire(blocking=False):
+            try:
+                for read in self._readers.values():
+                    self._hear(read())
+                self._heard_at = time.monotonic()
+            finally:
+                self._turn.release()
 
     def _hand_over(self) -> None:
         with self._counting:
@@ -90,6 +106,7 @@ class Listener:
                 self._readers[fd] = self._sources.reader(fd)
                 self._poll.register(fd, select.POLLIN)
         readable = self._poll.poll()
+        self._heard_at = time.monotonic()
         ready.listening = None
         for fd, _events in readable:
             if fd == self._wake_read:

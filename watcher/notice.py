@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from watcher.age import SECOND, Ages, Clock
 from watcher.arrive.deferred import Deferred
 from watcher.arrive.intake import HALVES, Intake
 from watcher.arrive.scan import BATCH, FIRST, MANY, START, Bystander, Mark, scan, unpacked
-from watcher.arrive.source import Seen
+from watcher.arrive.source import Hint, Seen
 from watcher.arrive.sources import Sources
 from watcher.claim import ledger
 from watcher.config import Queue
@@ -82,16 +82,28 @@ class Notice:
 
     # -- hints --------------------------------------------------------------------------------
 
-    def hint(self, seen: Seen, name: bytes) -> bool:
-        """Take one hint from the source; True when a tick is due sooner than it was."""
+    def hear(self, hints: Iterable[Hint]) -> bool:
+        """Take hints from the source, just read; True when a tick is due sooner than it was."""
+        heard = self._clock.real()
+        layout, proof = self.layout, None if self.layout.legacy else Seen.RENAMED
+        self.intake.stirred = False
+        renamed = []
+        for _tag, seen, name in hints:
+            if seen is proof and not name.startswith(DEFERRED):
+                if layout.kind(name) is Kind.ENTRY:
+                    renamed.append(name)
+            else:
+                self._hint(seen, name, heard)
+        if renamed:
+            self.intake.offer_all(renamed, How.RENAMED, heard)
+        return self.intake.stirred
+
+    def _hint(self, seen: Seen, name: bytes, heard: int) -> None:
+        """Take one hint that needs a closer look."""
         intake = self.intake
-        intake.stirred = False
         if name.startswith(DEFERRED):
-            if not intake.known(name):
-                intake.stirred = self.deferred.add(name)
-        elif seen is Seen.RENAMED and not self.layout.legacy:
-            if self.layout.kind(name) is Kind.ENTRY:
-                intake.offer(name, How.RENAMED, self._clock.real())
+            if not intake.known(name) and self.deferred.add(name):
+                intake.stirred = True
         elif seen is Seen.EVERYTHING:
             log.event(self.settings.name, "behind", "events were lost; scanning the directory")
             intake.fall_behind()
@@ -101,8 +113,7 @@ class Notice:
             if self.layout.kind(name) in (Kind.ENTRY, *HALVES):
                 intake.offer(name, How.SWEEP)
         elif self.layout.legacy:
-            intake.half(seen, name, self._clock.real())
-        return intake.stirred
+            intake.half(seen, name, heard)
 
     # -- what is due --------------------------------------------------------------------------
 

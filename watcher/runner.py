@@ -8,11 +8,11 @@ Fails: never; what is wrong is in `health`.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from watcher.age import Clock
-from watcher.arrive.source import Seen
+from watcher.arrive.source import Hint
 from watcher.arrive.sources import Sources
 from watcher.attempt import Attempt
 from watcher.claim import ledger
@@ -24,7 +24,7 @@ from watcher.lifecycle import Move
 from watcher.listen import Listener
 from watcher.notice import Notice
 from watcher.recovery import Recovered, recover
-from watcher.report import Patience, Report, Result
+from watcher.report import DONE, Patience, Report, Result
 from watcher.settle.backoff import delay
 from watcher.settle.settle import prepare
 from watcher.settlement import Settlement
@@ -73,7 +73,7 @@ class Runner:
         settlement = Settlement(
             settings.name, terms, settings.retry, clock, log.transition, patience
         )
-        settlement.tells_claims = log.shows(Move.CLAIM)
+        settlement.tells = frozenset(move for move in Move if log.shows(move))
         self._attempt = Attempt(handler, settlement)
         self._workers = Workers(settings.name, settings.concurrency, self._serve, self.health)
 
@@ -97,10 +97,10 @@ class Runner:
             return due
         return min(due, self._next_probe)
 
-    def hear(self, seen: Seen, name: bytes) -> None:
-        """Take a hint; called by the worker that listens."""
+    def hear(self, hints: Sequence[Hint]) -> None:
+        """Take hints; called by the worker that listens."""
         with self._noticing:
-            wants_tick = self.notice.hint(seen, name)
+            wants_tick = self.notice.hear(hints)
         if wants_tick:
             self._wake()
 
@@ -127,15 +127,19 @@ class Runner:
             if report.result is Result.MISCONFIGURED:
                 self._hold(name, how, report)
                 continue
-            self._follow_up(name, how, report)
+            if report is DONE and not self._unsettled():
+                self.done += 1
+            else:
+                self._follow_up(name, how, report)
             ready.finish(name)
-            self._probe_on()
+            if self.health.troubles:
+                self._probe_on()
             if self.notice.hungry and self.intake.has_room():
                 self.notice.hungry = False
                 self._wake()
 
     def _attempt_safely(self, name: bytes, how: How) -> Report:
-        spool = self.notice.spool
+        spool = self.notice.watch.spool
         if spool is None:
             return Report(Result.GONE)
         try:
@@ -181,6 +185,12 @@ class Runner:
             case Result.MISCONFIGURED | Result.STOPPED:
                 pass  # `_hold` has seen to it; this process is about to exit
 
+    def _unsettled(self) -> bool:
+        """Whether anything is remembered of an entry or wrong with the queue: it may be over."""
+        return bool(
+            self._looks or self._not_deferred or self.health.troubles or self.settings.legacy
+        )
+
     def _settled(self, name: bytes, report: Report) -> None:
         self.intake.marks.forget(name)
         self._looks.pop(name, None)
@@ -219,7 +229,7 @@ class Runner:
 
     def _probe_on(self) -> None:
         """Try another entry of a held queue: the one tried may not have come to its handler."""
-        if not self.health and self._next_probe is None and self.health.has("handler"):
+        if self._next_probe is None and self.health.has("handler"):
             self.intake.ready.allow(1)
 
     def _handler_works(self) -> None:

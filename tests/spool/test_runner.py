@@ -23,7 +23,7 @@ def test_a_bug_of_ours_costs_one_attempt_and_not_the_worker(caplog):
         raise RuntimeError("ours")
 
     ready = types.SimpleNamespace(heard=lambda _name: 0)
-    notice = types.SimpleNamespace(spool=object())
+    notice = types.SimpleNamespace(watch=types.SimpleNamespace(spool=object()))
     intake = types.SimpleNamespace(ready=ready)
     worker = types.SimpleNamespace(notice=notice, intake=intake, _attempt=broken)
     report = Runner._attempt_safely(worker, b"x.pck", How.SWEEP)

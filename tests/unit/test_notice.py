@@ -7,7 +7,7 @@ import os
 import pytest
 
 from watcher.age import SECOND, SystemClock
-from watcher.arrive.source import Seen
+from watcher.arrive.source import Hint, Seen
 from watcher.config import Queue
 from watcher.errors import WatchFailed
 from watcher.evidence import How
@@ -92,7 +92,7 @@ def given_out(notice):
 def test_what_is_committed_just_before_the_watch_begins_is_found_by_the_scan(scene, notice):
     scene.commits = [b"last.pck"]
     assert given_out(notice) == [(b"last.pck", How.CATCH_UP)]
-    assert notice.hint(*scene.commit(b"first.pck")) in (True, False)
+    assert notice.hear([Hint(1, *scene.commit(b"first.pck"))]) in (True, False)
     assert given_out(notice) == [(b"first.pck", How.RENAMED)]
 
 
@@ -111,7 +111,7 @@ def test_without_a_watch_it_scans_and_when_there_is_one_it_scans_again(scene, no
 def test_what_an_overflow_or_a_lost_watch_kept_from_us_is_found_at_once(scene, notice, why):
     assert given_out(notice) == []
     scene.commit(b"unheard.pck")
-    notice.hint(why, b"")
+    notice.hear([Hint(None, why)])
     assert given_out(notice) == [(b"unheard.pck", How.CATCH_UP)]
     assert scene.armed
 
@@ -121,7 +121,7 @@ def test_what_there_is_no_room_for_is_found_when_there_is_some(scene, notice):
     assert given_out(notice) == []
     names = [b"%d.pck" % number for number in range(10)]
     for name in names:
-        notice.hint(*scene.commit(name))
+        notice.hear([Hint(1, *scene.commit(name))])
     assert len(notice.intake.ready) == 4
     order = []
     while len(notice.intake.ready):

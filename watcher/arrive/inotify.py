@@ -105,16 +105,16 @@ class Inotify:
             end = os.readv(self._fd, [self._buffer])  # a buffer of our own: none to allocate
         except BlockingIOError:
             return []
-        return self._parse(self._buffer, end)
+        return self._parse(bytes(memoryview(self._buffer)[:end]))
 
-    def _parse(self, data: bytearray, end: int) -> list[Hint]:
+    def _parse(self, data: bytes) -> list[Hint]:
         hints: list[Hint] = []
-        offset = 0
+        offset, end = 0, len(data)
         tags, unpack, header, renamed = self._tags, _HEADER.unpack_from, _HEADER.size, Seen.RENAMED
         while offset < end:
             watch, mask, _cookie, length = unpack(data, offset)
             offset += header
-            name = bytes(data[offset : offset + length]).rstrip(b"\0")
+            name = data[offset : offset + length].rstrip(b"\0")
             offset += length
             tag = tags.get(watch)
             if mask == _MOVED_TO and tag is not None:

@@ -8,7 +8,7 @@ dropped leaves a scan wanted that begins later.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from watcher.age import Ages
 from watcher.arrive.pairing import Marks
@@ -62,11 +62,18 @@ class Intake:
 
     def offer(self, name: bytes, how: How, heard: int = 0) -> None:
         """Give an entry to the workers, or fall behind when there is no room for it."""
+        self.offer_all((name,), how, heard)
+
+    def offer_all(self, names: Sequence[bytes], how: How, heard: int = 0) -> None:
+        """Give many entries to the workers, as `offer` does one."""
         if self.dropping:
             self.dropped = True
-            return
-        self.timers.cancel(name)
-        if not self.ready.push(name, how, heard):
+        else:
+            self._give(names, how, heard)
+
+    def _give(self, names: Sequence[bytes], how: How, heard: int = 0) -> None:
+        self.timers.cancel_all(names)
+        if self.ready.fill(names, how, heard) < len(names):
             self.fall_behind()
             self.dropped = True
 
@@ -102,12 +109,10 @@ class Intake:
     def feed(self, left: list[bytes]) -> None:
         """Move as much of a backlog as there is room for; packed marks, the oldest last."""
         room = min(self.ready.limit - self.ready.fresh, len(left))
-        names = [name_in(left.pop()) for _ in range(room)]
-        for name in names:
-            self.timers.cancel(name)
-        if self.ready.fill(names, How.CATCH_UP) < len(names):
-            self.fall_behind()
-            self.dropped = True
+        first = len(left) - room
+        names = [name_in(mark) for mark in reversed(left[first:])]
+        del left[first:]
+        self._give(names, How.CATCH_UP)
 
     def offer_due(self, now: float) -> None:
         """Give the workers what has waited for its moment."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import threading
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from watcher.evidence import How
@@ -67,6 +68,12 @@ class Timers:
         if name in self._set:
             with self._lock:
                 self._set.pop(name, None)
+
+    def cancel_all(self, names: Iterable[bytes]) -> None:
+        """Forget many names."""
+        if self._set:
+            for name in names:
+                self.cancel(name)
 
     def due(self, now: float) -> list[Due]:
         """Take out the names whose moment has come."""

@@ -19,17 +19,17 @@ class Health:
 
     def __init__(self, queue: str) -> None:
         self.queue = queue
-        self._troubles: dict[str, str] = {}
+        self.troubles: dict[str, str] = {}
         self._entries: dict[bytes, str] = {}
         self._lock = threading.Lock()  # the workers'
 
     def trouble(self, about: str, text: str | None) -> None:
         """Note what is wrong about something, or with None that it is over."""
         if text is None:
-            if self._troubles.pop(about, None) is not None:
+            if self.troubles.pop(about, None) is not None:
                 log.event(self.queue, "recovered", f"{about}: works again")
-        elif self._troubles.get(about) != text:
-            self._troubles[about] = text
+        elif self.troubles.get(about) != text:
+            self.troubles[about] = text
             log.event(self.queue, "unhealthy", text, logging.ERROR)
 
     def entry(self, name: bytes, text: str | None) -> None:
@@ -45,11 +45,11 @@ class Health:
 
     def has(self, about: str) -> bool:
         """Whether something is wrong about this."""
-        return about in self._troubles
+        return about in self.troubles
 
     def __bool__(self) -> bool:
         """Whether nothing is wrong."""
-        return not self._troubles
+        return not self.troubles
 
     def __str__(self) -> str:
-        return "; ".join(self._troubles.values()) or "healthy"
+        return "; ".join(self.troubles.values()) or "healthy"
