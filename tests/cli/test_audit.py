@@ -135,6 +135,21 @@ def test_a_killed_daemon_leaves_its_books(queue, audit, start_daemon, recorder):
     assert audit()[1]["done"] == 20
 
 
+def test_what_a_dead_process_left_aside_is_accounted_for_beside_a_newcomer(watcher, queue, audit):
+    left = queue / ".watcher/inflight/4194304.0badcafe"
+    left.mkdir(parents=True, mode=0o700)
+    put(left, "X.pck")
+    line = f"1763895193.250113 1 claimed finish {(left / 'X.pck').stat().st_ino} X.pck\n"
+    (left / ".journal").write_text(f"{8 + len(line):08}{line}")
+    put(queue, "X.pck")
+    sweep(watcher, queue, "true", "--max-entries", "1")
+    status, total, lines = audit()
+    assert (status, lines, total["here"]) == (0, [], {"deferred": 1})
+    sweep(watcher, queue, "true")
+    status, total, lines = audit()
+    assert (status, lines, total["seen"], total["done"], total["here"]) == (0, [], 3, 3, {})
+
+
 def test_an_orphan_that_found_its_other_half_is_one_entry(watcher, queue, audit):
     put(queue, "X.db", b"{0")
     sweep(watcher, queue, "true", "--legacy")

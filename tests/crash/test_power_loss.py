@@ -28,7 +28,8 @@ ALL = {scenario.name: scenario for scenario in scenarios()}
 LONG = "retry, retry"  # thousands of states
 QUICK = [name for name in ALL if not name.startswith((LONG, "retry, reject", "retry, done: pair"))]
 TWICE = [
-    *("enqueue", "recover", "done: plain name", "reject: plain name", "reunite"),
+    *("enqueue", "recover", "recover beside a newcomer", "done: plain name"),
+    *("reject: plain name", "reunite", "recover beside a newcomer, by link and unlink"),
     *("reject: pair, by link and unlink", "requeue a dead: pair"),
 ]
 KINDS = pytest.mark.parametrize("weak", [False, True], ids=["ordered", "weak"])

@@ -163,3 +163,15 @@ def test_the_status_tells_of_deferred_ones(queue, start_daemon, configured):
     daemon.process.send_signal(signal.SIGUSR1)
     (status,) = daemon.wait_for("status")
     assert "1 deferred" in status["detail"]
+
+
+def test_what_lay_aside_beside_a_newcomer_is_handled_under_its_own_name_at_once(
+    queue, start_daemon, configured, recorder
+):
+    left = queue / ".watcher/inflight/4194304.0badcafe"
+    left.mkdir(parents=True, mode=0o700)
+    (left / "report.csv").write_bytes(b"yesterday's")
+    (queue / "report.csv").write_bytes(b"today's")
+    daemon = start_daemon(None, *configured(recorder.argv(), more=RAW))
+    daemon.wait_for("finish", 2)
+    assert {(call["entry"], call["attempt"]) for call in recorder.calls} == {("report", 1)}

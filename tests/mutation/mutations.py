@@ -168,6 +168,24 @@ MUTATIONS = [
         "spool/test_aside.py",
         "test_only_what_a_dead_process_left_is_put_back",
     ),
+    Mutation(
+        "a done file that died on its way out gets another name beside a newcomer",
+        (4,),
+        "settle/aside.py",
+        "            if number == 0 and beside is not None and beside(name):\n",
+        "            if beside is None and number < 0:\n",
+        "spool/test_beside_newcomer.py",
+        "test_it_waits_in_deferred_due_now_and_keeps_name_and_key",
+    ),
+    Mutation(
+        "what was aside is deferred though it may still be being written",
+        (1,),
+        "recovery.py",
+        "    return ruling.action is Action.TAKE\n",
+        "    return True\n",
+        "spool/test_beside_newcomer.py",
+        "test_what_is_being_written_is_not_deferred",
+    ),
     # 3: nothing is deleted but what a handler said is done
     Mutation(
         "unlinked before the handler is called",

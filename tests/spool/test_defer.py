@@ -159,6 +159,21 @@ def test_a_name_too_long_for_a_stamp_comes_back_whole(open_spool, put, files):
     assert files(State.DEFERRED) == {}
 
 
+@pytest.mark.parametrize(("name", "durable"), [(b"X.pck", False), (b"n" * 240 + b".pck", True)])
+def test_a_note_that_has_the_rest_of_a_name_is_durable(open_spool, put, name, durable):
+    """Or a power failure that leaves the rename and not the note leaves another key."""
+    told = []
+
+    class Telling(Disk):
+        def write_note(self, name, directory, data, *, durable=True):
+            told.append(durable)
+            super().write_note(name, directory, data, durable=durable)
+
+    put(name)
+    attempt(open_spool(Layout(), Telling()), name)
+    assert told == [durable]
+
+
 def test_it_is_given_up_when_the_policy_says_so(open_spool, put, files):
     put(b"X.pck")
     spool = open_spool()

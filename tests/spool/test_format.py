@@ -58,11 +58,11 @@ def build(queue, names):
 
 def contents(queue, name, names):
     if name.endswith(".ledger"):
-        there = [other for other in names if other.endswith("X.pck")]
+        there = [other for other in names if other.endswith("X.pck")][::-1]  # rather what is aside
         if not there:
             return b"1 1 queue/X.pck\n".ljust(SLOT, b"\0")
         path = queue / real(there[0])
-        place = "queue" if path.parent == queue else path.parent.name
+        place = "deferred" if path.parent.name == "deferred" else "queue"
         status = path.stat()
         line = f"{status.st_ino} {status.st_ctime_ns} {place}/{path.name}\n"
         return line.encode().ljust(SLOT, b"\0")

@@ -6,7 +6,8 @@ uses, looked at there, and removed only if it is the one that was claimed; a new
 Only a name that no writer uses again (`Layout.drawn`) is looked at and unlinked where it lies.
 
 Guarantees: no file but the one claimed is removed, by any interleaving; a file that a crash left
-aside is put back into the queue by `recover`, as an entry like any other (at least once).
+aside is put back into the queue by `recover`, as an entry like any other (at least once). Where a
+newcomer has its name by then, `recovery` has it wait in `deferred/`, so that name and key stay.
 Fails: OSError or WatcherError; the file is then in the queue, or aside where `recover` finds it.
 
 """
@@ -18,10 +19,11 @@ import errno
 import itertools
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from watcher.entry import Part
 from watcher.errors import NoSpace, WatcherError
+from watcher.lifecycle import State
 from watcher.spool.disk import DIRECTORY
 from watcher.spool.inflight import clear, dead, own
 from watcher.spool.journal import spill_over
@@ -110,23 +112,36 @@ def recover(spool: Spool) -> int:
     return found
 
 
-def put_all_back(spool: Spool, directory: int) -> int:
-    """Put back every file aside in one directory; return how many; raises OSError."""
+def put_all_back(
+    spool: Spool, directory: int, beside: Callable[[bytes], bool] | None = None
+) -> int:
+    """Put back every file aside in one directory; return how many; raises OSError.
+
+    `beside` as in `put_back`.
+    """
     names = [os.fsencode(name) for name in os.listdir(directory)]
     names = [name for name in names if name[:1] != b"."]
     for name in names:
-        put_back(spool, name, directory, name)
+        put_back(spool, name, directory, name, beside)
     return len(names)
 
 
-def put_back(spool: Spool, name: bytes, directory: int, own: bytes) -> None:
+def put_back(
+    spool: Spool,
+    name: bytes,
+    directory: int,
+    own: bytes,
+    beside: Callable[[bytes], bool] | None = None,
+) -> None:
     """Return a file to the queue under its `own` name, or the next free one.
 
     By link and unlink, not by rename: a rename would look like a writer's, and this file may be one
-    that is still being written.
+    that is still being written. `beside` is asked first where a newcomer has its own name: whether
+    it found the file another place.
     """
-    if _is_back(spool, name, directory):
-        spool.disk.sync(spool.fd)  # a crash between link and unlink left both names
+    there = _is_back(spool, name, directory)
+    if there is not None:
+        spool.disk.sync(there)  # a crash between link and unlink left both names
         spool.disk.unlink(name, directory)
         return
     stem = spool.layout.stem(own)
@@ -135,26 +150,42 @@ def put_back(spool: Spool, name: bytes, directory: int, own: bytes) -> None:
         try:
             spool.disk.link_and_unlink(name, directory, target, spool.fd)
         except FileExistsError:
+            if number == 0 and beside is not None and beside(name):
+                return
             continue
         except OSError as error:
             if error.errno not in _NO_LINKS:
                 raise
-            spool.disk.move(name, directory, target, spool.fd)
+            try:
+                spool.disk.move(name, directory, target, spool.fd)
+            except FileExistsError:
+                continue
         return
 
 
-def _is_back(spool: Spool, name: bytes, directory: int) -> bool:
-    """Whether the queue has this very file already, as an entry.
+def _is_back(spool: Spool, name: bytes, directory: int) -> int | None:
+    """Return the directory, the queue or deferred/, that has this very file already; else None.
 
     Under whichever name was free then: the first one may be free by now, and with a link there too
     the file would have two names in the queue, which no entry has.
     """
     now = os.stat(name, dir_fd=directory, follow_symlinks=False)
     if now.st_nlink == 1:
-        return False
+        return None
     entries = (Kind.ENTRY, Kind.MESSAGE_HALF, Kind.METADATA_HALF)
     kind = spool.layout.as_put_away().kind
-    return any(ino == now.st_ino and kind(own) in entries for own, ino in listed(spool.fd))
+    if any(ino == now.st_ino and kind(own) in entries for own, ino in listed(spool.fd)):
+        return spool.fd
+    deferred = spool.peek(State.DEFERRED)
+    if deferred is None or now.st_ino not in dict(listed(deferred)).values():
+        return None
+    open_ = spool.disk.open_writable if spool.write_to_lock else spool.disk.open
+    fd = open_(name, directory)
+    try:
+        spool.disk.lock(fd)  # or another is between the link and the unlink of a move of its own
+        return deferred if now.st_ino in dict(listed(deferred)).values() else None
+    finally:
+        os.close(fd)
 
 
 def listed(directory: int) -> Iterator[tuple[bytes, int]]:

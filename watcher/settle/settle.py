@@ -112,7 +112,8 @@ def defer(
 ) -> bytes:
     """Move an entry's files, message first, to `deferred/` under a stamp; return the new name.
 
-    Not synced: should the power fail, the entry is where it was, and one attempt is forgotten.
+    Not synced: should the power fail, the entry is where it was, and one attempt is forgotten. Only
+    the rest of a name that was cut is, for the key is of the whole name.
     Returns "" when its file is no longer there: its handler moved it away.
     """
     target = spool.place(State.DEFERRED)
@@ -123,7 +124,8 @@ def defer(
         names = [stamped(schedule, stem, suffix) for suffix in suffixes]
         note = note_of(names[0], spool.layout)
         about = notes.told(stem, State.DEFERRED, parts, names)
-        notes.write(spool, target, note, about | {"why": why, **facts}, durable=False)
+        cut = not names[0].endswith(parts[0].called)
+        notes.write(spool, target, note, about | {"why": why, **facts}, durable=cut)
         try:
             came = _move_explained(spool, parts, names, target, note)
         except FileExistsError:  # a namesake that falls due in the same millisecond

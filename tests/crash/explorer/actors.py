@@ -111,7 +111,7 @@ class Says:
         inodes = tuple(part.ino for part in entry.parts)
         body, facts = entry.message, repr(entry.metadata)
         word = self._words.pop(0) if len(self._words) > 1 else self._words[0]
-        self._stepper.handle("begins", body, facts, inodes)
+        self._stepper.handle(f"begins {entry.name}", body, facts, inodes)
         self._stepper.handle(word, body, facts, inodes)
         if word == "retry":
             raise Retry("asked to", after=1.0)

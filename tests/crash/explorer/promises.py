@@ -38,6 +38,7 @@ class World:
         self._owed: set[str] = set()  # files that must be somewhere
         self._done: Counter[str] = Counter()
         self._at_work: dict[str, int] = {}  # token -> whose handler has it
+        self._called: dict[str, str] = {}  # the name that each was first handled under
         self._finished: set[str] = set()  # writers that came to their end
         self._removed: set[str] = set()  # tokens of what an operator deleted
         self._dead_writers: set[str] = set()
@@ -61,6 +62,7 @@ class World:
         yield sorted(self._owed)
         yield sorted(self._done.items())
         yield sorted(self._at_work.items())
+        yield sorted(self._called.items())
         yield sorted(self._removed)
         yield sorted(self.events)
         yield sorted(self._dead_writers)
@@ -109,8 +111,9 @@ class World:
         what, body, metadata = step.word
         found = TOKEN.findall(body.encode("latin-1"))
         token = found[0].decode()[1:] if found else ""
-        if what == "begins":
+        if what.startswith("begins "):
             self._begins(player, token, body, metadata)
+            self._as_before(token, what.removeprefix("begins "))
             self._early(token, players)
             return
         self._at_work.pop(token, None)
@@ -138,6 +141,10 @@ class World:
         facts = re.findall(r"<<d([a-z0-9]+)>>", metadata)
         if metadata != "{}" and facts != [token] and not self._dead_writers:
             self.broken.append(f"handled with metadata that is not its own: {metadata}")
+
+    def _as_before(self, token: str, name: str) -> None:
+        if self._called.setdefault(token, name) != name:
+            self.broken.append(f"handled under another key: {token} as {name}")
 
     def _early(self, token: str, players: Sequence[Player]) -> None:
         for player in players:

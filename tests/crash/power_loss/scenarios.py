@@ -183,6 +183,11 @@ def _directories_unsynced(make: Make) -> Make:
     return made
 
 
+def _aside_beside_newcomer(root: str) -> None:
+    _aside(root)
+    _put(f"{PLAIN}.pck", contents.write_pck(SECOND, dict(METADATA)))(root)
+
+
 def _aside(root: str) -> None:
     os.makedirs(f"{root}/.watcher/inflight/4711.abcdef01", mode=0o700)
     _pck(f".watcher/inflight/4711.abcdef01/{PLAIN}")(root)
@@ -223,6 +228,7 @@ def scenarios() -> list[Scenario]:
         "orphan",
         "reunite",
         "in hand",
+        "recover beside a newcomer",
     }
     for each in found[:]:
         if each.name in names:
@@ -251,6 +257,11 @@ def _recoveries() -> list[Scenario]:
     return [
         Scenario(name, MAILMAN, prepare, _sweep_of_what_died(MAILMAN), (MESSAGE,), METADATA)
         for name, prepare in (("recover", _aside), ("in hand", _died_in_hand))
+    ] + [
+        Scenario(
+            *("recover beside a newcomer", MAILMAN, _aside_beside_newcomer),
+            *(_sweep_of_what_died(MAILMAN), (MESSAGE, SECOND), METADATA),
+        )
     ]
 
 
