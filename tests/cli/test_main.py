@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import pickle
 import subprocess
 
 import click
@@ -138,6 +139,31 @@ def test_a_number_that_a_command_returns_is_the_exit_code(run_main, monkeypatch)
     for code in (0, 75):
         stand_in(monkeypatch, lambda code=code: code)
         assert run_main("enqueue") == (code, "", [])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("list", "QUEUE"), ("list", "QUEUE", "--json"), ("cat", "QUEUE", "X"), ("--help",)],
+    ids=" ".join,
+)
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_standard_output_that_is_full_is_named(
+    watcher_command, environment, queue, arguments, unbuffered
+):
+    environment["PYTHONPATH"] = os.path.dirname(os.path.dirname(cli.__path__[0]))
+    environment["PYTHONUNBUFFERED"] = unbuffered
+    (queue / "X.pck").write_bytes(pickle.dumps(b"m" * 100_000, 2) + pickle.dumps({}, 2))
+    argv = [str(queue) if word == "QUEUE" else word for word in arguments]
+    with open("/dev/full", "wb") as full:
+        ended = subprocess.run(
+            [*watcher_command, *argv],
+            env=environment,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    line = b"watcher: standard output: No space left on device (errno 28)\n"
+    assert (ended.returncode, ended.stderr) == (os.EX_TEMPFAIL, line)
 
 
 def test_ctrl_c_is_130_and_a_word(run_main, monkeypatch):

@@ -9,13 +9,17 @@ from __future__ import annotations
 import contextlib
 import errno
 import importlib
+import io
 import os
 import sys
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from watcher.errors import WatcherError, one_line
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 COMMANDS = {
     "run": "the daemon: watch queue directories and handle what arrives",
@@ -87,6 +91,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         _fill_standard_descriptors()
         if sys.stdout is None:  # it was closed: what is printed is for nobody
             sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for as long as we live
+        _name_standard_output()
         code = group.main(arguments, prog_name="watcher", standalone_mode=False)
         sys.stdout.flush()
     except click.ClickException as error:
@@ -104,6 +109,34 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         _discard_output()  # what is left of it is not worth a second error
         _fail(*_told(error))
     sys.exit(code if isinstance(code, int) else 0)
+
+
+class _StandardOutput(io.FileIO):
+    """Descriptor 1; what the kernel refuses there says where, as it does of any other file."""
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        """Write, or raise an OSError that has a file's name."""
+        try:
+            return super().write(data)
+        except OSError as error:
+            error.filename = "standard output"
+            raise
+
+
+def _name_standard_output() -> None:
+    """Print through `_StandardOutput` from now on, as before otherwise."""
+    out = sys.stdout
+    if out is not sys.__stdout__ or not isinstance(out, io.TextIOWrapper):
+        return  # a caller of ours put its own there
+    raw = _StandardOutput(1, "w", closefd=False)
+    unbuffered = isinstance(out.buffer, io.RawIOBase)  # python -u
+    sys.stdout = io.TextIOWrapper(
+        raw if unbuffered else io.BufferedWriter(raw),
+        encoding=out.encoding,
+        errors=out.errors,
+        line_buffering=bool(out.line_buffering),
+        write_through=unbuffered,
+    )
 
 
 def _fill_standard_descriptors() -> None:
