@@ -186,6 +186,15 @@ MUTATIONS = [
         "spool/test_beside_newcomer.py",
         "test_what_is_being_written_is_not_deferred",
     ),
+    Mutation(
+        "of one file under two stamps the later one goes, and an attempt is forgotten",
+        (4,),
+        "settle/halfway.py",
+        "            if directory == source and _attempts(other) < _attempts(name):\n",
+        "            if directory == source and _attempts(other) > _attempts(name):\n",
+        "spool/test_settle.py",
+        "test_of_two_stamps_of_one_file_the_later_stays_whichever_is_met_first",
+    ),
     # 3: nothing is deleted but what a handler said is done
     Mutation(
         "unlinked before the handler is called",

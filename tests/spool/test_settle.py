@@ -550,6 +550,32 @@ def test_a_move_cut_between_link_and_unlink_is_finished(
     assert not halfway.finish_move(spool, name)
 
 
+@pytest.mark.parametrize(
+    ("earlier", "later"),
+    [
+        (b"20210101T000000.000Z-a1-c0-d1-w1-ab.pck", b"20220101T000000.000Z-a2-c0-d1-w1-ab.pck"),
+        (b"20220101T000000.000Z-a1-c0-d1-w1-ab.pck", b"20210101T000000.000Z-a2-c0-d1-w1-ab.pck"),
+        (b"20220101T000000.000Z-a9-c0-d1-w1-ab.pck", b"20210101T000000.000Z-a10-c0-d1-w1-ab.pck"),
+        (b"20210101T000000.000Z-a1-c0-d1-w1-ab.pck", b"20220101T000000.000Z-a1-c0-d1-w1-ab.pck"),
+    ],
+    ids=["by both", "by attempts", "by their number", "by moment"],
+)
+def test_of_two_stamps_of_one_file_the_later_stays_whichever_is_met_first(
+    open_spool, files, queue, earlier, later
+):
+    """Else an attempt is forgotten; and were both to go, the entry."""
+    spool = open_spool(MAILMAN)
+    spool.place(State.DEFERRED)
+    place = queue / ".watcher/deferred"
+    (place / os.fsdecode(earlier)).write_bytes(b"data")
+    (place / os.fsdecode(later)).hardlink_to(place / os.fsdecode(earlier))
+    assert not halfway.finish_move(spool, later, State.DEFERRED)
+    assert set(files(State.DEFERRED)) == {earlier, later}
+    assert halfway.finish_move(spool, earlier, State.DEFERRED)
+    assert files(State.DEFERRED) == {later: b"data"}
+    assert not halfway.finish_move(spool, later, State.DEFERRED)
+
+
 def test_a_file_that_only_looks_like_a_cut_move_is_left_alone(claimed, behind, put, files, queue):
     put_away(*claimed(behind, MAILMAN, [b"ab.pck"]))
     put(b"ab.pck", b"another")
