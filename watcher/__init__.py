@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from watcher.handle.outcome import Reject, Retry
     from watcher.producer import enqueue
 
+__version__ = "0.1.0"  # here, because to ask for the installed one takes 69 ms
 __all__ = ["Entry", "Reject", "Retry", "enqueue", "enqueue_many"]
 
 _HOMES = {

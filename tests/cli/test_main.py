@@ -10,7 +10,7 @@ import subprocess
 import click
 import pytest
 
-from watcher import cli
+from watcher import __version__, cli
 from watcher.errors import NoSuch, TryAgain, WatcherError
 
 
@@ -70,6 +70,32 @@ def test_a_usage_error_is_one_line_and_64(run_main, arguments):
     assert (code, out) == (os.EX_USAGE, "")
     assert len(err) == 1
     assert err[0].startswith("watcher: ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "begins"),
+    [
+        (("nosuch",), "watcher: No such command"),
+        (("list",), "watcher: list: Missing argument"),
+        (("sweep", "a", "--bogus"), "watcher: sweep: No such option"),
+        (("sweep", ".", "--grace-age", "x"), "watcher: sweep: --grace-age: expected a duration"),
+        (("check", "--grace-age", "5m"), "watcher: check: --grace-age: goes with QUEUE_DIR"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_a_usage_error_names_the_command(run_main, arguments, begins):
+    code, _, (line,) = run_main(*arguments)
+    assert code == os.EX_USAGE
+    assert line.startswith(begins)
+
+
+def test_the_version_is_told_without_a_look_at_what_is_installed(watcher_command, environment):
+    environment["PYTHONPATH"] = os.path.dirname(os.path.dirname(cli.__path__[0]))
+    argv = [watcher_command[0], "-X", "importtime", "-m", "watcher", "--version"]
+    ended = subprocess.run(argv, env=environment, capture_output=True, text=True, check=True)
+    assert ended.stdout == f"watcher {__version__}\n"
+    assert "watcher.cli" in ended.stderr
+    assert "importlib.metadata" not in ended.stderr
 
 
 class Stand(click.Command):

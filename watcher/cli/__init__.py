@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from watcher.errors import WatcherError, one_line
+from watcher import __version__
+from watcher.errors import Usage, WatcherError, one_line
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -65,6 +66,9 @@ class Lazy(click.Group):
             return os.EX_OK
         except KeyboardInterrupt:
             raise click.Abort from None
+        except Usage as error:
+            error.args = (f"{ctx.invoked_subcommand}: {error}",)
+            raise
 
     def format_commands(
         self,
@@ -77,6 +81,7 @@ class Lazy(click.Group):
 
 
 @click.command(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message="%(prog)s %(version)s")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 @click.pass_context
 def group(ctx: click.Context, debug: bool) -> None:
@@ -95,7 +100,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         code = group.main(arguments, prog_name="watcher", standalone_mode=False)
         sys.stdout.flush()
     except click.ClickException as error:
-        _fail(" ".join(error.format_message().split()), os.EX_USAGE)
+        _fail(_command_of(error) + " ".join(error.format_message().split()), os.EX_USAGE)
     except click.Abort:
         _fail("interrupted", 128 + 2)
     except BrokenPipeError:
@@ -152,6 +157,13 @@ def _discard_output() -> None:
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, 1)
         os.close(null)
+
+
+def _command_of(error: click.ClickException) -> str:
+    """Name the command that was not understood, if it came to one."""
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    name = context.command_path.partition(" ")[2] if context is not None else ""
+    return f"{name}: " if name else ""
 
 
 def _told(error: Exception) -> tuple[str, int]:
