@@ -158,6 +158,23 @@ def test_check_tries_the_directory_and_leaves_nothing_behind(queue, run):
     assert [path.name for path in (queue / ".watcher" / "inflight").iterdir()] == []
 
 
+def test_check_tells_of_notes_whose_writers_died_and_touches_none(queue, run):
+    place = queue / ".watcher/dead"
+    place.mkdir(parents=True, mode=0o700)
+    names = {".4194304.7f0a.tmp", f".{os.getpid()}.7f0a.tmp", ".other.tmp", "X.pck", "X.json"}
+    for name in names:  # no process can have the first one's number
+        (place / name).touch()
+
+    def told(*options):
+        checks = lines(run("check", str(queue), "--json", *options))
+        return [check["what"] for check in checks if check["about"] == "unfinished notes"]
+
+    (what,) = told("--grace-age", "0s")
+    assert what.startswith("1 in .watcher/dead/: .4194304.7f0a.tmp. ")
+    assert told() == [], "its process may be another machine's, or in a container"
+    assert {path.name for path in place.iterdir()} == names
+
+
 def test_check_says_what_is_bad_by_its_exit_status(queue, run):
     (queue / ".watcher").write_text("in the way")
     found = {line["about"]: line for line in lines(run("check", str(queue), "--json", status=69))}

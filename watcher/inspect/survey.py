@@ -6,9 +6,11 @@ Fails: OSError when the directory cannot be read to its end.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 
 from watcher.arrive.scan import Bystander, scan
 from watcher.durations import show
@@ -17,6 +19,7 @@ from watcher.inspect.grade import BAD, OK, WARNING, Check
 from watcher.inspect.notes import open_place, put_away
 from watcher.inspect.trial import try_directory
 from watcher.lifecycle import State
+from watcher.settle.aside import listed
 from watcher.spool import mounts
 from watcher.spool.layout import STATE_DIRECTORIES, Kind, display
 from watcher.spool.spool import Spool
@@ -29,6 +32,8 @@ _KINDS = {
     Kind.FOREIGN: "never touched: move them away unless they belong here",
 }
 _ENTRIES = (Kind.ENTRY, Kind.MESSAGE_HALF, Kind.METADATA_HALF)
+_SCRATCH = re.compile(rb"\.([0-9]{1,9})\.[0-9a-f]+\.tmp")  # as `Disk.write_note` calls it
+_NOTES = "their processes died while writing them, and nothing reads them: rm, if you like"
 _ODD = "never handled: only a regular file with one name is an entry; move them away"
 
 
@@ -46,6 +51,7 @@ def check_directory(spool: Spool, grace: float) -> Iterator[Check]:
     yield from try_directory(spool)
     yield from _entries(spool, grace)
     yield from _put_away(spool)
+    yield from _scratch(spool, grace)
 
 
 def _permissions(spool: Spool) -> Iterator[Check]:
@@ -109,7 +115,7 @@ def _number(items: list[Bystander], total: int) -> str:
     return f"{total}, the oldest for {show(_oldest(items))}"
 
 
-def _more(items: list[Bystander]) -> str:
+def _more(items: Sized) -> str:
     return ", ..." if len(items) > SHOWN else ""
 
 
@@ -119,6 +125,34 @@ def _oldest(items: list[Bystander]) -> float:
 
 def _age(ctime_ns: int) -> float:
     return max(0.0, time.time() - ctime_ns / 1e9)
+
+
+def _scratch(spool: Spool, grace: float) -> Iterator[Check]:
+    """Tell of notes that were never finished: their writers died. Nothing reads them."""
+    for state, place in STATE_DIRECTORIES.items():
+        with contextlib.suppress(WatcherError):  # it was told where the entries are counted
+            directory = open_place(spool, state)
+            if directory is None:
+                continue
+            try:
+                left = [name for name, _ in listed(directory) if _is_left(name, directory, grace)]
+            finally:
+                os.close(directory)
+            if left:
+                shown = ", ".join(map(display, left[:SHOWN])) + _more(left)
+                words = f"{len(left)} in .watcher/{place.decode()}/: {shown}"
+                yield Check(WARNING, "unfinished notes", f"{words}. {_NOTES}")
+
+
+def _is_left(name: bytes, directory: int, grace: float) -> bool:
+    """Whether a file is the scratch of a note whose process died, by its name and its age."""
+    found = _SCRATCH.fullmatch(name)
+    if found is None or os.path.exists(b"/proc/" + found[1]):
+        return False
+    try:
+        return _age(os.stat(name, dir_fd=directory, follow_symlinks=False).st_ctime_ns) >= grace
+    except FileNotFoundError:
+        return False
 
 
 def _put_away(spool: Spool) -> Iterator[Check]:
