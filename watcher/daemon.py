@@ -23,7 +23,7 @@ from watcher.arrive.source import Hint
 from watcher.arrive.sources import Sources
 from watcher.claim.lease import ignore_sigio
 from watcher.config import Queue
-from watcher.errors import WatcherError
+from watcher.errors import WatcherError, counted
 from watcher.handle.outcome import Handler
 from watcher.listen import Listener
 from watcher.runner import Around, Runner
@@ -167,12 +167,13 @@ class Daemon:
         except WatcherError as error:
             log.event("", "not reloaded", f"{error}; going on as before")
         else:
-            log.event("", "reloaded", f"{len(self._runners)} queues")
+            log.event("", "reloaded", counted(len(self._runners), "queue", "queues"))
 
     def _drain(self) -> int:
         runners = [*self._runners.values(), *self._leaving]
         in_hand = sum(len(runner.intake.ready.working()) for runner in runners)
-        log.event("", "draining", f"{in_hand} entries in hand; a second signal stops at once")
+        entries = counted(in_hand, "entry", "entries")
+        log.event("", "draining", f"{entries} in hand; a second signal stops at once")
         began = time.monotonic()
         for runner in runners:
             runner.drain()

@@ -18,6 +18,11 @@ def one_line(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def counted(number: int, one: str, more: str) -> str:
+    """Return a number with its noun: 1 entry, 2 entries."""
+    return f"{number} {one if number == 1 else more}"
+
+
 class WatcherError(Exception):
     """The root: something an operator must know; the text says what, where and what to do."""
 

@@ -24,7 +24,7 @@ from watcher.arrive.sources import Sources
 from watcher.claim import ledger
 from watcher.config import Queue
 from watcher.durations import show
-from watcher.errors import WatcherError
+from watcher.errors import WatcherError, counted
 from watcher.evidence import How
 from watcher.lifecycle import State
 from watcher.recovery import Recovered
@@ -204,7 +204,9 @@ class Notice:
         try:
             found = self._recover_what_died(spool)
             if found.files or found.entries:
-                what = f"{found.files} files put back, {found.entries} entries were in hand"
+                files = counted(found.files, "file", "files")
+                entries = counted(found.entries, "entry was", "entries were")
+                what = f"{files} put back, {entries} in hand"
                 log.event(self.settings.name, "recovered", f"a process died: {what}")
             self.intake.orphans = spool.stat(b".watcher/orphans") is not None
             self._health.trouble("what a crash left", found.trouble or None)
@@ -271,7 +273,8 @@ class Notice:
         self._pass = None
         intake.end_scan()
         if how is How.CATCH_UP:
-            log.event(self.settings.name, "ready", f"{batch.total} entries found by scanning")
+            entries = counted(batch.total, "entry", "entries")
+            log.event(self.settings.name, "ready", f"{entries} found by scanning")
 
     def _mention(self, bystanders: list[Bystander]) -> None:
         """Say once of each file that is no entry and past the grace age that it is there."""

@@ -54,6 +54,11 @@ def test_without_entries_there_is_nothing_to_do(sweep):
     assert ended.stdout.startswith("0 entries found in ")
 
 
+def test_one_entry_is_one_entry(queue, sweep):
+    put(queue, "1.pck")
+    assert "\n1 entry found in " in sweep("--dry-run").stdout.replace("dry run: ", "")
+
+
 def test_json_is_one_object_an_entry_and_a_summary(queue, sweep):
     put(queue, "1.pck")
     put(queue, "2\n\x1b[31m.pck")

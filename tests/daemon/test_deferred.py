@@ -175,3 +175,6 @@ def test_what_lay_aside_beside_a_newcomer_is_handled_under_its_own_name_at_once(
     daemon = start_daemon(None, *configured(recorder.argv(), more=RAW))
     daemon.wait_for("finish", 2)
     assert {(call["entry"], call["attempt"]) for call in recorder.calls} == {("report", 1)}
+    daemon.wait_for("recovered", detail="a process died: 1 file put back, 0 entries were in hand")
+    daemon.process.send_signal(signal.SIGHUP)
+    daemon.wait_for("reloaded", detail="1 queue")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from watcher.cli import options
-from watcher.errors import Usage, WatcherError, one_line
+from watcher.errors import Usage, WatcherError, counted, one_line
 
 if TYPE_CHECKING:
     from watcher.config import Queue
@@ -168,7 +168,8 @@ class _Text:
     def end(self, sweep: Sweep) -> None:
         summary = sweep.summary
         head = "dry run: " if self._dry_run else ""
-        click.echo(f"{head}{summary.found} entries found in {summary.seconds:.1f} s")
+        found = counted(summary.found, "entry", "entries")
+        click.echo(f"{head}{found} found in {summary.seconds:.1f} s")
         for result, count in summary.counts.items():
             click.echo(f"{count:8d} {_words(result, self._dry_run)}")
         for kind, count in summary.bystanders.items():
