@@ -21,6 +21,7 @@ HEADINGS = {
     9: "The price of the journal and the ledger",
     10: "Peers",
 }
+WHY = "where one is not, [the profile](benchmarks/profile.md) says why."
 COMMAND = "python scripts/bench --only {}"
 PLOTS = {
     "latency": "From the rename to the start of the handler, the median",
@@ -45,7 +46,7 @@ def rendered(found: Mapping[str, Any]) -> str:
     """Return the page."""
     parts = [INTRO.format(**found), table([("", "this machine"), *found["machine"].items()])]
     told = [row["met"] for row in found["rows"] if row["met"] is not None]
-    parts.append(f"\n{told.count(True)} of {len(told)} targets are met.\n")
+    parts.append(f"\n{told.count(True)} of {len(told)} targets are met; {WHY}\n")
     for measure, heading in HEADINGS.items():
         rows = [row for row in found["rows"] if row["measure"] == measure]
         if not rows:
