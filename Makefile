@@ -9,7 +9,7 @@ help:
 	@echo "make setup     a virtual environment in $(VENV) (PYTHON=... to choose the interpreter)"
 	@echo "make run       watch a small queue at work (ctrl-C ends it; RUN_SECONDS=20 ends by itself)"
 	@echo "make race      the race of 2002: the old rule loses messages, this program none"
-	@echo "make test      the tests            make test-all  with the slow ones"
+	@echo "make test      the tests            make test-all  with the slow ones (20 minutes)"
 	@echo "make test-versions  the tests on every Python from 3.11 to 3.13 that is found"
 	@echo "make lint      ruff, mypy, imports  make format    let ruff put the layout right"
 	@echo "make explore   every interleaving and crash of the explorer's scenarios (20 minutes)"
@@ -34,8 +34,8 @@ race: setup
 test: setup $(MAILMAN)/.stamp
 	$(PYTEST) -m "not slow"
 
-test-all: setup $(MAILMAN)/.stamp
-	$(PYTEST)
+test-all: test
+	$(PYTEST) -m slow
 
 # A version that is not on this machine is said and left out; the live writers are the same for all.
 test-versions:

@@ -130,6 +130,7 @@ class Machine(RuleBasedStateMachine):
         self.ages = Ages(self.clock)
         self.accepted = set()
         self.deleted = set()
+        self.writer_of = {}  # the latest pair begun of each name
         self.crashes = 0
         self.next = 0
 
@@ -158,13 +159,14 @@ class Machine(RuleBasedStateMachine):
         if self.stored(name):
             return multiple()
         self.write(name, first, text)
+        self.writer_of[name] = text
         return (name, first, text)
 
     @rule(half=halves)
     def end_pair(self, half):
         name, first, text = half
-        if text in self.accepted:
-            return
+        if text in self.accepted or self.writer_of[name] != text:
+            return  # the other half would go over another writer's: no two draw one name
         other = ".db" if first == ".msg" else ".msg"
         self.write(name, other, text)
         self.accepted.add(text)
