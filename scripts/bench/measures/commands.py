@@ -56,24 +56,29 @@ def bare(stand: Stand, count: int, workers: int) -> float:
     """Return entries a second of threads that run the command and unlink the file."""
     with room(stand.base) as place:
         place.fill(count)
-        names: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-        for name in [*sorted(os.listdir(place.queue)), *[None] * workers]:
-            names.put(name)
+        return count / loop(place, workers)
 
-        def serve() -> None:
-            while (name := names.get()) is not None:
-                path = os.path.join(place.queue, name)
-                with open(path, "rb") as file:
-                    subprocess.run([NOTHING], stdin=file, stderr=subprocess.PIPE, check=True)
-                os.unlink(path)
 
-        threads = [threading.Thread(target=serve) for _ in range(workers)]
-        began = time.monotonic()
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        return count / (time.monotonic() - began)
+def loop(place: Room, workers: int) -> float:
+    """Run the bare loop over what is there; return the seconds that it took."""
+    names: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+    for name in [*sorted(os.listdir(place.queue)), *[None] * workers]:
+        names.put(name)
+
+    def serve() -> None:
+        while (name := names.get()) is not None:
+            path = os.path.join(place.queue, name)
+            with open(path, "rb") as file:
+                subprocess.run([NOTHING], stdin=file, stderr=subprocess.PIPE, check=True)
+            os.unlink(path)
+
+    threads = [threading.Thread(target=serve) for _ in range(workers)]
+    began = time.monotonic()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return time.monotonic() - began
 
 
 def measure(stand: Stand) -> list[Row]:
