@@ -6,6 +6,7 @@ import errno
 import os
 import pickle
 import subprocess
+import sys
 
 import click
 import pytest
@@ -190,6 +191,30 @@ def test_standard_output_that_is_full_is_named(
         )
     line = b"watcher: standard output: No space left on device (errno 28)\n"
     assert (ended.returncode, ended.stderr) == (os.EX_TEMPFAIL, line)
+
+
+def test_what_is_left_of_standard_output_is_flushed_nowhere(environment):
+    """Where not even /dev/null is to be had for it: the interpreter flushes it at its end."""
+    environment["PYTHONUNBUFFERED"] = ""
+    script = (
+        "import os, sys; from watcher import cli\n"
+        "def refuse(*_): raise OSError(24, 'Too many open files')\n"
+        "os.dup2 = refuse\n"
+        "cli._name_standard_output()\n"
+        "sys.stdout.write('left')\n"
+        "cli._discard_output()\n"
+        "sys.stdout.flush()"
+    )
+    with open("/dev/full", "wb") as full:
+        ended = subprocess.run(
+            [sys.executable, "-c", script],
+            env=environment,
+            cwd=os.getcwd(),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    assert (ended.returncode, ended.stderr) == (os.EX_OK, b"")
 
 
 def test_ctrl_c_is_130_and_a_word(run_main, monkeypatch):

@@ -119,8 +119,12 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 class _StandardOutput(io.FileIO):
     """Descriptor 1; what the kernel refuses there says where, as it does of any other file."""
 
+    gone = False  # nobody is told any more: whoever flushes what is left has flushed it
+
     def write(self, data: ReadableBuffer, /) -> int:
         """Write, or raise an OSError that has a file's name."""
+        if self.gone:
+            return memoryview(data).nbytes
         try:
             return super().write(data)
         except OSError as error:
@@ -130,6 +134,7 @@ class _StandardOutput(io.FileIO):
 
 def _name_standard_output() -> None:
     """Print through `_StandardOutput` from now on, as before otherwise."""
+    _StandardOutput.gone = False
     out = sys.stdout
     if out is not sys.__stdout__ or not isinstance(out, io.TextIOWrapper):
         return  # a caller of ours put its own there
@@ -153,6 +158,7 @@ def _fill_standard_descriptors() -> None:
 
 def _discard_output() -> None:
     """Send what is still buffered nowhere, or the interpreter complains of it at its end."""
+    _StandardOutput.gone = True
     with contextlib.suppress(OSError):  # out of descriptors, it is this complaint that is too much
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, 1)
