@@ -84,8 +84,7 @@ class Claim:
             layout = self.spool.layout
             if self.schedule is not None:
                 layout = layout.as_put_away()
-            message = self.parts[0]
-            self._stem = layout.stem(message.own or message.name)
+            self._stem = layout.stem(self.parts[0].called)
         return self._stem
 
     def add(self, name: bytes, directory: int = -1, own: bytes = b"") -> Refused | None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from watcher.cli import options
-from watcher.errors import Usage, one_line
+from watcher.errors import Usage, counted, one_line
 
 if TYPE_CHECKING:
     from watcher.lifecycle import Move, State
@@ -146,7 +146,7 @@ def _sure(count: int, spool: Spool, flags: Mapping[str, Any]) -> bool:
         return True
     if sys.stdin is None or not sys.stdin.isatty():
         raise Usage("delete asks first, and there is no terminal here: say --yes")
-    entries = "1 entry" if count == 1 else f"{count} entries"
+    entries = counted(count, "entry", "entries")
     return click.confirm(f"Delete {entries} of {display(spool.path)} for good?", err=True)
 
 

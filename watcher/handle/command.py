@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import functools
 import os
 import signal
 import tempfile
@@ -27,7 +28,7 @@ from watcher.entry import Entry
 from watcher.errors import Undecodable
 from watcher.handle.child import end_of, signal_group, stderr_file
 from watcher.handle.outcome import SHORT, Outcome, Verdict, from_exit_status, shortened
-from watcher.handle.posix_spawn import strings
+from watcher.handle.posix_spawn import Strings, strings
 from watcher.handle.spawned import Spawned, start
 
 INLINE = 64 << 10  # bytes of metadata that go into the environment (execve(2): 128 KiB a string)
@@ -53,6 +54,11 @@ class Command:
         self._turn = threading.Lock()
         self._abandoned = False
         self._inherited = [b"%s=%s" % item for item in os.environb.items() if item[0] not in _GIVEN]
+
+    @functools.cached_property
+    def _encoded(self) -> Strings:
+        """The arguments as the kernel wants them; raises ValueError, each time."""
+        return strings(os.fsencode(argument) for argument in self.argv)
 
     def run(self, entry: Entry) -> Outcome:
         """Run the command and read its exit status; never raises."""
@@ -114,8 +120,7 @@ class Command:
     ) -> Spawned | OSError | ValueError:
         """Start the command, or return why not (ValueError: an argument that has no bytes)."""
         try:
-            argv = strings(os.fsencode(argument) for argument in self.argv)
-            return start(argv, strings(environment), stdin, stderr, passed)
+            return start(self._encoded, strings(environment), stdin, stderr, passed)
         except (OSError, ValueError) as error:
             return error
 
@@ -123,8 +128,8 @@ class Command:
         why = getattr(error, "strerror", None) or str(error)
         short = isinstance(error, OSError) and error.errno in _SHORTAGE
         verdict = Verdict.RETRY if short else Verdict.MISCONFIGURED
-        given = not isinstance(error, OSError) or error.errno not in SHORT
-        return Outcome(verdict, shortened(f"{self.argv[0]}: cannot be run: {why}"), given=given)
+        reason = shortened(f"{self.argv[0]}: cannot be run: {why}")
+        return Outcome(verdict, reason, given=getattr(error, "errno", None) not in SHORT)
 
     def _environment(self, entry: Entry) -> list[bytes]:
         return [
