@@ -1,9 +1,11 @@
 # The one definition of each check: people, hooks and CI call these targets.
-.PHONY: help setup run race test test-all test-versions lint format wheel explore bench bench-quick clean
+.PHONY: help setup run race test test-all test-versions test-other-versions packages lint format docs \
+	wheel writers chaos explore bench bench-quick clean
 
 VENV := .venv
 MAILMAN := .venv-mailman
-PYTEST := $(VENV)/bin/python -m pytest -q -n 2 --dist loadfile
+# Two processes a core: a test waits for a daemon or a sweep about as long as it computes.
+PYTEST := $(VENV)/bin/python -m pytest -q -n 4 --dist worksteal
 
 help:
 	@echo "make setup     a virtual environment in $(VENV) (PYTHON=... to choose the interpreter)"
@@ -11,8 +13,12 @@ help:
 	@echo "make race      the race of 2002: the old rule loses messages, this program none"
 	@echo "make test      the tests            make test-all  with the slow ones (20 minutes)"
 	@echo "make test-versions  the tests on every Python from 3.11 to 3.13 that is found"
+	@echo "make packages  install the distribution's packages that tests need (as root; Debian)"
 	@echo "make lint      ruff, mypy, imports  make format    let ruff put the layout right"
+	@echo "make docs      the tables of docs/ that are made from the code"
 	@echo "make explore   every interleaving and crash of the explorer's scenarios (20 minutes)"
+	@echo "make writers   real writers, into a watched folder: when, early, twice; settle, markers"
+	@echo "make chaos     threads, kills, reloads, two users: nothing lost (10 minutes; SECONDS=60)"
 	@echo "make bench     how fast, beside the limit and its peers (15 minutes)   make bench-quick  rougher"
 	@echo "make wheel     dist/*.whl           make clean     remove what make made"
 
@@ -34,18 +40,26 @@ race: setup
 test: setup $(MAILMAN)/.stamp
 	$(PYTEST) -m "not slow"
 
+# Spread one by one: most of them start processes of their own, and one file has half of them.
 test-all: test
-	$(PYTEST) -m slow
+	$(PYTEST) -n 2 -m slow
 
-# A version that is not on this machine is said and left out; the live writers are the same for all.
 test-versions:
-	@for version in 3.11 3.12 3.13; do \
-		if python$$version -c '' 2>/dev/null; then \
-			PYTHON=python$$version scripts/make_venv .venv-$$version -e '.[test]' && \
-			.venv-$$version/bin/python -m pytest -q -n 2 --dist loadfile -m "not slow" \
-				--ignore tests/live --ignore tests/packaging || exit 1; \
-		else echo "python$$version: not on this machine"; fi; \
-	done
+	@scripts/test_versions
+
+# On the versions that are not the one of $(VENV): what depends on the interpreter. All of it on
+# all of them is `make test-versions`.
+OF_THE_INTERPRETER := tests/unit tests/mailman tests/arrive tests/handle tests/threads \
+	tests/cli/test_main.py tests/cli/test_config.py tests/spool/test_entry.py \
+	tests/daemon/test_signals.py tests/daemon/test_lifetime.py
+test-other-versions: setup
+	@scripts/test_versions --but \
+		"$$($(VENV)/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')" \
+		$(OF_THE_INTERPRETER)
+
+# The distribution's packages whose programs the tests run; as root it installs what is missing.
+packages:
+	@scripts/install_packages
 
 lint: setup
 	$(VENV)/bin/ruff check
@@ -57,10 +71,22 @@ format: setup
 	$(VENV)/bin/ruff format
 	$(VENV)/bin/ruff check --fix
 
+# Writes the generated tables anew, then checks every page against the code.
+GENERATED := tests/cli/test_config.py tests/unit/test_pages.py
+docs: setup
+	@WRITE_DOCUMENTS=1 $(VENV)/bin/python -m pytest -q -k "documents_tables or import_levels" $(GENERATED)
+	@$(VENV)/bin/python -m pytest -q -k "document or pages" $(GENERATED)
+
 wheel: setup
 	@rm -rf build
 	@$(VENV)/bin/python -m pip wheel -qq --disable-pip-version-check --no-deps --wheel-dir dist .
 	@ls dist/*.whl
+
+writers: setup
+	@$(VENV)/bin/python scripts/real_writers
+
+chaos: setup
+	@$(VENV)/bin/python scripts/chaos $(if $(SEED),--seed $(SEED)) --seconds $(or $(SECONDS),600)
 
 explore: setup
 	@$(VENV)/bin/python tests/crash/explore.py --jobs 2

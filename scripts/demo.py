@@ -1,10 +1,10 @@
-"""`make run`: a small queue at work, each entry's way through the states in one line.
+"""`make run`: a small queue at work, one line for each state of each entry.
 
-Makes a queue in `.demo/queue`, starts the daemon on it in legacy mode, and beside it three writers:
-one that commits a `.pck` every second, one that writes a Mailman 2.0 pair with two seconds between
-its halves, and now and then one that leaves half a pair behind for good. Ctrl-C, TERM or
-RUN_SECONDS=20 in the environment end it: the writers finish the entry they are at, the daemon
-drains, and the closing account compares what was written with what became of it.
+Makes a queue in `.demo/queue`, and starts a daemon on it in legacy mode and three writers: one
+commits a `.pck` every second, one writes a Mailman 2.0 pair with two seconds between its two files,
+and every 20 seconds one leaves the first file of a pair behind. Ctrl-C, TERM or RUN_SECONDS=20 in
+the environment end it: the writers finish their current entry, the daemon drains, and the account
+compares what was written with what became of it.
 Ends with 1 if the daemon died or the account does not add up.
 """
 
@@ -22,15 +22,17 @@ import time
 from collections.abc import Iterator
 from typing import IO
 
+from watcher.observe.log import EVENTS
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(HERE)
 QUEUE = os.path.join(".demo", "queue")
 DAEMON = [
-    *(sys.executable, "-m", "watcher", "run", QUEUE, "--legacy", "--log-format", "json"),
+    *(sys.executable, "-P", "-m", "watcher", "run", QUEUE, "--legacy", "--log-format", "json"),
     *("--log-level", "debug", "--grace-age", "10s", "--sweep-every", "3s"),
     *("--", os.path.join(HERE, "demo_handler")),
 ]
-FIRST_HALF_AFTER, HALF_EVERY = 2.0, 20.0  # seconds: when a writer leaves half a pair behind
+FIRST_HALF_AFTER, HALF_EVERY = 2.0, 20.0  # seconds: when a writer leaves an incomplete pair
 COLOURS = {"ARRIVING": 33, "READY": 36, "CLAIMED": 34, "DONE": 32, "ORPHAN": 35, "DEAD": 31}
 MOVES = {
     "claim": "CLAIMED",
@@ -44,7 +46,7 @@ MOVES = {
 
 
 class Account:
-    """What was said of each entry, and the lines that show it."""
+    """What the writers and the daemon reported of each entry; prints it."""
 
     def __init__(self, *, colour: bool) -> None:
         self.halves: set[str] = set()
@@ -52,22 +54,28 @@ class Account:
         self.done: set[str] = set()
         self.ready = False  # the daemon: its watch is armed and the directory scanned
         self._colour = colour
-        self._early: dict[str, str] = {}  # claims that we heard of before their commits
+        self._early: dict[
+            str, str
+        ] = {}  # claims that the daemon logged before the writer reported the commit
 
-    def writer_said(self, line: str) -> None:
+    def on_writer_line(self, line: str) -> None:
         """Take one line of a writer: `half NAME`, `committed NAME` or `abandoned NAME`."""
         what, _, name = line.partition(" ")
         if what == "half":
             self.halves.add(name)
-            self.show("ARRIVING", name, "the first half is there, its writer goes on")
+            self.show(
+                "ARRIVING", name, "the first file of the pair is here; waiting for the second"
+            )
         elif what == "committed":
             self.committed[name] = time.time()
-            self.show("READY", name, "committed: renamed in, or both halves closed")
+            self.show("READY", name, "complete: renamed in, or both files of the pair closed")
             self._show_early(name)
         elif what == "abandoned":
-            self.show("ARRIVING", name, "its writer is gone: half a pair is all there will be")
+            self.show(
+                "ARRIVING", name, "its writer is gone: the second file of the pair will not come"
+            )
 
-    def daemon_said(self, line: str) -> None:
+    def on_daemon_line(self, line: str) -> None:
         """Take one line of the daemon's log."""
         try:
             record = json.loads(line)
@@ -78,16 +86,16 @@ class Account:
         state = MOVES.get(event, "")
         detail = record.get("detail") or record.get("message") or ""
         if event == "claim" and name not in self.committed:
-            self._early[name] = detail  # the daemon is quicker than the writer's word of it
+            self._early[name] = detail  # the daemon's line came before the writer's
             return
         self._show_early(name)
         if event == "finish":
             self.done.add(name)
             detail = self._latency(name)
         elif event == "abandon":
-            detail = f"half a pair, no writer: moved to {QUEUE}/.watcher/orphans/"
+            detail = f"one file of a pair, and no writer: moved to {QUEUE}/.watcher/orphans/"
         elif not state:
-            name, detail = "daemon", f"{event}: {detail}"
+            name, detail = "daemon", f"{EVENTS.get(event, event)}: {detail}"
             self.ready = self.ready or event == "ready"
         self.show(state, name, detail)
 
@@ -109,7 +117,7 @@ class Account:
         print(f"{clock}  {word} {name:<24.24}  {detail}", flush=True)
 
     def balance(self) -> bool:
-        """Print the closing account; say whether it adds up."""
+        """Print the account; return whether it adds up."""
         written = self.halves | self.committed.keys()
         orphans = stems(os.path.join(QUEUE, ".watcher", "orphans"))
         waiting = stems(QUEUE)
@@ -128,7 +136,7 @@ class Account:
 
 
 def stems(directory: str) -> set[str]:
-    """Return the entries a directory holds, whole or half, by name without suffix."""
+    """Return the entries in a directory, also incomplete pairs, by name without suffix."""
     with contextlib.suppress(FileNotFoundError):
         names = (os.path.splitext(name) for name in os.listdir(directory))
         return {stem for stem, suffix in names if suffix in (".pck", ".msg", ".db")}
@@ -136,7 +144,7 @@ def stems(directory: str) -> set[str]:
 
 
 def writer(protocol: str, *options: str) -> subprocess.Popen[str]:
-    """Start one of the writers beside us, out of reach of the terminal's ctrl-C."""
+    """Start a writer in its own session, so that ctrl-C does not reach it."""
     program = os.path.join(HERE, "writers.py")
     return subprocess.Popen(
         [sys.executable, program, protocol, QUEUE, *options],
@@ -154,7 +162,7 @@ class Lines:
         self._rest: dict[IO[str], bytes] = {}
 
     def add(self, pipe: IO[str] | None, label: str) -> None:
-        """Listen to one more pipe."""
+        """Add a pipe."""
         assert pipe is not None  # noqa: S101 - every Popen here has its pipe
         os.set_blocking(pipe.fileno(), False)
         self._rest[pipe] = b""
@@ -166,7 +174,7 @@ class Lines:
         return bool(self._rest)
 
     def read(self, timeout: float) -> Iterator[tuple[str, str]]:
-        """Yield (label, line) for what there is, waiting up to `timeout` for the first."""
+        """Yield (label, line) for each new line; wait up to `timeout` seconds for the first."""
         for ready, _ in self._selector.select(timeout):
             pipe: IO[str] = ready.fileobj  # type: ignore[assignment]
             data = os.read(ready.fd, 65536)
@@ -180,7 +188,7 @@ class Lines:
 
 
 class Demo:
-    """The daemon, the writers, and the loop that shows what they say."""
+    """The daemon, the writers, and the loop that shows their lines."""
 
     def __init__(self, seconds: float) -> None:
         self.account = Account(colour=sys.stdout.isatty())
@@ -194,26 +202,26 @@ class Demo:
         self.lines.add(self.daemon.stderr, "daemon")
 
     def start_writer(self, protocol: str, *options: str) -> None:
-        """Start a writer and listen to it."""
+        """Start a writer and read its lines."""
         started = writer(protocol, *options)
         self.writers.append(started)
         self.lines.add(started.stdout, "writer")
 
     def show_lines(self, timeout: float) -> None:
-        """Show what was said, waiting up to `timeout` for it."""
+        """Show new lines; wait up to `timeout` seconds for the first."""
         for label, line in self.lines.read(timeout):
             if label == "daemon":
-                self.account.daemon_said(line)
+                self.account.on_daemon_line(line)
             else:
-                self.account.writer_said(line)
+                self.account.on_writer_line(line)
 
     @property
     def goes_on(self) -> bool:
-        """Whether there is time left, no signal came, and the daemon lives."""
+        """Whether time is left, no signal came, and the daemon runs."""
         return not self.stopped and self.daemon.poll() is None and time.monotonic() < self.ends
 
     def run(self) -> None:
-        """Start the writers once the daemon is ready, and show what goes on."""
+        """Start the writers when the daemon is ready, and show all lines."""
         while self.goes_on and not self.account.ready:
             self.show_lines(0.2)
         self.start_writer("2.1.5", "--count", "1000000", "--interval", "1")
@@ -227,7 +235,7 @@ class Demo:
                 next_half += HALF_EVERY
 
     def end(self) -> bool:
-        """End the writers, then the daemon; say whether the daemon ended well."""
+        """End the writers, then the daemon; return whether the daemon ended without an error."""
         died = self.daemon.poll() is not None
         for each in self.writers:
             each.terminate()

@@ -1,13 +1,13 @@
-"""The race of 2002, replayed: the reported rule loses accepted messages, this program none.
+"""The race of 2002, replayed: the reported rule loses accepted messages, watcher loses none.
 
     python scripts/replay_seed_race.py [--messages 3000] [--writers 4] [--pause 0-0.015]
 
-Real writer processes (`writers.py 2.0.8`, half of them closing `.db` last) commit pairs in a tight
-loop with a pause between the halves, twice: first against the rule that the report describes
-(`reported_rule.py`), then against `watcher run --legacy` with `watcher sweep` again and again
-beside it. Each time what the writers accepted is compared with what was handled. In the second
-part some writers die between the halves: their halves must end in orphans/, each of them.
-Ends with 1 if this program lost, doubled, changed or misplaced anything.
+Writer processes (`writers.py 2.0.8`, half of them closing `.db` last) commit pairs in a tight loop
+with a pause between the two files. They run twice: first beside the rule that the report describes
+(`reported_rule.py`), then beside `watcher run --legacy` and repeated `watcher sweep`. Each time the
+committed messages are compared with the handled ones. In the second part some writers die between
+the two files: each such file must end in orphans/.
+Ends with 1 if watcher lost, doubled, changed or misplaced a message.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ import writers
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(HERE)
-WALK_EVERY = 0.05  # seconds: cron's minute, shortened with everything else
-GRACE_AGE = 1.0  # seconds: far above any pause, far below a person's patience
-ABANDONED = 5  # writers that die between the halves, in the second part
-PATIENCE = 60.0  # seconds for the second part to come to rest
+WALK_EVERY = 0.05  # seconds: the minute of cron, shortened like all other times
+GRACE_AGE = 1.0  # seconds: much longer than any pause
+ABANDONED = 5  # writers that die between the two files, in the second part
+PATIENCE = 60.0  # seconds to wait until the second part is finished
 
 
 class Score(NamedTuple):
-    """What one part came to."""
+    """The result of one part."""
 
     rule: str
     accepted: int
@@ -45,7 +45,7 @@ class Score(NamedTuple):
     changed: int
     abandoned: int
     orphans: int
-    failed: int  # processes of ours that ended badly
+    failed: int  # processes that failed
 
     @property
     def clean(self) -> bool:
@@ -55,25 +55,26 @@ class Score(NamedTuple):
 
 
 class Writers:
-    """Several writer processes in a tight loop, and what they accepted."""
+    """Several writer processes in a tight loop, and what they committed."""
 
     def __init__(self, queue: str, options: argparse.Namespace, abandoned: int) -> None:
         self._processes: list[subprocess.Popen[str]] = []
         self.digests: set[str] = set()
-        for share, order in _shares(options.messages, options.writers):
-            process = _writer(queue, "--count", str(share), "--pause", options.pause, *order)
+        for seed, (share, order) in enumerate(_shares(options.messages, options.writers)):
+            pauses = ("--pause", options.pause, "--seed", str(seed))
+            process = _writer(queue, "--count", str(share), *pauses, *order)
             self._processes.append(process)
-            letters = (writers.letter(number, process.pid) for number in range(share))
-            self.digests |= {hashlib.sha256(letter.message).hexdigest() for letter in letters}
+            messages = (writers.message_for(number, process.pid) for number in range(share))
+            self.digests |= {hashlib.sha256(each.message).hexdigest() for each in messages}
         self._processes += [_writer(queue, "--abandon") for _ in range(abandoned)]
 
     @property
     def running(self) -> bool:
-        """Whether any of them still writes."""
+        """Whether any writer still runs."""
         return any(process.poll() is None for process in self._processes)
 
     def said(self) -> tuple[set[str], set[str]]:
-        """Wait for all; return the names committed and the names abandoned."""
+        """Wait for all writers; return the names committed and the names abandoned."""
         lines = [line for each in self._processes for line in each.communicate()[0].splitlines()]
         split = [line.split(" ", 1) for line in lines]
         return (
@@ -83,7 +84,7 @@ class Writers:
 
 
 def _shares(messages: int, writers: int) -> list[tuple[int, tuple[str, ...]]]:
-    """Share the messages out; every second writer closes `.db` last."""
+    """Divide the messages among the writers; every second writer closes `.db` last."""
     return [
         (messages // writers + (index < messages % writers), ("--db-closed-last",) * (index % 2))
         for index in range(writers)
@@ -98,7 +99,7 @@ def _writer(queue: str, *options: str) -> subprocess.Popen[str]:
 
 
 def against_the_reported_rule(options: argparse.Namespace) -> Score:
-    """Let the old rule walk while the writers write."""
+    """Run the old rule again and again while the writers write."""
     with tempfile.TemporaryDirectory(prefix="race-") as queue:
         busy = Writers(queue, options, abandoned=0)
         handled: list[str] = []
@@ -113,7 +114,7 @@ def against_the_reported_rule(options: argparse.Namespace) -> Score:
 
 
 def against_this_program(options: argparse.Namespace) -> Score:
-    """Let the daemon and sweeps by hand work while the writers write."""
+    """Run the daemon and sweeps while the writers write."""
     with tempfile.TemporaryDirectory(prefix="race-") as directory:
         queue = os.path.join(directory, "queue")
         record = os.path.join(directory, "record")
@@ -140,7 +141,7 @@ def _watcher(
     command: str, queue: str, *options: str, log: IO[str], environment: dict[str, str]
 ) -> subprocess.Popen[bytes]:
     """Start `watcher run` or `watcher sweep` on the queue with the counting handler."""
-    argv = [sys.executable, "-m", "watcher", command, queue, "--legacy", *options]
+    argv = [sys.executable, "-P", "-m", "watcher", command, queue, "--legacy", *options]
     argv += ["--grace-age", f"{GRACE_AGE:g}s", "--", os.path.join(HERE, "count_handler")]
     return subprocess.Popen(argv, env=environment, stdout=log, stderr=log)
 
@@ -151,7 +152,7 @@ def _waiting(queue: str) -> bool:
 
 
 def _score(queue: str, record: str, busy: Writers, failed: int) -> Score:
-    """Compare what was accepted with what the handler wrote down and what was set aside."""
+    """Compare the committed messages with the handler's record and with orphans/."""
     accepted, abandoned = busy.said()
     calls: list[list[str]] = []
     with contextlib.suppress(FileNotFoundError), open(record) as lines:

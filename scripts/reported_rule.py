@@ -1,9 +1,9 @@
 """The queue runner as the report of 2002 describes it, for `replay_seed_race.py` and tests.
 
-It walks the directory from the top to the end. A `.db` without its `.msg` is an orphan and is
-unlinked, a `.msg` without its `.db` likewise; a whole pair is handled (here: its name is written
-down) and unlinked. It neither locks nor waits, and that is its fault: what it calls an orphan may
-be half of a message that is being written. Written from the report, not from anybody's code.
+It walks the directory once. A `.db` without its `.msg` is called an orphan and unlinked, and so is
+a `.msg` without its `.db`; a whole pair is handled (here: its name is returned) and unlinked. It
+does not lock or wait, which is its fault: the orphan may be the first file of a pair that a writer
+is writing. Written from the report, without its code.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 
 
 def walk(queue: str) -> list[str]:
-    """Go through the directory once; return the names of the pairs that were handled."""
+    """Walk the directory once; return the names of the pairs that were handled."""
     handled = []
     with os.scandir(queue) as entries:
         for entry in entries:
@@ -30,6 +30,6 @@ def walk(queue: str) -> list[str]:
 
 
 def _unlink(path: str) -> None:
-    """Unlink, or find it gone: the traceback in the report's log."""
+    """Unlink a file; if it is gone, that is the traceback in the report's log."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)

@@ -1,19 +1,19 @@
-"""The four ways Mailman has put an entry into a queue directory, as small writers.
+"""The four ways in which Mailman has committed an entry to a queue directory, as small writers.
 
     python scripts/writers.py PROTOCOL QUEUE [--count N] [--interval S] [--pause S] [--abandon]
 
     2.0.8   `H.db` written and closed, then `H.msg` written in place       (Mailman 2.0 to 2.0.8)
-            with --db-closed-last as the report of 2002 has it: `H.db` closed after `H.msg`
+            with --db-closed-last as in the report of 2002: `H.db` closed after `H.msg`
     2.0.13  `H.db` written and closed, then `H.msg.tmp` renamed to `H.msg` (2.0.10 to 2.0.13)
     2.1.4   `T+H.pck`, one pickle, in place, then `T+H.db.tmp` renamed     (2.1.0 to 2.1.4)
-            with --plaintext `T+H.msg` in the place of `T+H.pck`
+            with --plaintext `T+H.msg` instead of `T+H.pck`
     2.1.5   `T+H.pck.tmp`, two pickles, renamed to `T+H.pck`               (2.1.5 to 3.3)
 
-Each function makes the same sequence of system calls on the directory as the program it stands for,
-and calls `between` when the first half is there and the second is not: that is the window of 2002.
-Prints `committed NAME` when an entry is in; with --abandon stops for good in the window, prints
-`abandoned NAME`, and leaves the half behind, as a writer does that was killed there.
-TERM ends it between two entries: what was begun is committed and told first.
+Each function makes the same system calls on the directory as that Mailman version, and calls
+`between` when the first file of the pair exists and the second does not: the window of 2002.
+Prints `committed NAME` after each commit. With --abandon it ends in the window, prints
+`abandoned NAME`, and leaves the first file behind, like a writer that was killed there.
+TERM ends it between two entries: the current entry is committed and printed first.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ Between = Callable[[str], None]
 MARSHAL_VERSION = 2  # what Python 2.5 to 2.7 wrote; bytes come out as its str
 
 
-class Letter(NamedTuple):
-    """What a writer was given: the message and its metadata."""
+class TestMessage(NamedTuple):
+    """What a writer commits: the message and its metadata."""
 
     message: bytes
     metadata: dict[str, object]
 
 
-def letter(number: int, process: int) -> Letter:
+def message_for(number: int, process: int) -> TestMessage:
     """Return a small list posting, different for each number and writing process."""
     message = (
         "From: ann@example.com\nTo: testlist@example.com\n"
@@ -55,11 +55,11 @@ def letter(number: int, process: int) -> Letter:
         "version": 3,
         "received_time": time.time(),
     }
-    return Letter(message, metadata)
+    return TestMessage(message, metadata)
 
 
 def commit_2_0_8(
-    queue: str, post: Letter, between: Between, *, db_closed_last: bool = False
+    queue: str, post: TestMessage, between: Between, *, db_closed_last: bool = False
 ) -> str:
     """Write the metadata, then the message, both in place."""
     name = _digest(post)
@@ -73,8 +73,8 @@ def commit_2_0_8(
     return name
 
 
-def commit_2_0_13(queue: str, post: Letter, between: Between) -> str:
-    """Write the metadata in place, then the message under another name, and rename that."""
+def commit_2_0_13(queue: str, post: TestMessage, between: Between) -> str:
+    """Write the metadata in place, then the message under another name; rename that."""
     name = _digest(post)
     with open(os.path.join(queue, name + ".db"), "wb") as metadata:
         metadata.write(_marshalled(post))
@@ -83,7 +83,9 @@ def commit_2_0_13(queue: str, post: Letter, between: Between) -> str:
     return name
 
 
-def commit_2_1_4(queue: str, post: Letter, between: Between, *, plaintext: bool = False) -> str:
+def commit_2_1_4(
+    queue: str, post: TestMessage, between: Between, *, plaintext: bool = False
+) -> str:
     """Write the message in place, then the metadata under another name, and rename that."""
     name = f"{time.time()!r}+{_digest(post)}"
     suffix = ".msg" if plaintext else ".pck"
@@ -94,7 +96,7 @@ def commit_2_1_4(queue: str, post: Letter, between: Between, *, plaintext: bool 
     return name
 
 
-def commit_2_1_5(queue: str, post: Letter, between: Between) -> str:
+def commit_2_1_5(queue: str, post: TestMessage, between: Between) -> str:
     """Write both pickles into one file under another name, and rename it."""
     name = f"{time.time()!r}+{_digest(post)}"
     path = os.path.join(queue, name + ".pck")
@@ -108,7 +110,7 @@ def commit_2_1_5(queue: str, post: Letter, between: Between) -> str:
     return name
 
 
-PROTOCOLS: dict[str, Callable[[str, Letter, Between], str]] = {
+PROTOCOLS: dict[str, Callable[[str, TestMessage, Between], str]] = {
     "2.0.8": commit_2_0_8,
     "2.0.13": commit_2_0_13,
     "2.1.4": commit_2_1_4,
@@ -117,7 +119,7 @@ PROTOCOLS: dict[str, Callable[[str, Letter, Between], str]] = {
 
 
 def no_pause(_name: str) -> None:
-    """Go straight on to the second half."""
+    """Do not wait between the two files."""
 
 
 def _write_and_rename(path: str, data: bytes) -> None:
@@ -126,11 +128,11 @@ def _write_and_rename(path: str, data: bytes) -> None:
     os.rename(path + ".tmp", path)
 
 
-def _digest(post: Letter) -> str:
+def _digest(post: TestMessage) -> str:
     return hashlib.sha1(post.message + repr(time.time()).encode()).hexdigest()
 
 
-def _marshalled(post: Letter) -> bytes:
+def _marshalled(post: TestMessage) -> bytes:
     return marshal.dumps(
         {_as_python2(key): _as_python2(value) for key, value in post.metadata.items()},
         MARSHAL_VERSION,
@@ -138,17 +140,17 @@ def _marshalled(post: Letter) -> bytes:
 
 
 def _pickled_str(text: bytes) -> bytes:
-    """Pickle as Python 2's protocol 1 did its str: Python 3 can't, bytes came with protocol 3."""
+    """Pickle as protocol 1 of Python 2 pickled a str; Python 3 needs protocol 3 for bytes."""
     return b"T" + len(text).to_bytes(4, "little") + text + b"q\x00."
 
 
 def _as_python2(value: object) -> object:
-    """Text was bytes: a type code of Python 2's own str, not of unicode."""
+    """Return metadata with bytes for text, as Python 2 marshalled a str."""
     return value.encode() if isinstance(value, str) else value
 
 
 def _span(text: str) -> tuple[float, float]:
-    """Read `0.01` or `0-0.015` (anything between, drawn for each entry)."""
+    """Read `0.01` or `0-0.015` (drawn between these for each entry)."""
     low, _, high = text.partition("-")
     return float(low), float(high or low)
 
@@ -162,6 +164,7 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--pause", type=_span, default=(0.0, 0.0), help="seconds between the halves: 0.01, 0-0.015"
     )
+    parser.add_argument("--seed", type=int, default=1, help="what the pauses are drawn from [1]")
     parser.add_argument("--abandon", action="store_true", help="stop for good between the halves")
     parser.add_argument("--show-halves", action="store_true", help="print `half NAME` as well")
     parser.add_argument("--db-closed-last", action="store_true", help="2.0.8: close `.db` last")
@@ -170,7 +173,7 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
 
 
 def main(argv: list[str]) -> None:
-    """Write the entries asked for and print one line for each."""
+    """Commit the entries and print one line for each."""
     options = _arguments(argv)
     commit = PROTOCOLS[options.protocol]
     if options.db_closed_last:
@@ -178,12 +181,14 @@ def main(argv: list[str]) -> None:
     if options.plaintext:
         commit = partial(commit_2_1_4, plaintext=True)
 
+    chance = random.Random(options.seed)
+
     def between(name: str) -> None:
         if options.show_halves:
             _say("half", name)
         if options.abandon:
             _abandon(name)
-        pause = random.uniform(*options.pause)
+        pause = chance.uniform(*options.pause)
         if pause > 0:
             time.sleep(pause)
 
@@ -191,17 +196,17 @@ def main(argv: list[str]) -> None:
     for number in range(options.count):
         if number and signal.sigtimedwait({signal.SIGTERM}, options.interval):
             return
-        _say("committed", commit(options.queue, letter(number, os.getpid()), between))
+        _say("committed", commit(options.queue, message_for(number, os.getpid()), between))
 
 
 def _say(what: str, name: str) -> None:
-    """Print one line with one write, so that several writers may share a pipe."""
+    """Print one line with one write(2), so that writers can share a pipe."""
     sys.stdout.write(f"{what} {name}\n")
     sys.stdout.flush()
 
 
 def _abandon(name: str) -> NoReturn:
-    """End here, the half that is there closed by the kernel and not by us."""
+    """End the process at once: the kernel closes the first file."""
     _say("abandoned", name)
     os._exit(0)
 

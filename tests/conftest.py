@@ -1,24 +1,32 @@
 """Fixtures that several folders of tests share: a queue, a real daemon, a handler that records.
 
-Nothing here sleeps: a test waits for a line of the daemon's log, which a thread reads.
+A test waits for a line of the daemon's log, which a thread reads, and does not sleep.
+
+The tests that a mutation names get the markers of that mutation's promises here: `pytest -m
+promise3` runs the tests that hold promise 3.
 """
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import json
 import os
+import resource
+import runpy
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import settings
+
+from watcher.spool.part import Part
 
 ROOT = Path(__file__).parent.parent
 PATIENCE = 30.0  # seconds: how long a test waits for what must come; on a loaded machine too
@@ -26,7 +34,35 @@ PATIENCE = 30.0  # seconds: how long a test waits for what must come; on a loade
 settings.register_profile("watcher", deadline=None, print_blob=True)
 settings.load_profile("watcher")
 
+# Thousands of tests in one process leave some descriptors open, and the usual limit is 1,024.
+_, HARD = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (HARD, HARD))
+
 Record = dict[str, Any]
+
+
+def mutations_by_file() -> dict[str, list[Any]]:
+    """Return the mutations by the file of tests that must find them, as a path below tests/.
+
+    The copy of the project that a mutation is tried on has no table: there, no test is marked.
+    """
+    table = ROOT / "tests" / "mutation" / "mutations.py"
+    by_file: dict[str, list[Any]] = {}
+    for mutation in runpy.run_path(str(table))["MUTATIONS"] if table.exists() else ():
+        by_file.setdefault(mutation.test, []).append(mutation)
+    return by_file
+
+
+MUTATIONS_BY_FILE = mutations_by_file()
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark a test with each promise of which a mutation names the test."""
+    file = item.path.relative_to(ROOT / "tests").as_posix()
+    for mutation in MUTATIONS_BY_FILE.get(file, ()):
+        if any(word in item.name for word in mutation.only.split(" or ")):  # as -k does
+            for promise in mutation.promises:
+                item.add_marker(f"promise{promise}")
 
 
 class Daemon:
@@ -34,6 +70,7 @@ class Daemon:
 
     def __init__(self, argv: list[str], environment: dict[str, str]) -> None:
         self.records: list[Record] = []
+        self.counts: collections.Counter[str] = collections.Counter()  # of records, by event
         self.stray: list[str] = []  # lines that are no JSON: there should be none
         self._news = threading.Condition()
         self._ended = False
@@ -50,6 +87,7 @@ class Daemon:
                 with self._news:
                     try:
                         self.records.append(json.loads(line))
+                        self.counts[self.records[-1].get("event", "")] += 1
                     except ValueError:
                         self.stray.append(line.decode(errors="replace"))
                     self._news.notify_all()
@@ -81,7 +119,14 @@ class Daemon:
 
     def wait_for(self, event: str, count: int = 1, **wanted: Any) -> list[Record]:
         """Wait until the log holds `count` records of this event; return them."""
-        return self.wait(lambda: len(found := self.events(event, **wanted)) >= count and found)
+
+        def enough() -> list[Record] | None:
+            if self.counts[event] < count:  # a storm's log is not searched anew at each line
+                return None
+            found = self.events(event, **wanted)
+            return found if len(found) >= count else None
+
+        return self.wait(enough)
 
     def log(self) -> str:
         """Return the whole log so far, for a failed test to show."""
@@ -150,14 +195,25 @@ def recorder(tmp_path: Path) -> Iterator[Recorder]:
     """A handler that records its calls; one that still waits at the gate is let go."""
     recording = Recorder(tmp_path)
     yield recording
-    with contextlib.suppress(OSError):  # ENXIO: nobody waits; ENOENT: no gate
+    with contextlib.suppress(OSError):  # ENXIO: no process waits; ENOENT: no gate
         os.close(os.open(recording.gate, os.O_WRONLY | os.O_NONBLOCK))
+
+
+@pytest.fixture
+def close_at_end() -> Iterator[Callable[[Sequence[Part]], None]]:
+    """Take parts of claimed entries, and close at the end those that the test left open."""
+    parts: list[Part] = []
+    yield parts.extend
+    for part in parts:
+        with contextlib.suppress(OSError):  # the test closed it; the number may be another file's
+            if os.fstat(part.fd).st_ino == part.ino:
+                os.close(part.fd)
 
 
 @pytest.fixture
 def watcher_command() -> list[str]:
     """The command line that starts watcher as the same Python sees it."""
-    return [sys.executable, "-m", "watcher"]
+    return [sys.executable, "-P", "-m", "watcher"]
 
 
 @pytest.fixture

@@ -2,9 +2,9 @@
 
 The same code serves the daemon's workers and the sweep by hand.
 Guarantees: the handler runs only under a claim, only on a complete entry, and only after the ledger
-says so; the files go only after its word "done"; nothing that an entry holds or a handler does
-raises out of `attempt`.
-Fails: as `Settlement`; the report is then STUCK.
+has the entry. The files are removed only after the handler succeeded. Neither the contents of an
+entry nor a handler makes an attempt raise.
+Fails: as `Finisher`; the result is then STUCK.
 """
 
 from __future__ import annotations
@@ -12,84 +12,113 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
-from watcher.claim import ledger
-from watcher.claim.deferred import take_deferred
-from watcher.claim.take import Claim, Refusal, Refused, Terms, take
-from watcher.entry import Entry
+from watcher.claim.take import take
+from watcher.claim.take_deferred import take_deferred
 from watcher.errors import Undecodable, WatcherError
-from watcher.evidence import Action, How, Shape
-from watcher.handle.outcome import Handler
-from watcher.lifecycle import Move, State, Transition, after
-from watcher.report import Report, Result
-from watcher.settle import halfway, settle
-from watcher.settlement import Finished, Settlement, path_of, told
-from watcher.spool.layout import DEFERRED, Kind, display
-from watcher.spool.schedule import parse
+from watcher.handle.entry import Entry
+from watcher.handle.handler import Handler
+from watcher.rules.doubt import Doubt
+from watcher.rules.evidence import Action, Proof, Shape
+from watcher.rules.kinds import Kind
+from watcher.rules.lifecycle import Move, State, Transition, after
+from watcher.rules.names import Location, display, is_deferred
+from watcher.rules.pair_names import metadata_name
+from watcher.rules.results import (
+    AttemptEnd,
+    AttemptResult,
+    HandlerResult,
+    NotClaimed,
+    Reason,
+    Renamed,
+    Verdict,
+)
+from watcher.rules.stamp import parse
+from watcher.settle import interrupted, moves
+from watcher.settle.finish import FinishedAttempt, Finisher, path_of
+from watcher.settle.refused import describe_error
+from watcher.spool.claimed import Claim, ClaimOptions
+from watcher.spool.part import too_large
 from watcher.spool.spool import Spool
+
+_COMPLETE = "a move that was cut short is complete"
 
 
 class Attempt:
     """Attempts at the entries of one queue."""
 
-    def __init__(self, handler: Handler, settlement: Settlement) -> None:
+    def __init__(self, handler: Handler, settlement: Finisher) -> None:
         self.handler = handler
         self.settlement = settlement
+        self.doubt = Doubt()
 
-    def __call__(self, spool: Spool, name: bytes, how: How, heard: int = 0) -> Report:
-        """Make one attempt at a name in the queue, or (deferred/STAMP-NAME) in deferred/.
+    def __call__(
+        self,
+        spool: Spool,
+        name: bytes,
+        proof: Proof,
+        event_time_ns: int = 0,
+        renamed: Renamed | None = None,
+    ) -> AttemptResult:
+        """Make one attempt at a name in the queue, or (as deferred/STAMP-NAME) in deferred/.
 
-        `heard` as in `take`.
+        `event_time_ns` and `renamed` as in `take`.
         """
         terms = self.settlement.terms
-        if name.startswith(DEFERRED):
+        if is_deferred(name):
             claim = take_deferred(spool, name, terms)
         else:
-            claim = take(spool, name, how, terms, heard)
+            claim = take(spool, name, proof, terms, event_time_ns, renamed)
+        keep = False
         try:
-            if isinstance(claim, Refused):
-                return self._refused(spool, name, claim, heard)
-            if claim.action is Action.ORPHAN:
-                return self._abandon(claim)
-            return self._work(claim, how)
+            if isinstance(claim, NotClaimed):
+                # IN_CREATE and, of one file, IN_CLOSE_WRITE commit nothing.
+                in_place = proof is Proof.LINKED or (proof is Proof.CLOSED and spool.layout.raw)
+                seen = None if in_place else event_time_ns
+                return self._refused(spool, name, claim, seen)
+            if claim.linked and interrupted.finish_move(spool, name):
+                return AttemptResult(AttemptEnd.FOLLOWED, _COMPLETE)
+            report = (
+                self._abandon(claim) if claim.action is Action.ORPHAN else self._work(claim, proof)
+            )
+            keep = report.result is AttemptEnd.KEPT
+            return report  # noqa: TRY300 - `finally` needs `keep`
         except (OSError, WatcherError) as error:
-            return Report(Result.STUCK, f"{display(name)}: {told(error)}")
+            return AttemptResult(AttemptEnd.STUCK, f"{display(name)}: {describe_error(error)}")
         finally:
-            if isinstance(claim, Claim):
+            if isinstance(claim, Claim) and not keep:
                 claim.release()
 
-    def _refused(self, spool: Spool, name: bytes, refused: Refused, heard: int) -> Report:
-        report = Report(Result(refused.refusal.value), refused.why, refused.wait, refused.shape)
-        if name.startswith(DEFERRED):
-            if refused.shape is Shape.HALF and self._catch_up(spool, name):
-                return Report(Result.REUNITED, "its .db came after it")
-            file = name.removeprefix(DEFERRED)
-            if refused.refusal is Refusal.FOREIGN and halfway.finish_move(
-                spool, file, State.DEFERRED
-            ):
-                return Report(Result.FOLLOWED, "a move that was cut short is complete")
+    def _refused(
+        self, spool: Spool, name: bytes, refused: NotClaimed, event_time_ns: int | None
+    ) -> AttemptResult:
+        report = _report(refused)
+        if is_deferred(name):
+            if refused.shape is Shape.HALF and self._rejoin(spool, name):
+                return AttemptResult(AttemptEnd.REUNITED, "its .db came after it")
+            if refused.refusal is Reason.FOREIGN and interrupted.finish_move(spool, name):
+                return AttemptResult(AttemptEnd.FOLLOWED, _COMPLETE)
             return report
         if refused.shape is Shape.HALF and (other := self._reunite(spool, name)):
-            return Report(Result.REUNITED, other)
-        if refused.refusal is Refusal.FOREIGN and halfway.finish_move(spool, name):
-            return Report(Result.FOLLOWED, "a move that was cut short is complete")
-        if refused.refusal is Refusal.GONE and spool.layout.kind(name) is Kind.ENTRY:
-            # By our own hand or another daemon's, which the journal knows, or by a stranger's.
-            # When it was heard of tells it from a namesake that had gone its way long before.
-            when = f"heard of at {heard / 1e9:.6f}" if heard else ""
-            spool.journal.record(State.READY, "vanish", 0, name, when)
+            return AttemptResult(AttemptEnd.REUNITED, other)
+        if refused.refusal is Reason.FOREIGN and interrupted.finish_move(spool, name):
+            return AttemptResult(AttemptEnd.FOLLOWED, _COMPLETE)
+        gone = refused.refusal is Reason.GONE and spool.layout.kind(name) is Kind.ENTRY
+        # With markers no event of an entry says that it was committed.
+        if gone and event_time_ns is not None and not spool.layout.marker:
+            spool.journal.vanish(name, event_time_ns)
         return report
 
     @staticmethod
-    def _catch_up(spool: Spool, name: bytes) -> bool:
-        """Bring the `.db` of a deferred message after it, if it stayed behind."""
-        file = name.removeprefix(DEFERRED)
+    def _rejoin(spool: Spool, name: bytes) -> bool:
+        """Move the `.db` of a deferred message to its side, if a crash left it elsewhere."""
+        file = Location.parse(name).name
         found = parse(file)
         if found is None:
             return False
-        return halfway.catch_up(spool, file, found[1].rpartition(b".")[0] + b".db")
+        return interrupted.rejoin_deferred(spool, file, metadata_name(found[1]))
 
     def _reunite(self, spool: Spool, name: bytes) -> str:
-        other = halfway.reunite(spool, name)
+        other = interrupted.reunite(spool, name)
         if other is None:
             return ""
         stem = spool.layout.stem(name)
@@ -100,71 +129,113 @@ class Attempt:
         )
         return shown
 
-    def _abandon(self, claim: Claim) -> Report:
-        """Half of a pair whose writer is gone: see that it is not half of something of ours."""
+    def _abandon(self, claim: Claim) -> AttemptResult:
+        """Move half of a pair to orphans/, unless its other half is in a state directory."""
         if claim.schedule is not None:
-            if self._catch_up(claim.spool, claim.name):
-                return Report(Result.REUNITED, "its .db came after it")
+            if self._rejoin(claim.spool, claim.name):
+                return AttemptResult(AttemptEnd.REUNITED, "its .db came after it")
         elif other := self._reunite(claim.spool, claim.name):
-            return Report(Result.REUNITED, other)
-        if moved := halfway.follow(claim.spool, claim.parts[0]):
-            return Report(Result.FOLLOWED, display(moved))
+            return AttemptResult(AttemptEnd.REUNITED, other)
+        if moved := interrupted.rejoin_put_away(claim.spool, claim.parts[0]):
+            return AttemptResult(AttemptEnd.FOLLOWED, display(moved))
         return self.settlement.abandon(claim)
 
-    def _work(self, claim: Claim, how: How) -> Report:
+    def _work(self, claim: Claim, proof: Proof) -> AttemptResult:
         spool = claim.spool
-        entry = _entry(claim, self.settlement.queue, self.settlement.terms)
-        if spool.own < 0:
-            settle.usable(spool)  # or the work would be done again and again
-        ledger.of(spool).take(spool, claim.parts[0])
-        self.settlement.tell(claim, State.READY, Move.CLAIM, claim.why)
+        in_place = proof is Proof.CLOSED and spool.layout.raw
+        if (proof <= Proof.NO_WRITER or in_place) and (pinned := claim.pinned()) is not None:
+            return AttemptResult(AttemptEnd.PINNED, pinned.why)
+        message, schedule, largest = claim.parts[0], claim.schedule, claim.terms.largest
+        fits = len(claim.parts) == 1 and (largest is None or message.size <= largest)
+        entry = Entry(
+            queue=self.settlement.queue,
+            name=claim.stem,
+            directory=spool.path if message.directory is None else path_of(spool, claim),
+            parts=claim.parts,
+            form=claim.form,
+            limit=claim.terms.max_size,
+            is_unique_name=spool.layout.is_unique_name(message.unstamped or message.name),
+            identity=0 if schedule is None else schedule.identity,
+            key_name=spool.layout.key_name(claim.stem) if spool.layout.raw else None,
+        )
+        if schedule is not None:
+            entry.attempt, entry.crashes = schedule.attempts + 1, schedule.crashes
+        if spool.process_dir is None:
+            # Otherwise a handled entry could not be removed, and would be handled again.
+            moves.usable(spool)
+        spool.ledger.take(spool, message)
+        if Move.CLAIM in self.settlement.emitted:
+            self.settlement.emit(claim, State.READY, Move.CLAIM, claim.why)
         began = time.monotonic()
-        outcome = self.handler.run(entry)
-        finished = Finished(claim, outcome, time.monotonic() - began, entry)
-        report = self.settlement.settle(finished, how)
-        if report.result is not Result.DONE:  # it may still be there, and no longer in hand
-            ledger.of(spool).let_go()
+        ticket = self.doubt.ticket
+        try:
+            outcome = None if fits else _too_large(claim, entry)
+            outcome = self.doubt.weigh(claim.stem, ticket, outcome or self.handler.run(entry))
+            finished = FinishedAttempt(claim, outcome, time.monotonic() - began, entry)
+            report = self.settlement.settle(finished, proof)
+        finally:
+            entry.end()  # before the descriptors are closed: a handler may have kept the entry
+        claim.gone = report.result is AttemptEnd.DONE and not entry.lent
+        if (
+            report.result is not AttemptEnd.DONE
+        ):  # the file may still be there, and is no longer in hand
+            spool.ledger.let_go()
         return report
 
 
-def preview(spool: Spool, name: bytes, terms: Terms, held: Mapping[tuple[int, int], int]) -> Report:
-    """Say what a sweep's attempt would come to, and change nothing.
+def preview(
+    spool: Spool, name: bytes, terms: ClaimOptions, held: Mapping[tuple[int, int], int]
+) -> AttemptResult:
+    """Return the result that a sweep's attempt would have; change nothing.
 
-    DONE stands for "to the handler". `held` is who has which file claimed (`claim.holders`).
+    DONE means that the handler would be called. `held` has the process of each claimed file
+    (`claim.holders`).
     """
     terms = terms._replace(lock=False)
-    if name.startswith(DEFERRED):
+    if is_deferred(name):
         claim = take_deferred(spool, name, terms)
     else:
-        claim = take(spool, name, How.SWEEP, terms)
-    if isinstance(claim, Refused):
-        return Report(Result(claim.refusal.value), claim.why, claim.wait, claim.shape)
+        claim = take(spool, name, Proof.NONE, terms)
+    if isinstance(claim, NotClaimed):
+        return _report(claim)
     try:
+        if (pinned := claim.pinned()) is not None:
+            return AttemptResult(AttemptEnd.PINNED, pinned.why)
         for part in claim.parts:
             if pid := held.get((spool.identity[0], part.ino)):
-                return Report(Result.BUSY, f"claimed by process {pid}")
+                return AttemptResult(AttemptEnd.BUSY, f"claimed by process {pid}")
         if claim.action is Action.ORPHAN:
-            return Report(Result.ORPHANED, claim.why, None, Shape.HALF)
-        if claim.kind != "raw":
-            _ = _entry(claim, "", terms).metadata
+            return AttemptResult(AttemptEnd.ORPHANED, claim.why, None, Shape.HALF)
+        entry = Entry(
+            queue="",
+            name=claim.stem,
+            directory=b"",
+            parts=claim.parts,
+            form=claim.form,
+            limit=terms.max_size,
+        )
+        if _too_large(claim, entry):
+            return AttemptResult(AttemptEnd.REJECTED, entry.damage or "")
+        _ = entry.metadata
     except Undecodable as error:
-        return Report(Result.REJECTED, str(error))
+        return AttemptResult(AttemptEnd.REJECTED, str(error))
     except OSError as error:
-        return Report(Result.ERROR, f"{display(name)}: {told(error)}")
+        return AttemptResult(AttemptEnd.ERROR, f"{display(name)}: {describe_error(error)}")
     finally:
         claim.release()
-    return Report(Result.DONE, claim.why)
+    return AttemptResult(AttemptEnd.DONE, claim.why)
 
 
-def _entry(claim: Claim, queue: str, terms: Terms) -> Entry:
-    entry = Entry(
-        queue=queue,
-        name=claim.stem,
-        directory=path_of(claim.spool, claim),
-        parts=claim.parts,
-        kind=claim.kind,
-        limit=terms.max_size,
-    )
-    if claim.schedule is not None:
-        entry.attempt, entry.crashes = claim.schedule.attempts + 1, claim.schedule.crashes
-    return entry
+def _report(refused: NotClaimed) -> AttemptResult:
+    refusal, why, wait, shape, proof, renamed = refused
+    return AttemptResult(AttemptEnd(refusal.value), why, wait, shape, proof=proof, renamed=renamed)
+
+
+def _too_large(claim: Claim, entry: Entry) -> HandlerResult | None:
+    """Reject an entry that is too large, before it is read or hashed."""
+    largest = claim.terms.largest
+    for part in claim.parts:
+        if largest is not None and part.size > largest:
+            entry.damage = too_large(part.size, largest)
+            return HandlerResult(Verdict.REJECT, entry.damage, ran=False)
+    return None

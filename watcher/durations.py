@@ -1,6 +1,6 @@
 """Durations as people write them: 30s, 5m, 2h, 5d, 1h30m, 250ms, or plain seconds. PURE.
 
-Units come once each, the largest first: 5m5m or 30s1h is a slip, and refused.
+Each unit may come once, the largest first: 5m5m and 30s1h are refused as mistakes.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ import re
 _UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 _NUMBER = r"[0-9]+(?:\.[0-9]+)?"
 _PARTS = re.compile("".join(rf"(?:({_NUMBER}){unit})?" for unit in _UNITS))
-LONGEST = 10_000 * 86400.0  # seconds: 27 years; sums with the time of day stay exact
+LONGEST = 10_000 * 86400.0  # seconds: 27 years; added to the time of day, a float stays exact
 EXPECTED = "a duration like 30s, 5m, 2h or 1h30m, at most 10000d"
 
 
 def parse(text: str) -> float:
-    """Return the seconds that `text` means; raise ValueError saying what was expected."""
+    """Return the seconds of `text`; the ValueError it raises says what was expected."""
     text = text.strip()
     if re.fullmatch(_NUMBER, text):
         text += "s"
@@ -30,7 +30,7 @@ def parse(text: str) -> float:
 
 
 def show(seconds: float) -> str:
-    """Write a duration the way `parse` reads it, in its two largest units."""
+    """Return a duration as `parse` reads it, in its two largest units."""
     if seconds < 1:
         return f"{seconds * 1000:.0f}ms"
     words = []

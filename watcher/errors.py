@@ -1,9 +1,8 @@
-"""Every error watcher raises on purpose: one root, one exit code each.
+"""Every error that watcher raises on purpose: one root, one exit code for each.
 
-Guarantees: the text of an error is one line an operator can act on (what, where, what to do), and
-the exit code is the sysexits(3) number of design section 8. Losing a race (another process took
-the entry, the file is already gone) is a normal answer of the function that lost it, never an
-error.
+Guarantees: the text of an error is one line that an operator can act on (what, where, what to do).
+The exit code is a sysexits(3) number (docs/design.md, "Exit codes"). A lost race (another process
+took the entry, or the file is already gone) is not an error: the function returns a normal answer.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import os
 
 
 def one_line(text: str) -> str:
-    """Return text as one line that does nothing to a terminal: what is no print as escapes."""
+    """Return text as one line that is safe for a terminal: unprintable characters as escapes."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
@@ -24,7 +23,7 @@ def counted(number: int, one: str, more: str) -> str:
 
 
 class WatcherError(Exception):
-    """The root: something an operator must know; the text says what, where and what to do."""
+    """The root of all errors: the text says what, where and what to do."""
 
     exit_code = os.EX_SOFTWARE
 
@@ -33,41 +32,45 @@ class WatcherError(Exception):
 
 
 class Usage(WatcherError):
-    """The command line cannot be understood (the caller's fault)."""
+    """The command line or an argument is wrong (the caller's fault)."""
 
     exit_code = os.EX_USAGE
 
 
 class NoSuch(WatcherError):
-    """The directory or the entry named does not exist (the caller's fault)."""
+    """The named directory or entry does not exist (the caller's fault)."""
 
     exit_code = os.EX_NOINPUT
 
 
 class Unavailable(WatcherError):
-    """Something needed is not reachable now (the machine's fault)."""
+    """Something that is needed is not available now (the machine's fault)."""
 
     exit_code = os.EX_UNAVAILABLE
 
 
 class CannotCreate(WatcherError):
-    """A file or directory of ours could not be made (the machine's fault)."""
+    """watcher could not make a file or directory (the machine's fault)."""
 
     exit_code = os.EX_CANTCREAT
 
 
 class NoSpace(CannotCreate):
-    """A file or directory of ours found no room: the disk is full, or a quota is (the same)."""
+    """The disk or a quota is full, so watcher could not make a file (the machine's fault)."""
+
+
+class EntryEnded(WatcherError):
+    """A handler read an entry after it had returned (the handler's fault)."""
 
 
 class TryAgain(WatcherError):
-    """Full, locked or busy: the same call may go through later (nobody's fault)."""
+    """Full, locked or busy: the same call may succeed later (no fault)."""
 
     exit_code = os.EX_TEMPFAIL
 
 
 class NotPermitted(WatcherError):
-    """The file system refuses us (the operator's fault: owner or mode)."""
+    """The file system refuses access (the operator's fault: owner or mode)."""
 
     exit_code = os.EX_NOPERM
 
@@ -81,17 +84,17 @@ class BadConfiguration(WatcherError):
 class Undecodable(WatcherError):
     """The contents of an entry are not what their format allows (the writer's fault).
 
-    The text is the reason that goes beside the quarantined entry.
+    The text becomes the reason in the note beside the entry in dead/.
     """
 
     exit_code = os.EX_DATAERR
 
 
 class IllegalMove(WatcherError):
-    """A move that the life cycle's table does not hold was asked for (our fault: a bug)."""
+    """The life cycle's table does not allow this move (a bug in watcher)."""
 
 
 class WatchFailed(WatcherError):
-    """The kernel or the poller would not watch a directory; the text says which limit or error."""
+    """A directory cannot be watched or polled; the text says which limit or error."""
 
     exit_code = os.EX_UNAVAILABLE

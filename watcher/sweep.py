@@ -1,8 +1,8 @@
-"""One sweep by hand: the daemon's scan and the daemon's attempts, once, in the order of commit.
+"""One sweep by hand: one scan and one attempt at each entry, in the order of commit.
 
-Guarantees: the same rules and claims as the daemon's, so it is safe beside any number of daemons
-and sweeps; memory for one batch; a dry run opens files to read and asks for leases, and changes
-nothing.
+Guarantees: the rules and claims are the daemon's, so a sweep is safe beside any number of daemons
+and sweeps. It needs memory for one batch. A dry run opens files for reading and asks for leases; it
+changes nothing.
 Fails: NoSuch, NotPermitted or Unavailable for the directory; never for an entry.
 """
 
@@ -13,30 +13,45 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from watcher.age import Clock, SystemClock
-from watcher.arrive.deferred import names_in, overdue
-from watcher.arrive.scan import BATCH, MANY, START, Bystander, Mark, name_in, scan, unpacked
+from watcher.arrive.scan import (
+    BATCH,
+    MANY,
+    START,
+    Bystander,
+    ScanPosition,
+    deferred_names,
+    name_in,
+    scan,
+    unpacked,
+)
 from watcher.attempt import Attempt, preview
 from watcher.claim.holders import holders
-from watcher.claim.take import Terms
-from watcher.errors import NotPermitted
-from watcher.evidence import How
-from watcher.handle.outcome import Handler
-from watcher.lifecycle import State
+from watcher.claim.passing import holder
+from watcher.errors import NotPermitted, Unavailable
+from watcher.handle.handler import Handler
 from watcher.recovery import recover
-from watcher.report import Listener, Patience, Report, Result
-from watcher.settle.policy import Policy
-from watcher.settlement import Settlement
+from watcher.rules.age import Clock, SystemClock
+from watcher.rules.doubt import Doubt
+from watcher.rules.evidence import Proof
+from watcher.rules.kinds import Kind
+from watcher.rules.lifecycle import State
+from watcher.rules.names import display, in_deferred
+from watcher.rules.results import AttemptEnd, AttemptResult
+from watcher.rules.retry import Policy
+from watcher.rules.stamp import overdue, parse
+from watcher.settle.finish import Finisher, Listener
+from watcher.settle.refused import DiskRetry, describe_error
+from watcher.settle.retention import Retention
+from watcher.spool import inode_numbers
+from watcher.spool.claimed import ClaimOptions
 from watcher.spool.journal import FLUSH_AFTER
-from watcher.spool.layout import DEFERRED, Kind, display
-from watcher.spool.schedule import parse
 from watcher.spool.spool import Spool
 
-PATIENCE = 3.0  # seconds in all that a sweep waits for a disk that refuses
+PATIENCE = 3.0  # seconds: how long a sweep waits in all for a disk that refuses
 
 
 class Limits(NamedTuple):
-    """When to stop early: seconds from the start, and entries handed to the handler."""
+    """When to end early: after so many seconds, or so many entries given to the handler."""
 
     seconds: float | None = None
     entries: int | None = None
@@ -44,41 +59,41 @@ class Limits(NamedTuple):
 
 @dataclass(slots=True)
 class Summary:
-    """What a sweep found and what became of it."""
+    """What a sweep found, and what became of the entries."""
 
-    counts: dict[Result, int] = field(default_factory=dict)
+    counts: dict[AttemptEnd, int] = field(default_factory=dict)
     bystanders: dict[Kind, int] = field(default_factory=dict)
     found: int = 0
     waiting: int = 0  # deferred, and not due yet
-    complete: bool = True  # False when a limit ended the sweep early
+    complete: bool = True  # False: a limit or a signal ended the sweep early
     seconds: float = 0.0
 
-    def count(self, result: Result) -> int:
-        """Return how many entries ended so."""
+    def count(self, result: AttemptEnd) -> int:
+        """Return how many entries ended with this result."""
         return self.counts.get(result, 0)
 
 
 class Line(NamedTuple):
-    """One entry of a sweep: its message's file, and what became (or would become) of it."""
+    """One entry of a sweep: its file, and what became (in a dry run: would become) of it."""
 
     name: bytes
-    report: Report
+    report: AttemptResult
 
 
 _HANDED = (
-    Result.DONE,
-    Result.RETRY,
-    Result.DEFERRED,
-    Result.REJECTED,
-    Result.MISCONFIGURED,
+    AttemptEnd.DONE,
+    AttemptEnd.RETRY,
+    AttemptEnd.DEFERRED,
+    AttemptEnd.REJECTED,
+    AttemptEnd.MISCONFIGURED,
 )
 
 
-class Orders(NamedTuple):
-    """What to sweep for: the queue's name, and on what terms its entries are taken and retried."""
+class SweepOptions(NamedTuple):
+    """The queue's name, and how its entries are claimed and retried."""
 
     queue: str
-    terms: Terms
+    terms: ClaimOptions
     policy: Policy
     clock: Clock = SystemClock()
 
@@ -87,7 +102,7 @@ class Sweep:
     """A sweep of one directory. Iterate over `lines`; then `summary` is complete."""
 
     def __init__(
-        self, spool: Spool, orders: Orders, handler: Handler | None, limits: Limits
+        self, spool: Spool, orders: SweepOptions, handler: Handler | None, limits: Limits
     ) -> None:
         self.spool = spool
         self.summary = Summary()
@@ -97,21 +112,25 @@ class Sweep:
         self._limits = limits
         self._began = time.monotonic()
         self._handed = 0
+        self._doubt = Doubt()
+        self._suspects: list[Line] = []  # failed with MISCONFIGURED; at most `EAGER` of `Doubt`
 
     def lines(self, listen: Listener) -> Iterator[Line]:
-        """Sweep; yield what became of each entry. With no handler, what would become of it."""
+        """Sweep; yield a line for each entry. Without a handler, this is a dry run."""
         attempt = self._preview() if self._handler is None else self._attempt(self._handler, listen)
-        due = self._due()  # before the sweep defers others
+        due = self._due()  # listed first: the sweep will defer other entries
         yield from self._in_the_queue(attempt)
         for name in due:
             if self._over():
                 self.summary.complete = False
                 break
             yield from self._one(name, attempt)
+        for line in self._suspects:
+            yield self._counted(line)
         self.summary.seconds = time.monotonic() - self._began
 
-    def _in_the_queue(self, attempt: Callable[[bytes], Report]) -> Iterator[Line]:
-        mark: Mark | None = START
+    def _in_the_queue(self, attempt: Callable[[bytes], AttemptResult]) -> Iterator[Line]:
+        mark: ScanPosition | None = START
         layout = self.spool.layout
         by_name = not layout.legacy and not layout.raw
         while mark is not None:
@@ -119,7 +138,9 @@ class Sweep:
             if mark == START:
                 self.bystanders, self.summary.bystanders = batch.bystanders, batch.counts
                 for item in batch.bystanders:
-                    if item.links > 1:  # it may be a move of ours that was cut short
+                    if (
+                        item.links > 1
+                    ):  # it may be an interrupted move of watcher: link without unlink
                         attempt(item.name)
             for found in batch.packed:
                 if self._over():
@@ -129,68 +150,107 @@ class Sweep:
             mark = unpacked(batch.packed[-1]) if batch.more else None
 
     def _due(self) -> list[bytes]:
-        """Return the deferred entries that are due, the longest due first."""
-        directory = self.spool.peek(State.DEFERRED)
+        """Return the deferred entries that are due, in the order of their due times."""
+        directory = self.spool.state_dir(State.DEFERRED)
         if directory is None:
             return []
         now_ms = self._orders.clock.real() // 1_000_000
         due: list[bytes] = []
-        for name in names_in(directory, self.spool.layout):
+        for name in deferred_names(directory, self.spool.layout):
             found = parse(name)
             if found is not None and overdue(found[0], now_ms):
-                due.append(DEFERRED + name)
+                due.append(in_deferred(name))
             else:
                 self.summary.waiting += 1
         return sorted(due)
 
     @property
     def handed(self) -> int:
-        """How many entries went to the handler."""
+        """How many entries were given to the handler."""
         return self._handed
 
     def end_early(self) -> None:
         """Begin no other entry."""
         self._limits = Limits(0.0, 0)
 
-    def _one(self, name: bytes, attempt: Callable[[bytes], Report]) -> Iterator[Line]:
-        report = attempt(name)
-        if report.result is Result.REUNITED:
-            report = attempt(name)  # it is a pair now, and rules as one
-        self.spool.journal.flush(FLUSH_AFTER)
-        if report.result is Result.GONE:
-            return  # another took it, or the other half's name stands for both
-        self.summary.found += 1
-        self.summary.counts[report.result] = self.summary.count(report.result) + 1
+    def _one(self, name: bytes, attempt: Callable[[bytes], AttemptResult]) -> Iterator[Line]:
+        report = self._settled(name, attempt)
+        if report.result is AttemptEnd.BUSY and self._handler is not None:
+            report = report._replace(why=holder(self.spool, name))
+        if report.result is AttemptEnd.GONE:
+            return  # another process took it, or the pair is listed under its other file's name
         if report.result in _HANDED:
             self._handed += 1
-        yield Line(name, report)
-        if report.result is Result.MISCONFIGURED:
-            self.end_early()  # every other entry would fare the same
+        if report.result is AttemptEnd.MISCONFIGURED:
+            self._suspects.append(Line(name, report))
+            if not self._doubt.eager:
+                self.end_early()  # the handler is broken: every other entry would fail too
+            return
+        yield self._counted(Line(name, report))
+        if (
+            self._suspects and not self._doubt.held
+        ):  # the handler ran for another entry: these failures count
+            suspects, self._suspects = self._suspects, []
+            for line in suspects:
+                yield self._counted(Line(line.name, self._settled(line.name, attempt)))
+
+    def _settled(self, name: bytes, attempt: Callable[[bytes], AttemptResult]) -> AttemptResult:
+        report = attempt(name)
+        if report.result is AttemptEnd.REUNITED:
+            report = attempt(name)  # the pair is complete now: attempt it
+        self.spool.journal.flush(FLUSH_AFTER)
+        return report
+
+    def _counted(self, line: Line) -> Line:
+        result = line.report.result
+        self.summary.found += 1
+        self.summary.counts[result] = self.summary.count(result) + 1
+        return line
+
+    def clear_archive(self) -> int:
+        """Remove what is too old from the archive; return how many files.
+
+        Raises Unavailable, or another WatcherError, if it cannot be listed.
+        """
+        retention = Retention(self._orders.clock)
+        try:
+            while not self._late() and retention.batch(self.spool):
+                pass
+        except OSError as error:
+            raise Unavailable(f"{self.spool.archive}: {describe_error(error)}") from None
+        return retention.removed
+
+    def _late(self) -> bool:
+        seconds = self._limits.seconds
+        return seconds is not None and time.monotonic() - self._began >= seconds
 
     def _over(self) -> bool:
-        seconds, entries = self._limits
-        late = seconds is not None and time.monotonic() - self._began >= seconds
-        return late or (entries is not None and self._handed >= entries)
+        entries = self._limits.entries
+        return self._late() or (entries is not None and self._handed >= entries)
 
-    def _attempt(self, handler: Handler, listen: Listener) -> Callable[[bytes], Report]:
+    def _attempt(self, handler: Handler, listen: Listener) -> Callable[[bytes], AttemptResult]:
         if not self.spool.writable():
             raise NotPermitted(
-                f"{display(self.spool.path)}: not writable for us, so that entries could not"
+                f"{display(self.spool.path)}: not writable by this user, so entries could not"
                 " be removed when done; check its owner and mode"
             )
+        inode_numbers.check(self.spool)
+        if self.spool.archive is not None:
+            self.spool.archive.check(self.spool)
         deadline = time.monotonic() + PATIENCE
 
         def pause(seconds: float) -> bool:
             time.sleep(seconds)
             return time.monotonic() < deadline
 
-        patience = Patience(pause, lambda _text: None)
+        patience = DiskRetry(pause, lambda _text: None)
         queue, terms, policy, clock = self._orders
-        settlement = Settlement(queue, terms, policy, clock, listen, patience)
+        settlement = Finisher(queue, terms, policy, clock, listen, patience)
         recover(self.spool, settlement)
         attempt = Attempt(handler, settlement)
-        return lambda name: attempt(self.spool, name, How.SWEEP)
+        self._doubt = attempt.doubt
+        return lambda name: attempt(self.spool, name, Proof.NONE)
 
-    def _preview(self) -> Callable[[bytes], Report]:
+    def _preview(self) -> Callable[[bytes], AttemptResult]:
         held = holders()
         return lambda name: preview(self.spool, name, self._orders.terms, held)

@@ -1,1 +1,1 @@
-"""How fast watcher is beside the least that the kernel asks for, and beside its peers."""
+"""Measure how fast watcher is, compared with a minimal C program and with its peers."""

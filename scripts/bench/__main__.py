@@ -1,10 +1,10 @@
-"""Measure watcher beside the limit and beside its peers; write the numbers and the page.
+"""Measure watcher, the minimal C program and the peers; write the numbers and the page.
 
     python scripts/bench [--quick] [--only 1,2] [--in DIRECTORY] [--save]
 
-One line a number as it goes, with its target. --save writes docs/benchmarks/results.json and makes
-docs/benchmarks.md from it. Everything happens in DIRECTORY (.bench), on whose file system all sides
-work. Ends with 0 whether or not the targets are met: they are told, not enforced.
+Prints one line for each number, with its target. --save writes docs/benchmarks/results.json and
+makes docs/benchmarks.md from it. All programs work in DIRECTORY (.bench), on the same file system.
+Ends with 0 also if a target is not met: targets are reported, not enforced.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import sys
 import time
 
 _SCRIPTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-sys.path[:0] = [_SCRIPTS, os.path.dirname(_SCRIPTS)]  # it is run as a directory
+sys.path[:0] = [_SCRIPTS, os.path.dirname(_SCRIPTS)]  # this file is run as a directory
 
-from bench import machine, page, reference, rooms  # noqa: E402 - the path comes first
+from bench import machine, page, reference, rooms  # noqa: E402 - sys.path is set first
 from bench.measures import (  # noqa: E402 - the same
     backlog,
     calls,
@@ -28,6 +28,7 @@ from bench.measures import (  # noqa: E402 - the same
     deferred,
     idle,
     latency,
+    mask,
     peers,
     price,
     throughput,
@@ -44,6 +45,7 @@ MEASURES = {
     "7": commands.measure,
     "8": deferred.measure,
     "9": price.measure,
+    "10": mask.measure,
     "peers": peers.measure,
     "4": backlog.measure,
 }
@@ -52,7 +54,7 @@ RESULTS = os.path.join(DOCS, "benchmarks", "results.json")
 
 
 def measured(stand: Stand, only: list[str]) -> list[Row]:
-    """Make the measures, one after the other; one that fails is said and left out."""
+    """Make the measures one after the other; report and leave out one that fails."""
     rows: list[Row] = []
     for name in only:
         began = time.monotonic()
@@ -65,7 +67,7 @@ def measured(stand: Stand, only: list[str]) -> list[Row]:
 
 
 def save(found: dict[str, object]) -> None:
-    """Write the numbers, and the page that is made from them."""
+    """Write the numbers, and the page made from them."""
     os.makedirs(os.path.dirname(RESULTS), exist_ok=True)
     with open(RESULTS, "w") as file:
         json.dump(found, file, indent=1)
@@ -94,7 +96,7 @@ def main() -> int:
     base = os.path.abspath(given.base)
     os.makedirs(base, exist_ok=True)
     rooms.spread_out(base)
-    # Every side runs as installed: compiled once, whatever the caller's environment says.
+    # Every program may use compiled bytecode, whatever the caller's environment says.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     os.environ["PYTHONPYCACHEPREFIX"] = f"{base}/pycache"
     try:

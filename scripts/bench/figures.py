@@ -1,8 +1,8 @@
 """Medians, percentiles, and ratios with their spread. PURE.
 
-A measure is made in rounds, ours and the other side in turn, so that what else the machine does
-falls on both; a ratio is taken within each round, and the median of those is reported with the
-lowest and the highest.
+A measure is made in rounds; in each, watcher and the other program run in turn, so that other load
+on the machine affects both. The ratio is computed for each round; reported are the median ratio,
+the lowest and the highest.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 
 class Spread(NamedTuple):
-    """The middle of several rounds, and how far they lie apart."""
+    """The median, the lowest and the highest of several rounds."""
 
     median: float
     low: float
@@ -21,7 +21,7 @@ class Spread(NamedTuple):
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """Return the middle, the lowest and the highest; raises ValueError when there are none."""
+    """Return the median, the lowest and the highest; raises ValueError for no values."""
     if not values:
         raise ValueError("no rounds")
     return Spread(statistics.median(values), min(values), max(values))
@@ -33,7 +33,7 @@ def ratios(ours: Sequence[float], others: Sequence[float]) -> Spread:
 
 
 def percentile(values: Sequence[float], percent: int) -> float:
-    """Return the nearest rank: the smallest value that so many percent are not above."""
+    """Return the nearest rank: the smallest value with this percentage at or below it."""
     if not values:
         raise ValueError("no values")
     ranked = sorted(values)
@@ -42,5 +42,5 @@ def percentile(values: Sequence[float], percent: int) -> float:
 
 
 def rate(count: int, began_ns: int, ended_ns: int) -> float:
-    """Return entries a second; none at all are 0 a second."""
+    """Return entries in a second; 0 for no entries."""
     return count * 1e9 / (ended_ns - began_ns) if count else 0.0

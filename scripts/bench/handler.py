@@ -1,7 +1,7 @@
-"""The python handlers of the benchmark: they do nothing but note when they were called.
+"""The Python handlers of the benchmark: they only record when they were called.
 
-    BENCH_EXPECT=1000  after so many entries one line of JSON goes to standard output, as that of
-                       reference.c; what has come by the end of the process otherwise.
+    BENCH_EXPECT=1000  after so many entries, or at the end of the process, one line of JSON goes to
+                       standard output, with the fields of reference.c
 
 An entry's name says when it was renamed in (`bench.writer`).
 """
@@ -21,13 +21,14 @@ if TYPE_CHECKING:
     from watcher import Entry
 
 LOADED = time.monotonic_ns()
+STARTED = time.process_time_ns()  # what the start took of the processor
 EXPECT = int(os.environ.get("BENCH_EXPECT") or 0)
 DIE_AT = int(os.environ.get("BENCH_DIE_AT", "-1"))  # entries handled before the daemon is killed
-STRIDE = 10_000  # entries between the moments that are kept of a long backlog
+STRIDE = 10_000  # in a long backlog the time of every 10,000th entry is kept
 
 
 class Notes:
-    """What was called, and when."""
+    """The calls, and when each came."""
 
     def __init__(self) -> None:
         self.starts = array("q")
@@ -56,20 +57,21 @@ class Notes:
             "most": ranked(latencies, 100),
             "moments": list(self.starts[::STRIDE]) if self.handled > STRIDE else [],
             "late": most_late(self.numbers),
+            "cpu": time.process_time_ns() - STARTED,
         }
         sys.stdout.write(json.dumps(line) + "\n")
         sys.stdout.flush()
 
 
 def ranked(latencies: list[int], percent: int) -> int:
-    """Return the nearest rank of a sorted list (as `bench.figures`, which the daemon has not)."""
+    """Return the nearest rank of a sorted list (as `bench.figures`, without its imports)."""
     if not latencies:
         return 0
     return latencies[max(-(-len(latencies) * percent // 100), 1) - 1]
 
 
 def most_late(numbers: array[int]) -> int:
-    """Return by how many places an entry came after one that was committed later, at most."""
+    """Return the largest number of places by which an entry came too late."""
     furthest, late = -1, 0
     for number in numbers:
         furthest = max(furthest, number)
@@ -90,7 +92,7 @@ def moment(name: str) -> int:
 
 
 def timed(entry: Entry) -> None:
-    """Do nothing, and note when."""
+    """Do nothing; record the time."""
     notes = NOTES
     if notes.handled == DIE_AT:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -102,14 +104,14 @@ def timed(entry: Entry) -> None:
 
 
 def reading(entry: Entry) -> None:
-    """Decode the message and its metadata, as a handler that does something would."""
+    """Decode the message and its metadata, as a real handler does."""
     timed(entry)
     if not entry.message or entry.metadata is None:
         raise ValueError(entry.name)
 
 
 def ordered(entry: Entry) -> None:
-    """Note when, and the entry's number, in little memory: for a backlog of a million."""
+    """Record the time and the entry's number in little memory: for a backlog of a million."""
     notes = NOTES
     notes.starts.append(time.monotonic_ns())
     notes.numbers.append(int(entry.name.rpartition("+")[2]))

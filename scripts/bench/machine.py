@@ -1,4 +1,4 @@
-"""What the numbers were measured on, without names of hosts or paths."""
+"""The machine that the numbers were measured on, without names of hosts or paths."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import subprocess
 
 
 def described(directory: str) -> dict[str, str]:
-    """Return what a reader must know to compare."""
+    """Return the facts that a reader needs to compare."""
     return {
         "processor": f"{processor()}, {len(os.sched_getaffinity(0))} cores",
         "memory": f"{memory_gb():.0f} GB",
@@ -20,7 +20,7 @@ def described(directory: str) -> dict[str, str]:
 
 
 def processor() -> str:
-    """Return the processor's model, where /proc tells it."""
+    """Return the processor's model, if /proc has it."""
     with open("/proc/cpuinfo") as file:
         for line in file:
             if line.startswith("model name"):

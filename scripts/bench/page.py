@@ -19,9 +19,10 @@ HEADINGS = {
     7: "A command for each entry",
     8: "Deferred entries",
     9: "The price of the journal and the ledger",
-    10: "Peers",
+    10: "The events of a raw queue",
+    11: "Peers",
 }
-WHY = "where one is not, [the profile](benchmarks/profile.md) says why."
+WHY = "if one is not met, [the profile](benchmarks/profile.md) says why."
 COMMAND = "python scripts/bench --only {}"
 PLOTS = {
     "latency": "From the rename to the start of the handler, the median",
@@ -31,7 +32,7 @@ PLOTS = {
 LOGARITHMIC = ("latency",)
 INTRO = """# Benchmarks
 
-*Made by `{command}` on {date}, in {seconds} s; edited by no one. The numbers:
+*Made by `{command}` on {date}, in {seconds} s; not edited by hand. The numbers:
 [results.json](benchmarks/results.json).*
 
 Everything is measured side by side in one run on one file system: ours, then the other side, then
@@ -95,7 +96,7 @@ def _cell(text: str) -> str:
 
 
 def plots(found: Mapping[str, Any]) -> dict[str, str]:
-    """Return the plots, by name: watcher, and whoever it is compared with."""
+    """Return the plots, by name: watcher, and the programs that it is compared with."""
     made = {}
     for name, title in PLOTS.items():
         rows = [row for row in found["rows"] if row["plot"] == name]

@@ -1,4 +1,4 @@
-"""Bars as SVG, by hand: a label, a bar, a number; nothing to install and nothing to load. PURE."""
+"""Draw bars as SVG: a label, a bar, a number; without a library. PURE."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Compile reference.c with the machine's own compiler, if it has one."""
+"""Compile reference.c with the machine's compiler, if there is one."""
 
 from __future__ import annotations
 

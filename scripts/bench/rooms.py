@@ -1,4 +1,4 @@
-"""The directories of one round: a queue, what its writer stages, and one entry's bytes.
+"""The directories of one round: a queue, the staged files of its writer, one entry's bytes.
 
 All on one file system, below the benchmark's own directory, and removed after the round.
 """
@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from typing import IO, NamedTuple
 
 from bench import writer
-from watcher import contents
+from watcher import mailman
 
 MESSAGE = (
     b"From: ann@example.com\r\nTo: test@example.com\r\nSubject: a letter of usual size\r\n"
@@ -25,7 +25,7 @@ MESSAGE = (
 )
 METADATA = {"listid": "test.example.com", "recipients": ["ann@example.com"]}
 _numbers = itertools.count(1)
-_GETFLAGS, _SETFLAGS = 0x80086601, 0x40086602  # linux/fs.h, of 64 bits
+_GETFLAGS, _SETFLAGS = 0x80086601, 0x40086602  # linux/fs.h, for 64 bits
 _TOPDIR = 0x00020000
 
 
@@ -42,7 +42,7 @@ class Room(NamedTuple):
         return sum(name.endswith(".pck") for name in os.listdir(self.queue))
 
     def left(self) -> int:
-        """Return how many entries are anywhere: a peer's in hand and our deferred ones too."""
+        """Return how many entries are left, also those that a peer claimed, and deferred ones."""
         found = self.waiting() + sum(name.endswith(".bak") for name in os.listdir(self.queue))
         with contextlib.suppress(FileNotFoundError):
             found += sum(
@@ -51,7 +51,7 @@ class Room(NamedTuple):
         return found
 
     def fill(self, count: int) -> None:
-        """Make a backlog of so many."""
+        """Make a backlog of `count` entries."""
         subprocess.run(
             [sys.executable, writer.__file__, "fill", self.queue, self.payload, str(count)],
             check=True,
@@ -59,10 +59,11 @@ class Room(NamedTuple):
 
 
 def spread_out(base: str) -> None:
-    """Have ext4 put each room into another part of the disk (as `chattr +T` does), if it can.
+    """Have ext4 put each room into another part of the disk (as `chattr +T` does).
 
-    For minutes after a file was removed, ext4 without a journal passes its inode by, one at a time:
-    a room beside one that was just emptied would be filled ten times as slowly.
+    Without a journal, ext4 does not use the inode of a removed file again for some minutes, and
+    skips such inodes one by one. So a new room in the same part of the disk is filled ten times as
+    slowly.
     """
     directory = os.open(base, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -70,7 +71,7 @@ def spread_out(base: str) -> None:
         fcntl.ioctl(directory, _GETFLAGS, flags)
         flags[0] |= _TOPDIR
         fcntl.ioctl(directory, _SETFLAGS, flags)
-    except OSError:  # another file system has its own ways
+    except OSError:  # another file system does not have this flag
         return
     finally:
         os.close(directory)
@@ -84,7 +85,7 @@ def room(base: str) -> Iterator[Room]:
     os.makedirs(made.queue)
     os.makedirs(made.stage)
     with open(made.payload, "wb") as file:
-        file.write(contents.write_pck(MESSAGE, METADATA))
+        file.write(mailman.write_pck(MESSAGE, METADATA))
     try:
         yield made
     finally:
@@ -92,13 +93,19 @@ def room(base: str) -> Iterator[Room]:
 
 
 class Writer:
-    """A writer in a process of its own: what it renames is staged before it is told to go."""
+    """A writer process: it stages its files, and renames them after `go`.
 
-    def __init__(self, room: Room, count: int, rate: float = 0.0, first: int = 0) -> None:
+    With `inside` it writes each one in the queue, under a temporary name, just before its rename.
+    """
+
+    def __init__(
+        self, room: Room, count: int, rate: float = 0.0, first: int = 0, *, inside: bool = False
+    ) -> None:
         self.count = count
+        stage = room.queue if inside else room.stage
         self._process = subprocess.Popen(
             [
-                *(sys.executable, writer.__file__, room.queue, room.stage, room.payload),
+                *(sys.executable, writer.__file__, room.queue, stage, room.payload),
                 *(str(count), str(rate), str(first)),
             ],
             stdin=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""What the benchmark found: a row a number, as it is printed, kept as JSON, put on the page."""
+"""The results: one row for each number, to be printed, kept as JSON, and put on the page."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from bench.figures import Spread
 
 
 class Target(NamedTuple):
-    """What a row is to reach: `value` at most, or at least."""
+    """The target of a row: at most or at least `value`."""
 
     most: float | None = None
     least: float | None = None
-    of: str = "ratio"  # or "ours": which number is held against it
+    of: str = "ratio"  # or "ours": which number is compared with it
 
     def met(self, row: Row) -> bool | None:
-        """Whether it is reached; None when the number is not there."""
+        """Whether it is met; None if there is no number."""
         found = row.ratio if self.of == "ratio" else row.ours
         if found is None or (self.most is None and self.least is None):
             return None
@@ -25,7 +25,7 @@ class Target(NamedTuple):
         return self.least is None or found.median >= self.least
 
     def told(self, unit: str) -> str:
-        """Say it in words."""
+        """Return the target in words."""
         if self.most is None and self.least is None:
             return ""
         times = "x" if self.of == "ratio" else f" {unit}"
@@ -34,14 +34,14 @@ class Target(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One number: ours, the other side's, and what they are to each other."""
+    """One number: watcher's, the other program's, and their ratio."""
 
-    measure: int  # 1 to 9
+    measure: int  # 1 to 11
     what: str
     unit: str
     ours: Spread | None
     other: Spread | None = None
-    against: str = ""  # who the other side is
+    against: str = ""  # the name of the other side
     ratio: Spread | None = None
     target: Target = Target()
     note: str = ""
@@ -74,23 +74,23 @@ class Row(NamedTuple):
 
 
 def number(value: float) -> str:
-    """Write a number with three figures that say something."""
+    """Return a number with three significant figures."""
     if value == 0 or abs(value) >= 100:  # noqa: PLR2004 - three figures
         return f"{value:,.0f}"
     return f"{value:.3g}"
 
 
 def shown(found: Spread | None) -> str:
-    """Write the middle of a spread."""
+    """Return the median of a spread as text."""
     return "-" if found is None else number(found.median)
 
 
 def band(found: Spread) -> str:
-    """Write the ends of a spread."""
+    """Return the lowest and the highest of a spread as text."""
     return f"{number(found.low)} to {number(found.high)}"
 
 
 def verdict(row: Row) -> str:
-    """Say whether a row's target is met."""
+    """Return in words whether a row's target is met."""
     met = row.target.met(row)
     return "not measured" if met is None else "met" if met else "NOT MET"

@@ -1,4 +1,4 @@
-"""What every measure is given: where to work, how long, and how to tell."""
+"""What each measure is given: its directory, its duration, and how to print a row."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from bench.rows import Row
 
 
 class Stand(NamedTuple):
-    """The bench that the measures are made on."""
+    """The settings of a run."""
 
-    base: str  # the directory in which everything happens
+    base: str  # the directory of all files
     reference: str | None  # the compiled program; None without a compiler
     quick: bool
 
     def pick(self, full: int, quick: int) -> int:
-        """Return the size of something, by how long this run may take."""
+        """Return the full size, or the smaller one of a quick run."""
         return quick if self.quick else full
 
     @property
@@ -32,5 +32,5 @@ def tell(row: Row) -> Row:
 
 
 def warn(text: str) -> None:
-    """Say what is left out, and why."""
+    """Print what is left out, and why."""
     print(f"bench: {text}", file=sys.stderr, flush=True)

@@ -1,7 +1,7 @@
 """System calls of a program, counted by strace. The parsing is PURE.
 
-Calls of the start and the end are the same whatever the number of entries; so two runs are made,
-and what is between them is divided by the entries between them.
+The calls at start and end do not depend on the number of entries. So two runs are made, and the
+difference of their calls is divided by the difference of their entries.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def parsed(text: str) -> dict[str, int]:
 
 
 def between(few: Mapping[str, int], many: Mapping[str, int], entries: int) -> dict[str, float]:
-    """Return calls an entry; what is not a hundredth of one is left out."""
+    """Return calls an entry; fewer than a hundredth are left out."""
     each = {name: (many.get(name, 0) - few.get(name, 0)) / entries for name in {*few, *many}}
-    kept = {name: count for name, count in each.items() if count >= 0.01}  # noqa: PLR2004 - see above
+    kept = {name: count for name, count in each.items() if count >= 0.01}  # noqa: PLR2004 - a hundredth
     return dict(sorted(kept.items(), key=lambda item: -item[1]))

@@ -1,9 +1,9 @@
-"""The daemon without its ledger, or without its journal: to price them, and for nothing else.
+"""The daemon without its ledger or without its journal, only to measure what they cost.
 
     variant.py without-ledger|without-journal|without-both run ...
 
-Without the ledger a death is counted against no entry, without the journal nothing tells what
-became of one.
+Without the ledger a death counts against no entry. Without the journal `watcher audit` cannot tell
+what became of an entry.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import sys
 
 
 def main() -> None:
-    """Take the parts out, and run the command."""
+    """Switch the parts off, and run the command."""
     part = sys.argv.pop(1)
     if part in ("without-ledger", "without-both"):
-        from watcher.claim import ledger
+        from watcher.spool import ledger
 
         setattr(ledger.Ledger, "take", lambda *_: None)  # noqa: B010 - an assignment mypy refuses
     if part in ("without-journal", "without-both"):

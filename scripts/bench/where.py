@@ -1,4 +1,4 @@
-"""Where the time of an entry goes: in Python, in the kernel, in the command.
+"""Measure the time of an entry in Python, in the kernel and in the command.
 
     python scripts/bench/where.py [--in DIRECTORY]
 
@@ -17,9 +17,9 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 _SCRIPTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-sys.path[:0] = [_SCRIPTS, os.path.dirname(_SCRIPTS)]  # it is run as a file
+sys.path[:0] = [_SCRIPTS, os.path.dirname(_SCRIPTS)]  # this file is run directly
 
-from bench import consumers, rooms  # noqa: E402 - the path comes first
+from bench import consumers, rooms  # noqa: E402 - sys.path is set first
 from bench.measures import commands, idle  # noqa: E402 - the same
 from bench.rooms import Writer, room  # noqa: E402 - the same
 from bench.stand import Stand  # noqa: E402 - the same
@@ -30,19 +30,19 @@ TICK = os.sysconf("SC_CLK_TCK")
 
 
 class Spent(NamedTuple):
-    """Seconds of a processor: a process's own, in Python and in the kernel; of what it ran."""
+    """Seconds of processor time: of a process in Python and in the kernel; of its commands."""
 
     python: float
     kernel: float
     commands: float
 
     def since(self, before: Spent) -> Spent:
-        """Return what was spent meanwhile."""
+        """Return the time since an earlier value."""
         return Spent(*(now - then for now, then in zip(self, before, strict=True)))
 
 
 def spent(pid: int) -> Spent:
-    """Return what a process has spent so far; of commands, of those that have ended."""
+    """Return the time of a process until now, with its ended children."""
     with open(f"/proc/{pid}/stat") as file:
         fields = file.read().rpartition(")")[2].split()
     user, kernel, user_below, kernel_below = (int(field) / TICK for field in fields[11:15])
@@ -50,7 +50,7 @@ def spent(pid: int) -> Spent:
 
 
 def of_daemon(stand: Stand, count: int, argv: Callable[..., Sequence[str]], *options: str) -> Spent:
-    """Return what the daemon spends on so many entries that were renamed in."""
+    """Return the time of the daemon for `count` entries."""
     with room(stand.base) as place:
         writer = Writer(place, count)
         with consumers.running(argv(place, *options), place) as consumer:
@@ -65,7 +65,7 @@ def of_daemon(stand: Stand, count: int, argv: Callable[..., Sequence[str]], *opt
 
 
 def of_bare_loop(stand: Stand, workers: int) -> Spent:
-    """Return what a bare loop over `subprocess` spends."""
+    """Return the time of a bare loop over `subprocess`."""
     with room(stand.base) as place:
         place.fill(COMMANDS)
         before = spent(os.getpid())

@@ -1,11 +1,12 @@
-"""The writer of the benchmark: whole files renamed into a queue, each named by that moment.
+"""The writer of the benchmark: renames whole files into a queue, to names with the time.
 
     writer.py QUEUE STAGE PAYLOAD COUNT RATE [FIRST]   prints "ready", waits for a line, renames
-    writer.py fill QUEUE PAYLOAD COUNT                 makes a backlog, where it lies
+    writer.py fill QUEUE PAYLOAD COUNT                 writes a backlog into the queue
 
-COUNT copies of the file PAYLOAD are made in STAGE first, so that only the renames are timed. RATE
-is entries a second, 0 as fast as they go. A name is SECONDS.NANOSECONDS+NUMBER.pck, the moment
-before its rename on the clock that is never stepped, as Mailman draws them.
+COUNT copies of the file PAYLOAD are first made in STAGE, so that only the renames are timed; where
+STAGE is QUEUE, each is made there as `.NUMBER.tmp` before its rename. RATE
+is entries in a second; 0: as fast as possible. A name is SECONDS.NANOSECONDS+NUMBER.pck with the
+time of CLOCK_MONOTONIC just before the rename, in the form of Mailman's names.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ def make(path: str, data: bytes) -> None:
         os.close(fd)
 
 
-def storm(queue: str, stage: str, count: int, rate: float, first: int) -> None:
-    """Rename what was staged, at that rate."""
+def storm(queue: str, stage: str, count: int, rate: float, first: int, data: bytes) -> None:
+    """Rename the staged files at that rate (entries in a second; 0: at once)."""
     began = time.monotonic_ns()
     for number in range(first, first + count):
         if rate:
@@ -39,11 +40,14 @@ def storm(queue: str, stage: str, count: int, rate: float, first: int) -> None:
             if wait > 0:
                 time.sleep(wait)
         source = f"{stage}/{number}"
+        if stage == queue:
+            source = f"{queue}/.{number}.tmp"
+            make(source, data)
         os.rename(source, f"{queue}/{name_at(time.monotonic_ns(), number)}")
 
 
 def fill(queue: str, data: bytes, count: int) -> None:
-    """Make a backlog in the order of its numbers, without a sync; nobody watches yet."""
+    """Make a backlog in the order of its numbers, without a sync, before a program watches."""
     for number in range(count):
         make(f"{queue}/{name_at(time.monotonic_ns(), number)}", data)
 
@@ -59,11 +63,11 @@ def main(arguments: list[str]) -> None:
     first = int(arguments[5]) if len(arguments) > 5 else 0  # noqa: PLR2004 - the sixth is optional
     with open(payload, "rb") as file:
         data = file.read()
-    for number in range(first, first + count):
+    for number in range(first, first + count) if stage != queue else ():
         make(f"{stage}/{number}", data)
     print("ready", flush=True)
     sys.stdin.readline()
-    storm(queue, stage, count, rate, first)
+    storm(queue, stage, count, rate, first, data)
     print("written", flush=True)
 
 

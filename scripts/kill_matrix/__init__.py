@@ -1,1 +1,1 @@
-"""Kill a command of watcher at every system call, or refuse the call, and see what is lost."""
+"""Kill a command of watcher at every system call, or refuse the call; find what is lost."""

@@ -1,20 +1,22 @@
-"""Kill each command of watcher at every system call it makes; refuse it every call; count losses.
+"""Kill each command of watcher at every system call, or refuse each call; count the losses.
 
     python scripts/kill_matrix [--only CASE] [--errors] [--every K] [--looking K] [--resume FILE]
 
-For each command: one run that nothing harms tells its calls; then one run for each call, which is
-killed there by strace (with --errors: which has that call refused, once, and then some in a row).
-After each, a plain sweep recovers, and every entry must be done, or where it belongs, with all its
-bytes. Ends with 1 if anything was lost, early, doubled, unexplained, hung or badly told; with 75
-where nothing can be traced.
+For each command, one undisturbed run records its calls. Then there is one run for each call: strace
+kills the command at that call (with --errors: strace makes that call fail, once, and then several
+in a row). After each run a plain sweep recovers; then every entry must be done, or be in the right
+place with all its bytes. Ends with 1 if an entry was lost, early, doubled or unexplained, or if a
+run hung or ended with a wrong status; with 75 if strace cannot trace.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import multiprocessing
 import os
+import pkgutil
 import signal
 import sys
 import tempfile
@@ -24,10 +26,10 @@ from collections.abc import Iterable, Iterator
 from typing import IO, NamedTuple
 
 _SCRIPTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-if _SCRIPTS not in sys.path:  # it is run as a directory
+if _SCRIPTS not in sys.path:  # this file is run as a directory
     sys.path.insert(0, _SCRIPTS)
 
-from kill_matrix import plan, trial, victim  # noqa: E402 - the path comes first
+from kill_matrix import plan, trial, victim  # noqa: E402 - sys.path is set first
 from kill_matrix.cases import CASES  # noqa: E402 - the same
 from kill_matrix.trial import Point  # noqa: E402 - the same
 from kill_matrix.victim import Call  # noqa: E402 - the same
@@ -36,7 +38,7 @@ KINDS = ("lost", "early", "doubled", "unexplained", "hung", "exit")
 
 
 class Task(NamedTuple):
-    """One run to be made."""
+    """One run to make."""
 
     case: str
     point: Point
@@ -45,7 +47,7 @@ class Task(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One run that was made, as it is written to the file of --resume."""
+    """One finished run, as it is written to the file of --resume."""
 
     case: str
     point: Point
@@ -57,26 +59,17 @@ class Row(NamedTuple):
 
 
 def warm() -> None:
-    """Import what the commands do, so that their own calls are the first that are counted."""
+    """Import all modules of watcher, so that imports are not among the counted calls."""
     import email.parser
     import tomllib
 
-    import watcher.arrive.inotify
-    import watcher.cli.audit
-    import watcher.cli.delete
-    import watcher.cli.enqueue
-    import watcher.cli.hold
-    import watcher.cli.release
-    import watcher.cli.requeue
-    import watcher.cli.run
-    import watcher.cli.sweep
-    import watcher.daemon
-    import watcher.handle.command
-    import watcher.operate.moves
-    import watcher.operate.selection
-    from watcher.settle.settle import prepare
+    import watcher
+    from watcher.settle.moves import prepare
 
-    del email, tomllib, watcher
+    for module in pkgutil.walk_packages(watcher.__path__, "watcher."):
+        if not module.name.endswith(".__main__"):
+            importlib.import_module(module.name)
+    del email, tomllib
     prepare()
     victim.be_reaper()
 
@@ -128,26 +121,28 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--looking", type=int, default=4, metavar="K", help="see plan.py [4]")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="N")
     parser.add_argument("--resume", metavar="FILE", help="keep the results there; skip those made")
-    parser.add_argument("--keep", metavar="DIR", default="", help="copy what findings are about")
+    parser.add_argument(
+        "--keep", metavar="DIR", default="", help="copy the directories of findings there"
+    )
     parser.add_argument("--dir", metavar="DIR", help="make the queues there")
     return parser.parse_args()
 
 
 def _clean(name: str, base: str) -> list[Call]:
-    """Run a command unharmed; return its calls."""
+    """Run a command undisturbed; return its calls."""
     result = trial.attempt(CASES[name], None, base)
     if result.findings:
-        sys.exit(f"kill_matrix: {name}, unharmed: {result.findings}")
+        sys.exit(f"kill_matrix: {name}, undisturbed: {result.findings}")
     return result.ended.calls
 
 
 def _points(calls: list[Call], options: argparse.Namespace) -> list[Point]:
     points = list(plan.refusals(calls) if options.errors else plan.deaths(calls, options.looking))
-    return points[options.every // 2 :: options.every]
+    return points[options.every // 2 :: options.every] or points[:1]
 
 
 def _made(tasks: list[Task], options: argparse.Namespace) -> Iterator[Row]:
-    """Make the runs, but for those that the file of --resume has; yield all."""
+    """Make the runs that are not in the file of --resume; yield all rows."""
     known: dict[tuple[str, Point], Row] = {}
     if options.resume and os.path.exists(options.resume):
         with open(options.resume, encoding="utf-8") as lines:
@@ -155,7 +150,7 @@ def _made(tasks: list[Task], options: argparse.Namespace) -> Iterator[Row]:
     wanted = [task for task in tasks if (task.case, task.point) not in known]
     yield from (known[task.case, task.point] for task in tasks if task not in wanted)
     log = open(options.resume, "a", encoding="utf-8") if options.resume else None  # noqa: SIM115
-    with multiprocessing.get_context("fork").Pool(options.jobs) as pool:
+    with multiprocessing.get_context("fork").Pool(options.jobs, victim.be_reaper) as pool:
         for number, row in enumerate(pool.imap_unordered(make, wanted), 1):
             _tell(row, number, len(wanted))
             _write(row, log)

@@ -1,4 +1,4 @@
-"""The commands of the matrix: on which queue, with which arguments, and when each is over."""
+"""The commands of the matrix: the queue, the arguments, and when each command has finished."""
 
 from __future__ import annotations
 
@@ -11,24 +11,27 @@ from dataclasses import dataclass
 
 from kill_matrix import handler, scenario, verdict
 from kill_matrix.scenario import Fate, Scene
-from kill_matrix.victim import MAIN, WORKER
+from kill_matrix.victim import ALL, MAIN, WORKER
 
 CONFIGURATION = """\
 [queues.q]
 path = {path}
 handler = {handler}
-legacy = true
+{format}
+concurrency = {workers}
 grace_age = "0s"
 sweep_every = "0.3s"
 retry = {{ initial = "0.02s" }}
 """
-GET_WELL = 20.0  # seconds: what is refused some times in a row is looked at ever less often
+GET_HEALTHY = 20.0  # seconds: after several refusals the daemon waits longer between two tries
+LEGACY, RAW = "legacy = true", 'format = "raw"\nsuffix = ".csv"'
+ARCHIVE = RAW + '\narchive = "archive/"'
 PYTHON = '{ python = "kill_matrix.handler:handle" }'
 
 
 @dataclass(frozen=True)
 class Place:
-    """The files of one run, in a directory of its own."""
+    """The files of one run, in its own directory."""
 
     root: str
 
@@ -38,27 +41,55 @@ class Place:
 
 @dataclass(frozen=True)
 class Case:
-    """One command: how its queue is made, its arguments, which of its threads is traced."""
+    """One command: its queue, its arguments, and which of its threads is traced."""
 
     name: str
     make: Callable[[str], Scene]
     argv: Callable[[Place], list[str]]
     thread: str = MAIN
     daemon: bool = False
-    exec: bool = False  # the handler is a command, which is a process of its own
-    operator: bool = False  # what it held is released before the sweeps that recover
+    exec: bool = False  # the handler is a command, in its own process
+    operator: bool = False  # held entries are released before the sweeps that recover
+    format: str = LEGACY
+    workers: int = 1
+    leaves: bool = False  # the handler leaves a child running at each attempt
+    reloads: int = 0  # how often the daemon reloads with entries in hand
+
+    @property
+    def in_hand(self) -> int:
+        """How many entries it may have in hand at once, with those from before a reload."""
+        return self.workers * (1 + self.reloads)
 
     def configure(self, place: Place) -> None:
-        """Write the configurations, of the run and of its recovery, and the command."""
+        """Write the configurations of the run and of its recovery, and the command."""
         command = place.handler
         with open(command, "w", encoding="ascii") as file:
             file.write(handler.SHELL)
         os.chmod(command, 0o700)
         path = '"' + place.queue + '"'
         of_run = '{ exec = ["' + command + '"] }' if self.exec else PYTHON
-        for name, kind in (("run.toml", of_run), ("recovery.toml", PYTHON)):
+        os.makedirs(place.reload, exist_ok=True)
+        written = [("run.toml", of_run, self.workers), ("recovery.toml", PYTHON, 1)]
+        written += [
+            (f"reload/reload{number}.toml", of_run, self.workers - number % 2)
+            for number in range(self.reloads)
+        ]
+        for name, kind, workers in written:
             with open(os.path.join(place.root, name), "w", encoding="utf-8") as file:
-                file.write(CONFIGURATION.format(path=path, handler=kind))
+                text = CONFIGURATION.format(
+                    path=path, handler=kind, format=self.format, workers=workers
+                )
+                file.write(text)
+
+    def environment(self, place: Place, phase: str) -> dict[str, str]:
+        """Return the handlers' environment, in the run or in its recovery."""
+        return {
+            handler.RECORD: place.record,
+            handler.PHASE: phase,
+            handler.LEFT: place.left if self.leaves else "",
+            handler.OVER: place.over if self.format == RAW else "",
+            handler.RELOAD: place.reload if self.reloads else "",
+        }
 
 
 def _toml(place: Place, name: str = "run.toml") -> str:
@@ -89,7 +120,7 @@ def _run(place: Place) -> list[str]:
 
 
 def _operator(move: str, *options: str) -> Case:
-    """Return the case of a command that moves everything."""
+    """Return the case of an operator's command on all entries."""
     fate = Fate.DELETED if move == "delete" else Fate.ANY
 
     def argv(place: Place) -> list[str]:
@@ -99,12 +130,12 @@ def _operator(move: str, *options: str) -> Case:
 
 
 def release(place: Place) -> list[str]:
-    """Return the command that lets go what an operator held."""
+    """Return the command that releases held entries."""
     return ["release", place.queue, "ALL", "--config", _toml(place)]
 
 
 def audit(place: Place) -> list[str]:
-    """Return the command that balances the books."""
+    """Return the audit command."""
     return ["audit", place.queue, "--config", _toml(place)]
 
 
@@ -123,6 +154,13 @@ CASES = {
         Case("run-worker", scenario.full, _run, WORKER, daemon=True),
         Case("run-exec", scenario.full, _run, daemon=True, exec=True),
         Case("run-exec-worker", scenario.full, _run, WORKER, daemon=True, exec=True),
+        Case("threads", scenario.full, _run, ALL, daemon=True, workers=4),
+        Case("threads-exec", scenario.full, _run, ALL, daemon=True, exec=True, workers=4),
+        Case("reload", scenario.reloaded, _run, ALL, daemon=True, workers=4, reloads=2),
+        Case("left-running", scenario.leaving, _run, WORKER, daemon=True, exec=True, leaves=True),
+        Case("raw-sweep", scenario.reused, _sweep, format=RAW),
+        Case("raw-threads", scenario.reused, _run, ALL, daemon=True, format=RAW, workers=4),
+        Case("raw-archive", scenario.archived, _run, ALL, daemon=True, format=ARCHIVE, workers=2),
         _operator("hold"),
         _operator("release"),
         _operator("requeue"),
@@ -132,7 +170,7 @@ CASES = {
 
 
 def settled(scene: Scene) -> bool:
-    """Whether a daemon has nothing more to do: all that is left in the queue is not for it yet."""
+    """Whether a daemon has nothing more to do now: no entry left in the queue is ready for it."""
     files = verdict.tree(scene.path)
     stay = set(scene.bystanders)
     for entry in scene.entries.values():
@@ -144,17 +182,20 @@ def settled(scene: Scene) -> bool:
         for name in files
         if name.startswith(".watcher/deferred/") and not name.endswith((".json", ".tmp"))
     ]
-    return not busy and not due and not any(name.endswith(".pck") for name in _aside(files))
+    to_come = any(scene.waits_to_come(entry) for entry in scene.entries.values())
+    return not busy and not due and not _aside(files) and not to_come
 
 
 def _aside(files: dict[str, bytes]) -> list[str]:
-    return [name for name in files if name.startswith(".watcher/inflight/")]
+    """Return the files that lie aside; not those of the process (.NAME) or directories (NAME/)."""
+    there = [name for name in files if name.startswith(".watcher/inflight/")]
+    return [name for name in there if name[-1] != "/" and name.rpartition("/")[2][0] != "."]
 
 
 class Stopper:
-    """Watches a daemon's queue, and tells the daemon to stop once all is done.
+    """Watches a daemon's queue, and sends the daemon TERM when it has nothing more to do.
 
-    One that said it was unhealthy gets time first, until its status says that all is over.
+    A daemon that logged `unhealthy` gets time first, until its status is healthy.
     """
 
     def __init__(self, scene: Scene, log: str) -> None:
@@ -165,15 +206,15 @@ class Stopper:
         self.told = False
 
     def __call__(self, child: int) -> None:
-        """Look now and then; the tree may change underneath, which is no finding."""
+        """Check the queue at intervals; files may change during the check."""
         self._looks += 1
         if self.told or self._looks % 5:
             return
         if self._stop_at is None:
             with contextlib.suppress(FileNotFoundError):
                 if settled(self._scene):
-                    self._stop_at = time.monotonic() + (GET_WELL if self._unhealthy() else 0.0)
-        elif time.monotonic() >= self._stop_at or self._well(child):
+                    self._stop_at = time.monotonic() + (GET_HEALTHY if self._unhealthy() else 0.0)
+        elif time.monotonic() >= self._stop_at or self._is_healthy(child):
             self.told = True
             os.kill(child, signal.SIGTERM)
 
@@ -181,9 +222,10 @@ class Stopper:
         with open(self._log, "rb") as lines:
             return b'"unhealthy"' in lines.read()
 
-    def _well(self, child: int) -> bool:
-        """Ask for its status; say whether the last one it gave was good."""
-        os.kill(child, signal.SIGUSR1)
+    def _is_healthy(self, child: int) -> bool:
+        """Request the status at intervals; return whether the last one was healthy."""
+        if self._looks % 50 == 0:
+            os.kill(child, signal.SIGUSR1)
         with open(self._log, "rb") as lines:
             told = [line for line in lines if b'"event": "status"' in line]
         return bool(told) and b'"detail": "healthy;' in told[-1]

@@ -1,10 +1,16 @@
-r"""The handlers of the kill matrix: each call leaves a line, written at once, in the record.
+r"""The handlers of the kill matrix: each call appends a line to the record, with one write.
 
     PHASE \t ENTRY \t ATTEMPT \t WORD \t SHA-256 \t KEY \t METADATA
 
-What a handler says is in the entry's name: `retry-...` asks for a retry while its attempt is below
-the number that the name ends in, `reject...` is rejected, everything else is done. The line is
-there before the word is given: whoever is killed between the two has said nothing, yet has worked.
+The entry's name determines the result: `retry-...` is a retry while the attempt is below the number
+at the end of the name, `reject...` is rejected, all others are done. The line is written before the
+result is returned: if the process is killed between the two, the entry was handled without a
+result.
+
+These variables of the environment make the handler do more. LEFT: it leaves a child running, which
+inherits its descriptors, and records the child in that file. OVER: it renames a new file from that
+directory over the entry's file, as a writer may. RELOAD: it has its daemon reload, with the
+configuration for this entry in that directory.
 """
 
 from __future__ import annotations
@@ -12,24 +18,36 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import signal
+import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from watcher.handle.outcome import Reject, Retry
+from watcher.handle.handler import Reject, Retry
 
 if TYPE_CHECKING:
-    from watcher.entry import Entry
+    from watcher.handle.entry import Entry
 
 RECORD, PHASE = "KILL_MATRIX_RECORD", "KILL_MATRIX_PHASE"
+LEFT, OVER, RELOAD = "KILL_MATRIX_LEFT", "KILL_MATRIX_OVER", "KILL_MATRIX_RELOAD"
+VICTIM, RECOVERY = "victim", "recovery"
+RELOADING = 0.02  # seconds for which the handler keeps the entry while its daemon reloads
 
-# The same as `handle`, for the shell: one program more, and no interpreter to start.
+# The same as `handle`, as a shell script: no second Python has to start.
 SHELL = """#!/bin/sh
 sum=$(sha256sum) && sum=${sum%% *} && word=done status=0
-case "$WATCHER_ENTRY" in
+entry=${WATCHER_ENTRY%.csv}
+case "$entry" in
 reject*) word=reject status=65 ;;
-retry-*) [ "$WATCHER_ATTEMPT" -lt "${WATCHER_ENTRY##*-}" ] && word=retry status=75 ;;
+retry-*) [ "$WATCHER_ATTEMPT" -lt "${entry##*-}" ] && word=retry status=75 ;;
 esac
-printf '%s\\t%s\\t%s\\t%s\\t%s\\t%s\\t%s\\n' "$KILL_MATRIX_PHASE" "$WATCHER_ENTRY" \\
+if [ -n "$KILL_MATRIX_LEFT" ]; then
+    sleep 600 &
+    printf '%s %s\\n' $! "$entry" >>"$KILL_MATRIX_LEFT"
+fi
+printf '%s\\t%s\\t%s\\t%s\\t%s\\t%s\\t%s\\n' "$KILL_MATRIX_PHASE" "$entry" \\
     "$WATCHER_ATTEMPT" "$word" "$sum" "$WATCHER_KEY" "$WATCHER_METADATA" >>"$KILL_MATRIX_RECORD"
+new=$KILL_MATRIX_OVER/$entry.csv
+[ -n "$KILL_MATRIX_OVER" ] && [ -e "$new" ] && mv "$new" "$KILL_MATRIX_OVER/../queue/"
 exit $status
 """
 
@@ -47,8 +65,8 @@ class Call(NamedTuple):
 
 
 def handle(entry: Entry) -> None:
-    """Leave a line, then say what the entry's name asks for."""
-    name = entry.name
+    """Append a line, then return the result for the entry's name."""
+    name = entry.name.removesuffix(".csv")  # of a raw entry
     word = "done"
     if name.startswith("reject"):
         word = "reject"
@@ -62,10 +80,35 @@ def handle(entry: Entry) -> None:
         os.write(fd, "\t".join(fields).encode() + b"\n")
     finally:
         os.close(fd)
+    _be_a_writer(name)
+    _reload(name)
     if word == "reject":
         raise Reject("its name says so")
     if word == "retry":
         raise Retry("its name says so")
+
+
+def _be_a_writer(name: str) -> None:
+    """Rename a new file over the entry's file, if there is one for it."""
+    directory = os.environ.get(OVER, "")
+    new = os.path.join(directory, f"{name}.csv")
+    while directory:
+        try:
+            os.rename(new, os.path.join(directory, "..", "queue", f"{name}.csv"))
+        except FileNotFoundError:
+            break
+        except OSError:
+            continue  # the matrix may refuse this call, several times in a row at most
+
+
+def _reload(name: str) -> None:
+    """Have the daemon reload, if there is a configuration for this entry."""
+    directory = os.environ.get(RELOAD, "")
+    new = os.path.join(directory, f"{name}.toml")
+    if directory and os.environ[PHASE] == VICTIM and os.path.exists(new):
+        os.rename(new, os.path.join(directory, "..", "run.toml"))
+        os.kill(os.getpid(), signal.SIGHUP)
+        time.sleep(RELOADING)
 
 
 def _text(value: object) -> object:

@@ -1,68 +1,100 @@
-"""A small queue whose entries go every way there is, and what is known of each.
+"""A small queue with entries for every result, and the required fate of each.
 
-Everything that an entry consists of is the only file of its contents, so that wherever its bytes
-are found whole in the queue directory, it is there.
+No two files of entries have the same contents. So wherever the bytes of an entry are found whole in
+the queue directory, the entry is there.
 """
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import hashlib
 import marshal
 import os
+import re
 import time
 from dataclasses import dataclass, field
 
-from watcher import contents
-from watcher.spool.schedule import Schedule, stamped
+from kill_matrix.handler import Call
+from watcher import mailman
+from watcher.rules.stamp import Schedule, stamped
 
 
 class Fate(enum.Enum):
-    """What becomes of an entry, when all is over."""
+    """The state that an entry must be in at the end."""
 
     DONE = "done"
     DEAD = "dead"
     ORPHAN = "orphans"
-    ANY = "any"  # done, or whole in a directory of ours: an operator was at work
+    ANY = "any"  # done, or whole in a state directory: an operator moved it
     DELETED = "deleted"  # the same, or removed by an operator
 
 
 @dataclass
 class Entry:
-    """One accepted entry: the contents of its files, and what a handler must be given of it."""
+    """One committed entry: the contents of its files, and what the handler must receive."""
 
     name: str
     files: dict[str, bytes]  # path below the queue directory -> contents
     message: bytes = b""
     token: str = ""
     fate: Fate = Fate.DONE
-    attempt: int = 1  # the number of its first attempt; 0: an operator may have set it back
-    open: bool = False  # its writer has it open until the command has ended
-    handled: bool = True  # it comes to a handler at all
+    attempt: int = 1  # the number of its first attempt; 0: an operator may have reset it
+    open: bool = False  # its writer keeps it open until the command has ended
+    handled: bool = True  # it is given to a handler
+    called: str = ""  # its name, if other entries have the same; "": `name`
 
     @property
     def digest(self) -> str:
-        """What the handler's record must say of its message."""
+        """The digest of its message that the handler must record."""
         return hashlib.sha256(self.message).hexdigest()
+
+    def of(self, calls: list[Call]) -> list[Call]:
+        """Return the calls for it: by name, and by bytes if other entries have the name."""
+        if not self.called:
+            return [call for call in calls if call.entry == self.name]
+        return [call for call in calls if self.has(call.entry) and call.digest == self.digest]
+
+    def has(self, name: str) -> bool:
+        """Whether it may have this name: its own, or a number if a replacement has its own."""
+        own = self.called or self.name
+        return name == own or re.fullmatch(re.escape(own) + "~[0-9]+", name) is not None
 
 
 @dataclass
 class Scene:
-    """A queue directory, its entries, and the writer that is still at work in it."""
+    """A queue directory, its entries, and a writer that still has a file open."""
 
     path: str
     entries: dict[str, Entry] = field(default_factory=dict)
-    bystanders: dict[str, bytes] = field(default_factory=dict)  # what nobody may touch
+    bystanders: dict[str, bytes] = field(default_factory=dict)  # files that must not change
     writer: int = -1
+    to_come: str = ""  # directory of the files that handlers rename into the queue
+    archive: str = ""  # where a done entry must be, once and whole; "": nowhere
 
     def add(self, entry: Entry) -> None:
-        """Put an entry's files on disk."""
+        """Write an entry's files."""
         for path, data in entry.files.items():
             _write(os.path.join(self.path, path), data)
         self.entries[entry.name] = entry
 
+    def add_to_come(self, entry: Entry) -> None:
+        """Write an entry's file where the handler of its namesake finds it and renames it in."""
+        self.to_come = os.path.join(os.path.dirname(self.path), "over")
+        for name, data in entry.files.items():
+            _write(os.path.join(self.to_come, name), data)
+        self.entries[entry.name] = entry
+
+    def waits_to_come(self, entry: Entry) -> bool:
+        """Whether it has not been renamed into the queue yet."""
+        return any(
+            _read(os.path.join(self.to_come, name)) == data
+            for name, data in entry.files.items()
+            if self.to_come
+        )
+
     def finish_writing(self) -> None:
-        """Let the slow writer finish and close."""
+        """Have the slow writer finish and close its file."""
         if self.writer >= 0:
             os.close(self.writer)
             self.writer = -1
@@ -72,6 +104,12 @@ def _write(path: str, data: bytes) -> None:
     os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
     with open(path, "wb") as file:
         file.write(data)
+
+
+def _read(path: str) -> bytes:
+    with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
+        return file.read()
+    return b""
 
 
 def _message(name: str) -> bytes:
@@ -86,7 +124,7 @@ def pck(
     file = f"{name}.pck"
     if stamp is not None:
         file = stamped(stamp, name.encode(), b".pck").decode()
-    data = contents.write_pck(message, {"token": token})
+    data = mailman.write_pck(message, {"token": token})
     attempt = 1 if stamp is None else stamp.attempts + 1
     return Entry(name, {place + file: data}, message, token, fate, attempt)
 
@@ -133,7 +171,7 @@ def full(path: str) -> Scene:
 
 
 def kept(path: str, fate: Fate = Fate.ANY) -> Scene:
-    """Make the queue of an operator: something in every state that a command is for."""
+    """Make the queue of an operator's commands: entries in every state that they work on."""
     scene = Scene(path)
     os.mkdir(path)
     due = Schedule(time.time_ns() // 1_000_000 - 1000, attempts=1, delay=0.05)
@@ -151,9 +189,92 @@ def kept(path: str, fate: Fate = Fate.ANY) -> Scene:
     return scene
 
 
+def raw(
+    called: str,
+    which: str = "",
+    place: str = "",
+    fate: Fate = Fate.DONE,
+    *,
+    stamp: Schedule | None = None,
+) -> Entry:
+    """Return a file of a drop folder; `which` makes its contents differ from its namesakes'."""
+    name = f"{called}, {which}"
+    message = _message(name)
+    file = f"{called}.csv"
+    if stamp is not None:
+        file = stamped(stamp, called.encode(), b".csv").decode()
+    attempt = 1 if stamp is None else stamp.attempts + 1
+    return Entry(name, {place + file: message}, message, "", fate, attempt, called=called)
+
+
+def reused(path: str) -> Scene:
+    """Make a drop folder whose names are used again while their files are handled or wait."""
+    scene = Scene(path)
+    os.mkdir(path)
+    ours = ".watcher/"
+    due = Schedule(time.time_ns() // 1_000_000 - 1000, attempts=1, delay=0.05)
+    for called, fate in (("due", Fate.DONE), ("reject", Fate.DEAD), ("retry-3", Fate.DONE)):
+        scene.add(raw(called, "deferred", ours + "deferred/", fate, stamp=due))
+        scene.add_to_come(raw(called, "fresh", fate=fate))
+    scene.add(raw("aside", "left", _DEAD))
+    scene.add(raw("aside", "fresh"))
+    scene.add(raw("done", "first"))
+    scene.add_to_come(raw("done", "renamed over it"))
+    scene.add(raw("retry-2", "the only"))
+    slow = raw("slow", "the only")
+    slow.open = True
+    scene.add(slow)
+    _keep_open(scene, "slow.csv")
+    return scene
+
+
+def archived(path: str) -> Scene:
+    """Make a drop folder with an archive, in which two entries get the same name."""
+    scene = Scene(path, archive="archive/")
+    os.mkdir(path)
+    ours = ".watcher/"
+    due = Schedule(time.time_ns() // 1_000_000 - 1000, attempts=1, delay=0.05)
+    scene.add(raw("due", "deferred", ours + "deferred/", stamp=due))
+    scene.add(raw("retry-3", "deferred", ours + "deferred/", stamp=due))
+    scene.add(raw("aside", "left", _DEAD))
+    scene.add(raw("aside", "fresh"))
+    scene.add(raw("one", "the only"))
+    scene.add(raw("retry-2", "the only"))
+    scene.add(raw("reject", "the only", fate=Fate.DEAD))
+    return scene
+
+
+def leaving(path: str) -> Scene:
+    """Make the queue of a handler that leaves a child running with every result."""
+    scene = Scene(path)
+    os.mkdir(path)
+    for entry in (
+        pck("retry-3"),
+        pair("retry-pair-2"),
+        pck("one"),
+        pair("pair"),
+        pck("reject", fate=Fate.DEAD),
+        pair("rejectpair", fate=Fate.DEAD),
+    ):
+        scene.add(entry)
+    return scene
+
+
+def reloaded(path: str) -> Scene:
+    """Make the queue of a daemon that reloads twice, with entries in hand."""
+    scene = full(path)
+    for number in range(6):
+        scene.add(pck(f"reload{number}"))
+        scene.add(pck(f"retry-{number}-2"))
+    return scene
+
+
+_DEAD = ".watcher/inflight/4194304.0badcafe/"  # no process can have this number
+
+
 def _left_by_the_dead(scene: Scene) -> None:
-    """Leave what a process that died had aside, and what it had in hand."""
-    place = ".watcher/inflight/4194304.0badcafe/"  # no process can have this number
+    """Make the process directory of a dead process, with entries that it had in hand."""
+    place = _DEAD
     scene.add(pck("aside", place))
     entry = pck("inhand")
     entry.attempt = 2
@@ -164,9 +285,13 @@ def _left_by_the_dead(scene: Scene) -> None:
 
 
 def _slow_writer(scene: Scene) -> None:
-    """Begin a pair whose message stays open: it may not be handled yet, however old it is."""
+    """Begin a pair whose message stays open for writing: it must not be handled, at any age."""
     entry = pair("slow")
     entry.open = True
     scene.add(entry)
-    path = os.path.join(scene.path, "slow.msg")
+    _keep_open(scene, "slow.msg")
+
+
+def _keep_open(scene: Scene, name: str) -> None:
+    path = os.path.join(scene.path, name)
     scene.writer = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)

@@ -1,8 +1,9 @@
-"""One run of the matrix: make the queue, run the command to its end, recover, look."""
+"""One run of the matrix: make the queue, run the command, recover, check the entries."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -10,43 +11,50 @@ import tempfile
 import time
 from typing import NamedTuple
 
+import watcher
 from kill_matrix import cases, handler, victim
 from kill_matrix.cases import Case, Place
+from kill_matrix.handler import RECOVERY, VICTIM
 from kill_matrix.scenario import Entry, Scene
-from kill_matrix.verdict import RECOVERY, VICTIM, Finding, Harm, final, tree, whole
+from kill_matrix.verdict import Allowed, Finding, Harm, final, tree, waiting, whole
 from kill_matrix.victim import Ended, Order
-from watcher.groups import GROUP
+from watcher.commit_many import GROUP
 
-RECOVERIES = 20  # sweeps at most: what a crash deferred falls due in between
-BETWEEN = 0.025  # seconds: longer than a retry is deferred
-_RIGHT = {0, 64, 66, 69, 73, 74, 75, 77, 78}  # of commands that were refused a call
-_TOO_MUCH = (b"Traceback", b'"bug"', b"bug: ", b"Exception ignored")
-_STUCK = "the disk refuses"  # how a sweep says that it gave up, and that it will be handled again
+RECOVERIES = 20  # sweeps at most; between them entries that a crash deferred become due
+JUST_THEN = 1.0  # seconds: a daemon does not try a refused call again sooner
+BETWEEN = 0.025  # seconds: longer than the delay of a retry
+_RIGHT = {0, 64, 66, 69, 73, 74, 75, 77, 78}  # exit statuses of commands that were refused a call
+_BUG_WORDS = (b"Traceback", b'"bug"', b"bug: ", b"Exception ignored")
+_STUCK = "the disk refuses"  # a sweep's text: it gave up, and the entry will be handled again
 
 
-# Pipes, inotify and the like have no disk under them; fstat(2) asks for no permission.
+# Pipes, inotify and sockets are not on a disk; fstat(2) needs no permission.
 _NO_DISK = re.compile(r"[a-z0-9_]+\([0-9]+<(pipe|anon_inode|socket):")
-_IMPORT = re.compile(r'.*(\.py"|/__pycache__|\.pyc"|\.so")')  # of Python's own doing
+# Calls that Python makes to import: on a module's file, or on a directory of modules.
+_MODULES = sorted({os.path.dirname(path) for path in (watcher.__path__[0], os.__file__)})
+_IMPORT = re.compile(
+    r'.*(\.py"|/__pycache__|\.pyc"|\.so"|"(?:' + "|".join(map(re.escape, _MODULES)) + r')[/"])'
+)
 _FSTAT = re.compile(r"newfstatat\([0-9]+<[^>]*>, \"\"")
 
 
 class Point(NamedTuple):
-    """Where to strike: the number of a system call among those of its name, and with what."""
+    """Where to kill or refuse: the number of a system call among those of its name."""
 
     call: str
     first: int
     error: str = ""  # an errno's name; "" kills
-    last: int = 0  # 0: this one call only
+    last: int = 0  # 0: only this one call
 
     def injection(self) -> str:
-        """Return it as strace's `-e inject=` wants it."""
+        """Return it as the argument of strace's `-e inject=`."""
         what = f"error={self.error}" if self.error else "signal=KILL"
         when = f"{self.first}..{self.last}" if self.last else str(self.first)
         return f"{self.call}:{what}:when={when}"
 
 
 def can_have(error: str, line: str) -> bool:
-    """Whether a call on this descriptor can be refused so."""
+    """Whether a call on this descriptor can return this error."""
     if _IMPORT.match(line):
         return False
     if error in ("EIO", "ENOSPC") and _NO_DISK.match(line):
@@ -55,7 +63,7 @@ def can_have(error: str, line: str) -> bool:
 
 
 class Result(NamedTuple):
-    """What one run came to."""
+    """The result of one run."""
 
     ended: Ended
     findings: list[Finding]
@@ -63,9 +71,9 @@ class Result(NamedTuple):
 
 
 def attempt(case: Case, point: Point | None, base: str, keep: str = "") -> Result:
-    """Make one run in a directory of its own below `base`, which is removed afterwards.
+    """Make one run in its own directory below `base`, which is removed afterwards.
 
-    Where there are findings the directory goes to `keep`, if that is given.
+    If there are findings and `keep` is given, the directory is moved there.
     """
     root = tempfile.mkdtemp(prefix="run-", dir=base)
     place = Place(root)
@@ -82,37 +90,42 @@ def attempt(case: Case, point: Point | None, base: str, keep: str = "") -> Resul
 def _attempt(case: Case, point: Point | None, place: Place) -> Result:
     scene = case.make(place.queue)
     case.configure(place)
-    environment = {handler.RECORD: place.record, handler.PHASE: VICTIM}
-    order = Order(case.argv(place), place.victim, environment, case.thread)
+    left = place.left if case.leaves else ""
+    environment = case.environment(place, VICTIM)
+    order = Order(case.argv(place), place.victim, environment, case.thread, case.workers, left)
     stopper = cases.Stopper(scene, place.victim + ".err") if case.daemon else None
     ended = victim.run(order, point and point.injection(), stopper)
     if point is not None and point.error and not _possible(point.error, ended):
         scene.finish_writing()
+        victim.end_left_running(left)
         return Result(ended._replace(injected=False), [])
     how = Harm.NONE
     if ended.injected:
         how = Harm.REFUSED if point is not None and point.error else Harm.KILLED
-    findings = _manners(case, point, ended, place)
+    findings = _wrong_ending(case, point, ended, place)
     if case.name == "enqueue":
         findings += _accept(scene, place, ended)
     findings += whole(scene, handler.read(place.record), tree(place.queue))
     scene.finish_writing()
+    if case.leaves:
+        findings += _recover_beside_what_is_left(case, scene, place, how)
+        victim.end_left_running(left)
     findings += _recover(case, scene, place)
     calls, files = handler.read(place.record), tree(place.queue)
-    findings += final(scene, calls, files, how, _given_up(place))
-    findings += _audit(place)
+    findings += final(scene, calls, files, how, Allowed(_given_up(place), case.in_hand))
+    findings += _audit(scene, place)
     return Result(ended, findings, _said(place, b'"unhealthy"'))
 
 
 def _possible(error: str, ended: Ended) -> bool:
-    """Whether what was refused can be, in the world: the threads' calls drift a little."""
+    """Whether the refused call can fail so: the threads' calls differ a little between runs."""
     refused = [call.line for call in ended.calls if "(INJECTED)" in call.line]
     return all(can_have(error, line) for line in refused)
 
 
 def _recover(case: Case, scene: Scene, place: Place) -> list[Finding]:
-    """Sweep until all is as it is to be, or some times in vain."""
-    environment = {handler.RECORD: place.record, handler.PHASE: RECOVERY}
+    """Sweep until every entry is as it must be, or several times without effect."""
+    environment = case.environment(place, RECOVERY)
     if case.operator:
         victim.run(Order(cases.release(place), place.recovery, environment, ""), None)
     order = Order(cases.recovery(place), place.recovery, environment, "")
@@ -127,9 +140,24 @@ def _recover(case: Case, scene: Scene, place: Place) -> list[Finding]:
     return []
 
 
-def _audit(place: Place) -> list[Finding]:
-    """Have the books balanced, where there are any."""
-    if not os.path.isdir(os.path.join(place.queue, ".watcher")):
+def _recover_beside_what_is_left(
+    case: Case, scene: Scene, place: Place, harm: Harm
+) -> list[Finding]:
+    """Sweep while the handlers' children still run: only their entries are claimed."""
+    in_hand = case.in_hand if harm is Harm.KILLED else 0
+    order = Order(cases.recovery(place), place.recovery, case.environment(place, RECOVERY), "")
+    for _ in range(RECOVERIES):
+        if len(waiting(scene, tree(place.queue))) <= in_hand:
+            return []
+        victim.run(order._replace(left=place.left), None)
+        time.sleep(BETWEEN)
+    stuck = waiting(scene, tree(place.queue))
+    return [Finding("hung", f"{stuck} wait for processes that their handlers left running")]
+
+
+def _audit(scene: Scene, place: Place) -> list[Finding]:
+    """Run the audit, if there was an entry: without one a sweep writes no journal."""
+    if not scene.entries or not os.path.isdir(os.path.join(place.queue, ".watcher")):
         return []
     status = victim.run(Order(cases.audit(place), place.audit, {}, ""), None).status
     if status == 0:
@@ -139,8 +167,8 @@ def _audit(place: Place) -> list[Finding]:
     return [Finding("unexplained", f"audit ended with {status}: {said} {_tail(place.audit)}")]
 
 
-def _manners(case: Case, point: Point | None, ended: Ended, place: Place) -> list[Finding]:
-    """Return what is wrong with how a run ended and what it said."""
+def _wrong_ending(case: Case, point: Point | None, ended: Ended, place: Place) -> list[Finding]:
+    """Return what is wrong with the exit status and the output of a run."""
     if ended.status is None:
         return [Finding("hung", f"after {victim.PATIENCE:.0f} s; {_tail(place.victim)}")]
     if ended.status < 0 and point is not None and not point.error:
@@ -148,15 +176,28 @@ def _manners(case: Case, point: Point | None, ended: Ended, place: Place) -> lis
     findings = []
     right = _RIGHT if ended.injected else {0, os.EX_TEMPFAIL}
     if case.daemon and (not ended.injected or _said(place, b'"armed"')):
-        right = {0}  # once it is at work it lives through everything
+        right = {0}  # once it has started, a daemon survives every refusal
     if ended.status not in right:
         findings.append(Finding("exit", f"status {ended.status}: {_tail(place.victim)}"))
-    if any(_said(place, word) for word in _TOO_MUCH):
-        findings.append(Finding("exit", f"said too much: {_tail(place.victim)}"))
-    end = _last(place, b'"stopped"') if case.daemon and ended.status == 0 else b""
-    if end and b'"detail": "healthy;' not in end:
+    if any(_said(place, word) for word in _BUG_WORDS):
+        findings.append(
+            Finding("exit", f"a traceback or a bug in its output: {_tail(place.victim)}")
+        )
+    if case.daemon and ended.status == 0 and not _healthy_at_end(place):
         findings.append(Finding("exit", f"not healthy at its end: {_tail(place.victim)}"))
     return findings
+
+
+def _healthy_at_end(place: Place) -> bool:
+    """Whether a daemon logged at its end that it was healthy, or was refused a call then."""
+    end, unhealthy = _last(place, b'"stopped"'), _last(place, b'"unhealthy"')
+    if not end or b'"detail": "healthy;' in end:
+        return True
+    return bool(unhealthy) and _time(end) - _time(unhealthy) < JUST_THEN
+
+
+def _time(line: bytes) -> float:
+    return float(json.loads(line)["time"])
 
 
 def _last(place: Place, word: bytes) -> bytes:
@@ -166,19 +207,19 @@ def _last(place: Place, word: bytes) -> bytes:
 
 
 def _given_up(place: Place) -> set[str]:
-    """Return the entries of which a sweep said that it could not finish with them."""
+    """Return the entries that a sweep reported as not finished."""
     with open(place.victim + ".out", encoding="utf-8") as lines:
-        return {line.split("  ")[0] for line in lines if _STUCK in line}
+        return {line.split("  ")[0].removesuffix(".csv") for line in lines if _STUCK in line}
 
 
 def _accept(scene: Scene, place: Place, ended: Ended) -> list[Finding]:
-    """Take what `enqueue` committed for accepted, and see that it is what was printed."""
+    """Add what `enqueue` committed to the entries; check that it printed the names."""
     with open(place.victim + ".out", encoding="utf-8") as output:
         printed = output.read().split()
     files = tree(place.queue)
     names = [name.removesuffix(".pck") for name in sorted(files) if name.endswith(".pck")]
     findings = [
-        Finding("lost", f"{name}: its name was printed, and it is not there")
+        Finding("lost", f"{name}: its name was printed, but it is not in the queue")
         for name in printed
         if name not in names
     ]

@@ -18,10 +18,11 @@ import pytest
 from watcher.arrive import polling
 from watcher.arrive.inotify import Inotify
 from watcher.arrive.polling import Polling
-from watcher.arrive.source import Hint, Seen
+from watcher.arrive.source import Event, EventKind
 from watcher.arrive.sources import Sources
 from watcher.errors import WatchFailed
-from watcher.spool.layout import Layout
+from watcher.rules.lifecycle import State
+from watcher.rules.names import Layout
 from watcher.spool.spool import Spool
 
 PATIENCE = 30.0
@@ -35,7 +36,7 @@ class Scene:
         self.backend, self.directory = backend, directory
         self.spool = Spool(os.fsencode(directory), layout)
         self.source = Inotify() if backend == "inotify" else Polling()
-        self.hints: list[Hint] = []
+        self.hints: list[Event] = []
 
     def arm(self):
         self.source.arm(TAG, self.spool)
@@ -55,18 +56,20 @@ class Scene:
 
     def noticed(self, *names):
         """Whether a scan would be made of all, or each of these was named."""
-        if any(hint.seen is Seen.EVERYTHING for hint in self.hints):
+        if any(hint.seen is EventKind.EVERYTHING for hint in self.hints):
             return True
-        named = {hint.name for hint in self.hints if hint.seen in {Seen.RENAMED, Seen.LOOK}}
+        named = {
+            hint.name for hint in self.hints if hint.seen in {EventKind.RENAMED, EventKind.LOOK}
+        }
         return named >= set(names)
 
     def mark(self):
         """Rename something in and wait until it is noticed: what was before it has been said."""
-        self.hints = [hint for hint in self.hints if hint.seen is not Seen.EVERYTHING]
+        self.hints = [hint for hint in self.hints if hint.seen is not EventKind.EVERYTHING]
         before = len(self.hints)
         self.rename_in(b"zz-mark.pck")
         self.until(
-            lambda: any(h.name == b"zz-mark.pck" or h.seen is Seen.EVERYTHING
+            lambda: any(h.name == b"zz-mark.pck" or h.seen is EventKind.EVERYTHING
                         for h in self.hints[before:])
         )  # fmt: skip
 
@@ -120,9 +123,9 @@ def test_a_rename_in_is_noticed(scene, backend, name):
     watched.rename_in(name)
     watched.until(lambda: watched.noticed(name))
     if backend == "inotify":
-        assert watched.hints == [Hint(TAG, Seen.RENAMED, name)]
+        assert watched.hints == [Event(TAG, EventKind.RENAMED, name)]
     else:  # it cannot be told from a file that was made here and is being written
-        assert not watched.said(Seen.RENAMED, name)
+        assert not watched.said(EventKind.RENAMED, name)
 
 
 @pytest.mark.parametrize("name", NAMES, ids=lambda name: ascii(name)[:16])
@@ -133,7 +136,7 @@ def test_a_rename_within_is_a_rename(scene, backend, name):
     watched.arm()
     os.rename(watched.path(b"x.tmp"), watched.path(name))
     watched.until(lambda: watched.noticed(name))
-    assert watched.said(Seen.RENAMED, name) == (backend != "large")
+    assert watched.said(EventKind.RENAMED, name) == (backend != "large")
 
 
 def test_what_is_committed_as_soon_as_the_watch_is_armed_is_noticed(scene, backend):
@@ -169,7 +172,7 @@ def test_a_directory_in_which_much_happens_is_not_gone(scene, backend):
         os.unlink(watched.path(b"zz-mark.pck"))
     os.mkdir(watched.path(b"folder"))
     watched.mark()
-    assert not watched.said(Seen.GONE)
+    assert not watched.said(EventKind.GONE)
 
 
 def test_a_rename_over_a_file_is_noticed(scene, backend):
@@ -190,11 +193,11 @@ def test_a_file_made_and_written_in_place_is_never_a_rename(scene, backend):
             file.write(b"half")
             watched.mark()
     watched.mark()
-    assert not watched.said(Seen.RENAMED, b"x.pck")
+    assert not watched.said(EventKind.RENAMED, b"x.pck")
     if backend == "inotify":  # not even subscribed to: the kernel's queue is for renames
         assert {hint.name for hint in watched.hints} == {b"zz-mark.pck"}
     if backend == "polling":
-        assert watched.said(Seen.LOOK, b"x.pck")
+        assert watched.said(EventKind.LOOK, b"x.pck")
 
 
 def test_a_link_in_is_never_a_rename(scene, backend, tmp_path):
@@ -203,7 +206,7 @@ def test_a_link_in_is_never_a_rename(scene, backend, tmp_path):
     watched.arm()
     os.link(tmp_path / "elsewhere", watched.path(b"x.pck"))
     watched.mark()
-    assert not watched.said(Seen.RENAMED, b"x.pck")
+    assert not watched.said(EventKind.RENAMED, b"x.pck")
 
 
 def test_a_directory_renamed_in_is_no_entry(scene, backend, tmp_path):
@@ -212,8 +215,8 @@ def test_a_directory_renamed_in_is_no_entry(scene, backend, tmp_path):
     watched.arm()
     os.rename(tmp_path / "folder", watched.path(b"1.0+ab.pck"))
     watched.mark()
-    assert not watched.said(Seen.RENAMED, b"1.0+ab.pck")
-    assert not watched.said(Seen.LOOK, b"1.0+ab.pck")
+    assert not watched.said(EventKind.RENAMED, b"1.0+ab.pck")
+    assert not watched.said(EventKind.LOOK, b"1.0+ab.pck")
 
 
 def test_what_leaves_is_not_hinted_at(scene, backend):
@@ -244,7 +247,7 @@ def test_an_inode_that_is_used_again_is_no_rename(scene, backend, data):
             file.write(data)
         status = os.stat(watched.path(new))
         watched.mark()
-        assert not watched.said(Seen.RENAMED, new)
+        assert not watched.said(EventKind.RENAMED, new)
         if status.st_ino == inode:
             assert status.st_mtime_ns != written
             return
@@ -267,13 +270,13 @@ def test_legacy_closes_are_hints_and_renames_too(scene, backend):
     )
     if backend == "inotify":
         assert [(hint.seen, hint.name) for hint in watched.hints] == [
-            (Seen.CLOSED, b"h.db"),
-            (Seen.CLOSED, b"h.msg"),
-            (Seen.CLOSED, b"k.msg.tmp"),
-            (Seen.RENAMED, b"k.msg"),
+            (EventKind.CLOSED, b"h.db"),
+            (EventKind.CLOSED, b"h.msg"),
+            (EventKind.CLOSED, b"k.msg.tmp"),
+            (EventKind.RENAMED, b"k.msg"),
         ]
     else:
-        assert not watched.said(Seen.CLOSED, b"h.msg")
+        assert not watched.said(EventKind.CLOSED, b"h.msg")
 
 
 def test_a_close_comes_with_the_close_not_with_the_write(scene):
@@ -281,8 +284,60 @@ def test_a_close_comes_with_the_close_not_with_the_write(scene):
     with open(watched.path(b"h.msg"), "wb", buffering=0) as file:
         file.write(b"half")
         watched.mark()
-        assert not watched.said(Seen.CLOSED, b"h.msg")
-    watched.until(lambda: watched.said(Seen.CLOSED, b"h.msg"))
+        assert not watched.said(EventKind.CLOSED, b"h.msg")
+    watched.until(lambda: watched.said(EventKind.CLOSED, b"h.msg"))
+
+
+# -- raw --------------------------------------------------------------------------------------
+
+RAW = Layout(b"", raw=True)
+
+
+def write_and_link(watched):
+    """Make a file in place, link one in, rename one in, and make a directory."""
+    with open(watched.path(b"in place"), "wb") as file:
+        file.write(b"data")
+    outside = watched.directory.parent / "outside"
+    outside.write_bytes(b"data")
+    os.link(outside, watched.path(b"linked"))
+    os.rename(outside, watched.path(b"renamed"))
+    os.mkdir(watched.path(b"directory"))
+
+
+def test_a_raw_queue_hears_what_is_made_and_closed_and_of_no_directory(scene):
+    watched = scene("inotify", RAW).arm()
+    write_and_link(watched)
+    assert [(hint.seen, hint.name) for hint in watched.source.read_all()] == [
+        (EventKind.CREATED, b"in place"),
+        (EventKind.CLOSED, b"in place"),
+        (EventKind.CREATED, b"linked"),
+        (EventKind.RENAMED, b"renamed"),
+    ]
+
+
+@pytest.mark.parametrize("layout", [RAW, Layout()], ids=["every writer renames", "mailman"])
+def test_where_every_writer_renames_only_renames_fill_the_kernels_queue(scene, layout):
+    watched = scene("inotify", layout)
+    watched.source.arm(TAG, watched.spool, renames=layout.raw)
+    write_and_link(watched)
+    assert watched.source.read_all() == [Event(TAG, EventKind.RENAMED, b"renamed")]
+
+
+def test_all_that_is_queued_is_read_however_many_reads_it_takes(scene, monkeypatch):
+    monkeypatch.setattr("watcher.arrive.inotify.READ", 4096)
+    watched = scene("inotify", RAW).arm()
+    names = [b"%0200d" % number for number in range(200)]
+    for name in names:
+        with open(watched.path(name), "wb"):
+            pass
+    events = watched.source.read_all()
+    assert [hint.name for hint in events if hint.seen is EventKind.CLOSED] == names
+    monkeypatch.setattr("watcher.arrive.inotify.READS", 3)
+    for name in names:
+        os.utime(watched.path(name))
+        with open(watched.path(name), "wb"):
+            pass
+    assert watched.source.read_all()[-1] == Event(None, EventKind.EVERYTHING)
 
 
 # -- what is lost is said ---------------------------------------------------------------------
@@ -297,14 +352,14 @@ def test_an_overflow_says_that_everything_must_be_looked_at(scene):
     watched.rename_in(b"0.pck")
     for number in range(room + 500):
         os.rename(watched.path(b"%d.pck" % number), watched.path(b"%d.pck" % (number + 1)))
-    watched.until(lambda: watched.said(Seen.EVERYTHING))
-    overflows = [hint for hint in watched.hints if hint.seen is Seen.EVERYTHING]
-    assert overflows == [Hint(None, Seen.EVERYTHING)]
+    watched.until(lambda: watched.said(EventKind.EVERYTHING))
+    overflows = [hint for hint in watched.hints if hint.seen is EventKind.EVERYTHING]
+    assert overflows == [Event(None, EventKind.EVERYTHING)]
     assert len(watched.hints) == room + 1
     watched.hints.clear()
     watched.rename_in(b"after.pck")
-    watched.until(lambda: watched.said(Seen.RENAMED, b"after.pck"))
-    assert not watched.said(Seen.EVERYTHING)
+    watched.until(lambda: watched.said(EventKind.RENAMED, b"after.pck"))
+    assert not watched.said(EventKind.EVERYTHING)
 
 
 # -- a watch is never assumed to live ---------------------------------------------------------
@@ -313,7 +368,7 @@ def test_an_overflow_says_that_everything_must_be_looked_at(scene):
 def test_a_directory_that_is_moved_away_is_gone(scene, backend, tmp_path):
     watched = scene(backend).arm()
     watched.directory.rename(tmp_path / "moved")
-    watched.until(lambda: watched.said(Seen.GONE))
+    watched.until(lambda: watched.said(EventKind.GONE))
     assert not watched.spool.is_current()
 
 
@@ -327,7 +382,7 @@ def test_a_directory_that_is_removed_is_gone(scene, backend):
         assert watched.source.read() == []
         watched.spool = None
         gc.collect()
-    watched.until(lambda: watched.said(Seen.GONE))
+    watched.until(lambda: watched.said(EventKind.GONE))
     watched.source.disarm(TAG)
 
 
@@ -341,7 +396,7 @@ def test_one_that_is_put_back_is_watched_again(scene, backend):
     watched.arm()
     watched.rename_in(b"x.pck")
     watched.until(lambda: watched.noticed(b"x.pck"))
-    assert not watched.said(Seen.GONE), "the last words of the old watch"
+    assert not watched.said(EventKind.GONE), "the last words of the old watch"
 
 
 def test_what_is_no_longer_watched_says_nothing(scene, backend, tmp_path):
@@ -404,7 +459,7 @@ def test_reading_never_waits_and_nothing_is_inherited(scene, backend):
 
 # -- limits -----------------------------------------------------------------------------------
 
-# The limits of a user namespace of our own: real, and nobody else's.
+# The limits of a user namespace of our own: real, and for no other process.
 LIMITED = """
 import ctypes, os, sys
 uid, gid = os.getuid(), os.getgid()
@@ -415,7 +470,8 @@ for file, line in (("uid_map", f"0 {uid} 1"), ("setgroups", "deny"), ("gid_map",
 with open("/proc/sys/user/" + sys.argv[2], "w") as limit: limit.write("0")
 from watcher.arrive.sources import Sources
 from watcher.errors import WatchFailed
-from watcher.spool.layout import Layout
+from watcher.rules.lifecycle import State
+from watcher.rules.names import Layout
 from watcher.spool.spool import Spool
 sources, spool = Sources(), Spool(os.fsencode(sys.argv[1]), Layout())
 try:
@@ -452,7 +508,8 @@ SHORT = """
 import os, resource, sys
 from watcher.arrive.sources import Sources
 from watcher.errors import WatchFailed
-from watcher.spool.layout import Layout
+from watcher.rules.lifecycle import State
+from watcher.rules.names import Layout
 from watcher.spool.spool import Spool
 sources, spool = Sources(), Spool(os.fsencode(sys.argv[1]), Layout())
 soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -494,8 +551,8 @@ def test_a_directory_that_cannot_be_polled_says_so(scene, monkeypatch):
     [
         ("auto", "ext4", "inotify"),
         ("auto", "", "inotify"),
-        ("auto", "nfs4", "polling"),
-        ("auto", "fuse", "polling"),
+        ("auto", "nfs4", "inotify and polling"),
+        ("auto", "fuse", "inotify and polling"),
         ("inotify", "nfs4", "inotify"),
         ("polling", "ext4", "polling"),
     ],
@@ -507,7 +564,8 @@ def test_where_events_are_blind_it_polls(queue, monkeypatch, wanted, filesystem,
     try:
         assert sources.filenos() == []
         assert sources.arm(TAG, spool, wanted) == expected
-        (fd,) = sources.filenos()
+        fd, *others = sources.filenos()
+        assert len(others) == expected.count("and")
         (queue / "x.tmp").touch()
         (queue / "x.tmp").rename(queue / "x.pck")
         assert select.select([fd], [], [], PATIENCE)[0]
@@ -518,10 +576,50 @@ def test_where_events_are_blind_it_polls(queue, monkeypatch, wanted, filesystem,
         sources.close()
 
 
+def test_where_events_are_blind_a_rename_of_this_machine_is_heard_at_once(queue, monkeypatch):
+    monkeypatch.setattr(polling, "INTERVAL", 3600.0)
+    sources, spool = Sources(), Spool(os.fsencode(queue), Layout())
+    spool.filesystem = "fuse"
+    try:
+        sources.arm(TAG, spool, "auto")
+        deferred = spool.make_state_dir(State.DEFERRED)
+        assert not sources.arm_deferred(TAG, spool, deferred), "it must be listed all the same"
+        (queue / "x.tmp").touch()
+        (queue / "x.tmp").rename(queue / "x.pck")
+        (queue / "y.tmp").touch()
+        (queue / "y.tmp").rename(queue / ".watcher/deferred/y.pck")
+        event_time_ns = [hint for fd in sources.filenos() for hint in sources.reader(fd)()]
+        assert event_time_ns == [
+            Event(TAG, EventKind.RENAMED, b"x.pck"),
+            Event(TAG, EventKind.RENAMED, b"deferred/y.pck"),
+        ]  # fmt: skip
+        sources.disarm(TAG)
+        (queue / "z.pck").touch()
+        (queue / "z.pck").rename(queue / "w.pck")
+        assert [hint for fd in sources.filenos() for hint in sources.reader(fd)()] == []
+    finally:
+        sources.close()
+
+
+def test_where_the_kernel_will_not_watch_polling_will_do(queue, monkeypatch):
+    sources, spool = Sources(), Spool(os.fsencode(queue), Layout())
+    spool.filesystem = "fuse"
+
+    def refuse():
+        raise WatchFailed("no inotify instance to be had")
+
+    monkeypatch.setattr(sources, "inotify", refuse)
+    try:
+        assert sources.arm(TAG, spool, "auto") == "polling (no inotify instance to be had)"
+        assert len(sources.filenos()) == 1
+    finally:
+        sources.close()
+
+
 def test_what_is_not_used_is_not_imported(queue):
     program = (
         "import os, sys, warnings\nwarnings.simplefilter('ignore')\n"
-        "from watcher.arrive.sources import Sources\nfrom watcher.spool.layout import Layout\n"
+        "from watcher.arrive.sources import Sources\nfrom watcher.rules.names import Layout\n"
         "from watcher.spool.spool import Spool\n"
         "assert not {'pyinotify', 'watchdog'} & set(sys.modules)\n"
         "sources = Sources(); sources.arm(1, Spool(os.fsencode(sys.argv[1]), Layout()), 'auto')\n"

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import pickle
+import random
 import statistics
 import subprocess
 import time
 
 import pytest
+
+import watcher
+from watcher.spool.new_markers import make_markers
 
 
 @pytest.fixture
@@ -43,7 +47,7 @@ def one_line(ended, code):
 
 @pytest.mark.parametrize("arguments", [(), ("-",)])
 def test_standard_input_becomes_an_entry_and_its_name_is_printed(queue, enqueue, arguments):
-    message = os.urandom(100_000)
+    message = random.Random(1).randbytes(100_000)
     ended = enqueue(*arguments, message=message)
     assert (ended.returncode, ended.stderr) == (0, b"")
     name = ended.stdout.decode().removesuffix("\n")
@@ -114,8 +118,68 @@ def test_a_raw_entry_is_the_bytes(queue, enqueue, suffix):
         *("--format", "raw", *(["--suffix", suffix] if suffix else [])), message=b"\x00\xff"
     )
     (path,) = queue.iterdir()
-    assert path.name == ended.stdout.decode().strip() + (suffix or "")
+    assert path.name == ended.stdout.decode().strip()
+    assert path.name.endswith(suffix or "")
     assert path.read_bytes() == b"\x00\xff"
+
+
+@pytest.mark.parametrize(
+    ("patterns", "ending"),
+    [(["*.csv", "*.CSV"], ".csv"), (["in-?*", "*.dat"], ".dat"), (["*"], "")],
+)
+def test_a_name_has_an_ending_that_a_pattern_asks_for(queue, enqueue, patterns, ending):
+    flags = [word for pattern in patterns for word in ("--match", pattern)]
+    ended = enqueue("--format", "raw", *flags, message=b"x")
+    assert os.listdir(queue) == [ended.stdout.decode().strip()]
+    assert os.listdir(queue)[0].endswith(ending)
+    line = one_line(enqueue("--format", "raw", "--match", "in-?*"), os.EX_CONFIG)
+    assert "say --suffix" in line
+
+
+@pytest.fixture
+def marked(queue, watcher_command, environment):
+    """Have the queue record that it has markers; return a sweep of it."""
+
+    def sweep(*options):
+        argv = [*watcher_command, "sweep", str(queue), *options, "--", "true"]
+        subprocess.run(argv, env=environment, check=True, capture_output=True, timeout=60)
+        return sorted(path.name for path in queue.iterdir() if path.name != ".watcher")
+
+    assert sweep("--format", "raw", "--suffix", ".csv", "--marker", "{stem}.ok") == []
+    return sweep
+
+
+def test_an_entry_of_a_queue_with_markers_gets_one_and_is_taken(queue, tmp_path, enqueue, marked):
+    files = [tmp_path / str(number) for number in range(3)]
+    for file in files:
+        file.write_bytes(b"x")
+    ended = enqueue(*files)
+    assert (ended.returncode, ended.stderr) == (0, b"")
+    names = ended.stdout.decode().split()
+    there = sorted(path.name for path in queue.iterdir() if path.name != ".watcher")
+    markers = [name.removesuffix(".csv") + ".ok" for name in names]
+    assert there == sorted([*names, *markers])
+    assert marked() == []
+
+
+def test_the_function_gives_a_marker_too(queue, marked):
+    name = watcher.enqueue(queue, b"x", raw=True, suffix=".csv")
+    others = watcher.enqueue_many(queue, [(b"y", None)] * 2, raw=True, suffix=".csv")
+    markers = [each.removesuffix(".csv") + ".ok" for each in (name, *others)]
+    assert all((queue / marker).exists() for marker in markers)
+    assert marked() == []
+
+
+def test_an_entry_that_cannot_get_its_marker_is_not_committed(queue):
+    for name in ("a", "b", "c", "b.ok"):
+        (queue / name).write_bytes(b"x")
+    directory = os.open(queue, os.O_RDONLY)
+    try:
+        made, error = make_markers(directory, [b"a", b"b", b"c"], b"{name}.ok")
+    finally:
+        os.close(directory)
+    assert (made, type(error)) == ([b"a.ok"], FileExistsError)
+    assert sorted(path.name for path in queue.iterdir()) == ["a", "a.ok", "b.ok"]
 
 
 def test_bytes_that_are_no_text_are_passed_through(queue, tmp_path, enqueue):
@@ -127,10 +191,10 @@ def test_bytes_that_are_no_text_are_passed_through(queue, tmp_path, enqueue):
     assert list(entries(queue).values()) == [(b"m", {"k": "\udcff"})]
 
 
-# -- streams that are closed, full, or that nobody reads --------------------------------------
+# -- streams that are closed, full, or without a reader ---------------------------------------
 
 
-def test_when_nobody_reads_the_names_every_file_is_committed_all_the_same(queue, tmp_path, enqueue):
+def test_without_a_reader_of_the_names_every_file_is_committed(queue, tmp_path, enqueue):
     files = [tmp_path / str(number) for number in range(5)]
     for file in files:
         file.write_bytes(file.name.encode())
@@ -181,7 +245,7 @@ def test_without_a_standard_input_nothing_is_committed(queue, enqueue):
 
 
 def test_without_standard_output_or_error_the_entry_is_whole(queue, tmp_path, enqueue):
-    """A file of the queue must not get number 1 or 2 and be written to by somebody else."""
+    """A file of the queue must not get number 1 or 2 and be written to by other code."""
     file = tmp_path / "file"
     file.write_bytes(b"m" * 100)
     assert enqueue(file, **closed(1)).returncode == 0
@@ -195,7 +259,7 @@ def test_without_standard_output_or_error_the_entry_is_whole(queue, tmp_path, en
 
 @pytest.mark.parametrize("how", ["flag", "variable", "variables"])
 def test_it_commits_what_the_daemon_of_the_queue_takes(queue, tmp_path, enqueue, environment, how):
-    """A .pck in a drop folder of .csv would wait for ever."""
+    """A .pck in a drop folder of .csv would never be handled."""
     file = tmp_path / "w.toml"
     file.write_text(
         f'[queues.q]\npath = "{queue}"\nhandler = {{ exec = ["true"] }}\n'
@@ -206,9 +270,21 @@ def test_it_commits_what_the_daemon_of_the_queue_takes(queue, tmp_path, enqueue,
     elif how == "variables":
         environment |= {"WATCHER_FORMAT": "raw", "WATCHER_SUFFIX": ".csv"}
     ended = enqueue(*(["--config", str(file)] if how == "flag" else []), message=b"a,b")
-    assert (queue / f"{ended.stdout.decode().strip()}.csv").read_bytes() == b"a,b"
+    assert (queue / ended.stdout.decode().strip()).read_bytes() == b"a,b"
     refused = enqueue(*(["--config", str(file)] if how == "flag" else []), "--meta", "k=v")
     assert "a raw entry has no metadata" in one_line(refused, os.EX_USAGE)
+
+
+def test_a_queues_name_stands_for_its_directory_as_in_other_commands(queue, tmp_path, enqueue):
+    file = tmp_path / "w.toml"
+    table = 'handler = { exec = ["true"] }\nformat = "raw"\n'
+    file.write_text(f'[queues.q]\npath = "{queue}"\n{table}[queues.many]\npath = "*"\n{table}')
+    for place, directory in (("q", queue), ("many/other", tmp_path / "other")):
+        directory.mkdir(exist_ok=True)
+        ended = enqueue("--config", str(file), message=b"a,b", place=place)
+        assert (directory / ended.stdout.decode().strip()).read_bytes() == b"a,b"
+    refused = enqueue("--config", str(file), place="many")
+    assert "say which, many/..." in one_line(refused, os.EX_USAGE)
 
 
 # -- starting fast ----------------------------------------------------------------------------

@@ -6,14 +6,14 @@ import fcntl
 import json
 import os
 import socket
-import subprocess
 
 import pytest
 
 import watcher
 import writers
+from tests.command_server import run_command
 
-LETTER = writers.letter(1, 1)
+LETTER = writers.message_for(1, 1)
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def run(watcher_command, environment):
     """Run one command to its end."""
 
     def running(*arguments, status=0):
-        ended = subprocess.run(
+        ended = run_command(
             [*watcher_command, *arguments],
             env=environment,
             capture_output=True,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 
@@ -77,7 +78,8 @@ def test_a_usage_error_is_one_line_and_64(run_main, arguments):
     ("arguments", "begins"),
     [
         (("nosuch",), "watcher: No such command"),
-        (("list",), "watcher: list: Missing argument"),
+        (("cat",), "watcher: cat: Missing argument"),
+        (("list",), "watcher: list: name a queue directory, or a configuration"),
         (("sweep", "a", "--bogus"), "watcher: sweep: No such option"),
         (("sweep", ".", "--grace-age", "x"), "watcher: sweep: --grace-age: expected a duration"),
         (("check", "--grace-age", "5m"), "watcher: check: --grace-age: goes with QUEUE_DIR"),
@@ -92,7 +94,7 @@ def test_a_usage_error_names_the_command(run_main, arguments, begins):
 
 def test_the_version_is_told_without_a_look_at_what_is_installed(watcher_command, environment):
     environment["PYTHONPATH"] = os.path.dirname(os.path.dirname(cli.__path__[0]))
-    argv = [watcher_command[0], "-X", "importtime", "-m", "watcher", "--version"]
+    argv = [watcher_command[0], "-X", "importtime", "-P", "-m", "watcher", "--version"]
     ended = subprocess.run(argv, env=environment, capture_output=True, text=True, check=True)
     assert ended.stdout == f"watcher {__version__}\n"
     assert "watcher.cli" in ended.stderr
@@ -126,6 +128,14 @@ FAILURES = [
     (OSError(errno.EMFILE, "many"), 75, "watcher: many (errno 24)"),
     (FileNotFoundError(errno.ENOENT, "none", "f"), 66, "watcher: f: none (errno 2)"),
     (OSError(errno.EIO, "broken"), 74, "watcher: broken (errno 5)"),
+    (
+        ModuleNotFoundError("No module named 'watcher.sweep'"),
+        69,
+        (
+            "watcher: a file of the program is missing or unreadable:"
+            " No module named 'watcher.sweep'; was it installed anew? Start it again"
+        ),
+    ),
     (
         ZeroDivisionError("a\nb"),
         70,
@@ -256,7 +266,7 @@ def test_a_command_never_starts_with_a_standard_descriptor_closed(
         (["check", "QUEUE", "--json"], 0),
         (["hold", "QUEUE", "ALL", "--dry-run"], 0),
         (["delete", "QUEUE", "held/h"], 64),
-        (["audit", "QUEUE"], 0),
+        (["audit", "QUEUE"], 66),  # there is no journal yet
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
@@ -290,3 +300,55 @@ def test_a_period_longer_than_the_kernels_timeouts_is_no_end_of_the_daemon(
     daemon.wait_for("reject", entry="bad")
     assert daemon.end() == 0
     assert daemon.stray == []
+
+
+PLANTED = ("click", "watcher", "json", "msgspec", "pyinotify", "handler")
+
+
+@pytest.fixture
+def planted(tmp_path):
+    """A directory in which another program put modules that must not be imported."""
+    for name in PLANTED:
+        (tmp_path / f"{name}.py").write_text(f"raise SystemExit('planted {name} was imported')\n")
+    return tmp_path
+
+
+def test_python_m_is_refused_in_one_line_before_anything_else_is_imported(tmp_path, environment):
+    for name in PLANTED:
+        if name != "watcher":  # Python itself would find that one first
+            (tmp_path / f"{name}.py").write_text("raise SystemExit('planted')\n")
+    argv = [sys.executable, "-m", "watcher", "--version"]
+    done = subprocess.run(argv, cwd=tmp_path, env=environment, capture_output=True, check=False)
+    assert done.returncode == os.EX_USAGE
+    assert done.stderr.count(b"\n") == 1
+    assert b"use the command watcher, or python -P -m watcher" in done.stderr
+
+
+def test_nothing_in_the_current_directory_is_imported(planted, watcher_command, environment):
+    command = shutil.which("watcher", path=os.path.dirname(sys.executable))
+    (planted / "queue").mkdir()
+    for begin in (watcher_command, [command] if command else watcher_command):
+        for arguments in (["--version"], ["check", "queue"], ["sweep", "queue", "--", "true"]):
+            done = subprocess.run(
+                [*begin, *arguments], cwd=planted, env=environment, capture_output=True, check=False
+            )
+            assert (done.returncode, b"planted" in done.stderr) == (0, False), done.stderr
+
+
+@pytest.mark.parametrize("isolate", ["true", "false"])
+def test_a_python_handler_is_not_looked_for_in_the_current_directory(
+    planted, watcher_command, environment, isolate
+):
+    (planted / "queue").mkdir()
+    (planted / "queue" / "1.0+ab.pck").write_bytes(b"x")
+    handler = f'{{ python = "handler:handle", isolate = {isolate} }}'
+    (planted / "w.toml").write_text(f'[queues.q]\npath = "queue"\nhandler = {handler}\n')
+    done = subprocess.run(
+        [*watcher_command, "sweep", "--config", "w.toml"],
+        cwd=planted,
+        env=environment,
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == os.EX_CONFIG, done.stderr
+    assert b"planted" not in done.stderr

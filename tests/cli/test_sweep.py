@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import pickle
@@ -9,6 +10,8 @@ import signal
 import subprocess
 
 import pytest
+
+from tests.command_server import run_command
 
 WHOLE = pickle.dumps(b"message", 2) + pickle.dumps({}, 2)
 
@@ -33,7 +36,7 @@ def sweep(argv, environment):
     """Run a sweep to its end."""
 
     def run(*arguments, handler=("true",)):
-        return subprocess.run(
+        return run_command(
             [*argv, *arguments, *(["--", *handler] if handler else [])],
             env=environment,
             capture_output=True,
@@ -198,12 +201,33 @@ def test_max_time_begins_no_entry_later(queue, sweep):
     assert objects(sweep("--max-time", "1h", "--json"))[-1]["complete"] is True
 
 
-def test_an_operators_mistake_ends_it_at_the_first_entry(queue, sweep):
-    for number in range(3):
-        put(queue, f"{number}.pck")
+def test_an_operators_mistake_ends_it_after_a_few_entries(queue, sweep):
+    names = [f"{number}.pck" for number in range(5)]
+    for name in names:
+        put(queue, name)
     ended = sweep("--json", handler=["sh", "-c", "exit 126"])
-    assert objects(ended)[-1]["summary"] == {"misconfigured": 1}
-    assert waiting(queue) == ["0.pck", "1.pck", "2.pck"]
+    assert objects(ended)[-1]["summary"] == {"misconfigured": 3}
+    assert objects(ended)[-1]["complete"] is False
+    assert waiting(queue) == names
+
+
+@pytest.mark.parametrize("bad", [["0"], ["2"], ["4"], ["0", "1"]])
+def test_an_entry_that_alone_makes_the_handler_look_broken_is_its_own_failure(queue, sweep, bad):
+    names = [str(number) for number in range(5)]
+    for name in names:
+        put(queue, f"{name}.pck")
+    pattern = "|".join(bad)
+    ended = sweep(
+        "--json", handler=["sh", "-c", f"case $WATCHER_ENTRY in {pattern}) exit 127; esac"]
+    )
+    few = {"done": 5 - len(bad)}
+    assert ended.returncode in (75, 78)
+    if bad == ["4"]:  # the last: nothing after it tells its fault from the handler's
+        assert objects(ended)[-1]["summary"] == few | {"misconfigured": 1}
+        assert waiting(queue) == ["4.pck"]
+        return
+    assert objects(ended)[-1]["summary"] == few | {"deferred": len(bad)}
+    assert waiting(queue) == []
 
 
 def test_what_was_deferred_is_swept_when_it_is_due(queue, sweep, tmp_path):
@@ -242,7 +266,7 @@ def sweep_all(watcher_command, environment, tmp_path):
     )
 
     def run(*arguments):
-        return subprocess.run(
+        return run_command(
             [*watcher_command, "sweep", "--config", str(file), *arguments],
             env=environment,
             capture_output=True,
@@ -278,7 +302,7 @@ def test_a_sweep_needs_a_directory_or_a_configuration(watcher_command, environme
         ([], "name a queue directory, or a configuration"),
         (["--config", "w.toml", "--legacy"], "--legacy: only with one QUEUE_DIR"),
     ]:
-        ended = subprocess.run(
+        ended = run_command(
             [*watcher_command, "sweep", *arguments],
             env=environment,
             capture_output=True,
@@ -397,3 +421,11 @@ def test_ctrl_c_does_not_go_on_with_the_next_entry_of_a_python_handler(
     assert process.wait(60) == 0
     assert (tmp_path / "began").read_text() == "0"
     assert waiting(queue) == ["1.pck", "2.pck"]
+
+
+def test_of_an_entry_that_another_process_has_locked_the_process_is_named(queue, sweep):
+    put(queue, "X.pck")
+    with open(queue / "X.pck", "rb") as locked:
+        fcntl.flock(locked, fcntl.LOCK_SH)
+        found = sweep()
+    assert f"left: claimed by another: process {os.getpid()}" in found.stdout

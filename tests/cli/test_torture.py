@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from watcher.errors import TryAgain
-from watcher.inspect.grade import BAD, OK, WARNING
-from watcher.torture import books, ground, letter
-from watcher.torture.account import Books, balance
-from watcher.torture.books import Book, Line, Reader
+from watcher.inspect.finding import BAD, OK, WARNING
+from watcher.torture import event_log, test_message, workdir
+from watcher.torture.account import Observed, balance
+from watcher.torture.event_log import EventLog, EventLogReader, Line
 from watcher.torture.verdict import BROKEN, KEPT, UNKNOWN, Fact, judge
 
 PATIENCE = 60.0
@@ -45,8 +45,8 @@ def at_work_in(directory):
 
 @pytest.fixture
 def torture(tmp_path, watcher_command, environment):
-    """Start a torture of tmp_path/ground with a file in it that is not ours to touch."""
-    place = tmp_path / "ground"
+    """Start a torture of tmp_path/place with a file in it that is not ours to touch."""
+    place = tmp_path / "place"
     place.mkdir()
     (place / "theirs").write_text("untouched")
     started = []
@@ -60,7 +60,7 @@ def torture(tmp_path, watcher_command, environment):
         started.append(process)
         return process
 
-    start.ground = place
+    start.place = place
     yield start
     for process in started:
         process.kill()
@@ -75,20 +75,20 @@ def test_a_torture_too_short_for_any_entry_says_so_and_finds_nothing_wrong(tortu
     assert [record for record in records if "trouble" in record or "kept" in record] == []
     verdicts = {record["promise"]: record["verdict"] for record in records if "promise" in record}
     assert verdicts[2] == "cannot be told"
-    assert [path.name for path in torture.ground.iterdir()] == ["theirs"]
+    assert [path.name for path in torture.place.iterdir()] == ["theirs"]
 
 
-def test_a_short_torture_balances_its_books_and_leaves_nothing(torture):
+def test_a_short_torture_accounts_for_every_entry_and_leaves_nothing(torture):
     process = torture("--seconds", "2", "--seed", "7", "--json")
     out, err = process.communicate(timeout=PATIENCE)
     assert err == ""
     records = lines(out)
     found = promises(records)
-    (storm,) = (record for record in records if "kills" in record)
+    (chaos,) = (record for record in records if "kills" in record)
     facts = [record for record in records if "fact" in record]
     assert (len(facts), [fact for fact in facts if fact["grade"] == BAD]) == (16, [])
-    assert storm["kills"] > 3
-    assert storm["accepted"] == storm["done"] + storm["dead"] > 0
+    assert chaos["kills"] > 3
+    assert chaos["accepted"] == chaos["done"] + chaos["dead"] > 0
     assert {number: found[number]["verdict"] for number in (1, 2, 3, 4)} == dict.fromkeys(
         (1, 2, 3, 4), KEPT
     )
@@ -96,8 +96,8 @@ def test_a_short_torture_balances_its_books_and_leaves_nothing(torture):
     assert [record for record in records if "trouble" in record] == []
     broken = any(each["verdict"] == BROKEN for each in found.values())  # tmpfs: promise 5
     assert process.returncode == (os.EX_UNAVAILABLE if broken else os.EX_OK)
-    assert os.listdir(torture.ground) == ["theirs"]
-    assert at_work_in(torture.ground) == []
+    assert os.listdir(torture.place) == ["theirs"]
+    assert at_work_in(torture.place) == []
 
 
 @pytest.mark.slow
@@ -108,26 +108,26 @@ def test_the_whole_of_it(torture):
     found = promises(records)
     assert [record for record in records if "trouble" in record] == []
     assert [found[number]["verdict"] for number in (1, 2, 3, 4)] == [KEPT] * 4
-    assert os.listdir(torture.ground) == ["theirs"]
+    assert os.listdir(torture.place) == ["theirs"]
 
 
 def test_an_entry_that_somebody_deletes_is_named_and_the_directory_kept(torture):
     process = torture("--seconds", "1.5", "--seed", "1", "--json")
     over = threading.Event()
-    deleter = threading.Thread(target=delete_entries, args=(torture.ground, over))
+    deleter = threading.Thread(target=delete_entries, args=(torture.place, over))
     deleter.start()
     out, _err = process.communicate(timeout=PATIENCE)
     over.set()
     deleter.join()
     records = lines(out)
-    (storm,) = (record for record in records if "lost" in record)
+    (chaos,) = (record for record in records if "lost" in record)
     third = promises(records)[3]
     assert (process.returncode, third["verdict"]) == (os.EX_UNAVAILABLE, BROKEN)
-    assert f"{len(storm['lost'])} LOST" in third["what"]
-    assert storm["lost"][0] in third["what"]
-    (kept,) = set(os.listdir(torture.ground)) - {"theirs"}
-    assert records[-1] == {"kept": str(torture.ground / kept)}
-    assert at_work_in(torture.ground) == []
+    assert f"{len(chaos['lost'])} LOST" in third["what"]
+    assert chaos["lost"][0] in third["what"]
+    (kept,) = set(os.listdir(torture.place)) - {"theirs"}
+    assert records[-1] == {"kept": str(torture.place / kept)}
+    assert at_work_in(torture.place) == []
 
 
 def delete_entries(place, over):
@@ -149,43 +149,43 @@ def test_an_interrupt_ends_every_process_and_removes_the_directory(torture, numb
     with open(ours, "rb", buffering=0) as terminal:
         while b"kills and stops, " not in shown:
             shown += terminal.read(4096)
-        assert len(at_work_in(torture.ground)) > 3
+        assert len(at_work_in(torture.place)) > 3
         process.send_signal(number)
         assert process.wait(PATIENCE) == 130
         shown += terminal.read(65536)
     assert b"watcher: interrupted" in shown
     assert b"accepted" in shown
-    assert os.listdir(torture.ground) == ["theirs"]
-    assert at_work_in(torture.ground) == []
+    assert os.listdir(torture.place) == ["theirs"]
+    assert at_work_in(torture.place) == []
 
 
 def test_no_process_outlives_a_torture_that_is_killed(torture, eventually):
     process = torture("--seconds", "60", stdout=subprocess.DEVNULL)
-    eventually(lambda: len(at_work_in(torture.ground)) > 3)
+    eventually(lambda: len(at_work_in(torture.place)) > 3)
     process.kill()
     process.wait()
-    eventually(lambda: not at_work_in(torture.ground))
+    eventually(lambda: not at_work_in(torture.place))
 
 
-CREW = """
+PROGRAM = """
 import os, sys
-from watcher.torture.crew import Crew
-crew = Crew(sys.argv[1], os.environ)
+from watcher.torture.processes import Processes
+processes = Processes(sys.argv[1], os.environ)
 script = "setsid sh -c 'sleep 999 & sleep 999' & echo > there; exec sleep 999"
-member = crew.start("daemon", ["sh", "-c", script], "WHO")
+child = processes.start("daemon", ["sh", "-c", script], "PROCESS")
 while not os.path.exists(os.path.join(sys.argv[1], "there")):
     pass
-crew.stop(crew.start("another", ["sleep", "999"], "WHO"))
-crew.kill(member)
-assert crew.orphans(), "what it left behind is ours"
-crew.end_all()
+processes.stop(processes.start("another", ["sleep", "999"], "PROCESS"))
+processes.kill(child)
+assert processes.orphans(), "what it left behind is ours"
+processes.end_all()
 """
 
 
-def test_the_crew_takes_what_its_members_leave_behind_with_it(tmp_path):
+def test_the_end_of_all_processes_takes_what_they_left_behind(tmp_path):
     """In sessions of their own, and stopped; as the handler of a daemon that was killed is."""
     ended = subprocess.run(
-        [sys.executable, "-c", CREW, str(tmp_path)], capture_output=True, text=True, timeout=30
+        [sys.executable, "-c", PROGRAM, str(tmp_path)], capture_output=True, text=True, timeout=30
     )
     assert (ended.returncode, ended.stderr) == (0, "")
     assert at_work_in(tmp_path) == []
@@ -216,9 +216,9 @@ def test_what_cannot_be_tortured_is_one_line(
 
 
 def test_a_full_disk_is_not_tortured(tmp_path, monkeypatch):
-    monkeypatch.setattr(ground, "ROOM", 1 << 62)
+    monkeypatch.setattr(workdir, "ROOM", 1 << 62)
     with pytest.raises(TryAgain, match=r"free, a torture needs \d+ TiB"):
-        ground.make(str(tmp_path))
+        workdir.make(str(tmp_path))
     assert os.listdir(tmp_path) == []
 
 
@@ -256,24 +256,32 @@ os.fstat = lambda fd: Settable(real(fd))
 # What is broken, the trial that is there to find it, and what it says then and otherwise.
 SABOTAGE = {
     "a rename that copies": (COPIES, "[contention.renames(fd)]", BAD),
-    "a move that overwrites": (OVERWRITES, "[facts._move(fd)]", BAD),
+    "a move that overwrites": (OVERWRITES, "[file_system_facts._move(fd)]", BAD),
     "a lock that does not lock": ("fcntl.flock = lambda *_: None", "contention.locks(fd)", BAD),
     "a lease that sees nothing": ("lease.writer = lambda _: Writer.NONE", "LEASES", BAD),
     "a lease that sees ghosts": ("lease.writer = lambda _: Writer.SOME", "LEASES", BAD),
     "no leases": ("lease.writer = lambda _: Writer.UNKNOWN", "LEASES", WARNING),
     "no events": ("Inotify.read = lambda _: []", "[contention.events(path, 'ext4')]", WARNING),
-    "a refused sync": ("os.fsync = lambda _: os.rmdir('/')", "[facts._sync(path)]", BAD),
-    "whole seconds": (COARSE, "facts._tick(os.open(path + '/t', os.O_CREAT))", WARNING),
-    "a ctime to be set": (SETTABLE, "[facts._clock(os.open(path + '/t', os.O_CREAT))]", BAD),
+    "a refused sync": (
+        "os.fsync = lambda _: os.rmdir('/')",
+        "[file_system_facts._sync(path)]",
+        BAD,
+    ),
+    "whole seconds": (COARSE, "file_system_facts._tick(os.open(path + '/t', os.O_CREAT))", WARNING),
+    "a ctime to be set": (
+        SETTABLE,
+        "[file_system_facts._clock(os.open(path + '/t', os.O_CREAT))]",
+        BAD,
+    ),
 }
 TRY = """
 import fcntl, json, os, sys
 from watcher.arrive.inotify import Inotify
-from watcher.claim import lease
-from watcher.evidence import Writer
+from watcher.spool import lease
+from watcher.rules.evidence import Writer
 from watcher.spool.disk import Disk
-from watcher.torture import contention, facts
-contention.RENAMING, contention.PATIENCE, facts.TIMES = 0.2, 0.3, 1.2
+from watcher.torture import contention, file_system_facts
+contention.RENAMING, contention.PATIENCE, file_system_facts.TIMES = 0.2, 0.3, 1.2
 lease.ignore_sigio()
 path = sys.argv[1]
 fd = os.open(path, os.O_RDONLY)
@@ -300,25 +308,25 @@ def test_a_trial_finds_what_it_is_for(tmp_path, name):
     assert grade in grades, ended.stdout
 
 
-# -- the books ------------------------------------------------------------------------------------
+# -- the account ----------------------------------------------------------------------------------
 
 
-def accepted(number, protocol="enqueue", who=1):
+def accepted(number, protocol="enqueue", process=1):
     return [
-        Line("begun", who, who, 0, number, f"{protocol}/N{number}"),
-        Line("accepted", who, who, 1, number, f"{protocol}/N{number}"),
+        Line("begun", process, process, 0, number, f"{protocol}/N{number}"),
+        Line("accepted", process, process, 1, number, f"{protocol}/N{number}"),
     ]
 
 
-def handled(number, who, began, ended, answer="done"):
-    begin = Line("begin", who, who, began, number)
-    return [begin, Line(answer, who, who, ended, number)] if answer else [begin]
+def handled(number, process, began, ended, answer="done"):
+    begin = Line("begin", process, process, began, number)
+    return [begin, Line(answer, process, process, ended, number)] if answer else [begin]
 
 
 TWICE = [*handled("1.1", 5, 10, 20), *handled("1.1", 6, 40, 50)]
 HISTORIES = {
     "done": ((accepted("1.1"), handled("1.1", 5, 10, 20), {}, {}), {"done": 1}),
-    "nobody had it": ((accepted("1.1"), [], {}, {}), {"lost": ["1.1 (enqueue/N1.1)"]}),
+    "no process had it": ((accepted("1.1"), [], {}, {}), {"lost": ["1.1 (enqueue/N1.1)"]}),
     "begun, not accepted": ((accepted("1.1")[:1], [], {}, {}), {"begun": 1}),
     "retried, and then gone": (
         (accepted("1.1"), handled("1.1", 5, 10, 20, "retry"), {}, {}),
@@ -367,7 +375,7 @@ HISTORIES = {
         (accepted("1.1"), TWICE, {5: 5}, {}),
         {"done": 1, "repeated": 1},
     ),
-    "again, and nobody killed": (
+    "again, and no process was killed": (
         (accepted("1.1"), TWICE, {}, {}),
         {"done": 1, "doubled": ["1.1 (enqueue/N1.1)"]},
     ),
@@ -379,7 +387,7 @@ HISTORIES = {
         (accepted("1.1"), TWICE, {5: 45}, {}),
         {"done": 1, "doubled": ["1.1 (enqueue/N1.1)"]},
     ),
-    "at once, whoever was killed": (
+    "at once, whichever process was killed": (
         (
             accepted("1.1"),
             [*handled("1.1", 5, 10, 30, "retry"), *handled("1.1", 6, 20, 40)],
@@ -427,14 +435,14 @@ HISTORIES = {
 }
 
 
-def books_of(history):
-    return Books(*history, *([{}] if len(history) == 4 else []))
+def observed_of(history):
+    return Observed(*history, *([{}] if len(history) == 4 else []))
 
 
 @pytest.mark.parametrize("name", HISTORIES)
-def test_the_books_say_what_became_of_an_entry(name):
+def test_the_account_says_what_became_of_an_entry(name):
     history, expected = HISTORIES[name]
-    account = balance(books_of(history))
+    account = balance(observed_of(history))
     found = {key: value for key, value in account._asdict().items() if value}
     whole = {"begun": 1, **({"accepted": 1} if len(history[0]) == 2 else {})}
     if "lost" in expected or ("torn" in expected and "begun" not in expected):
@@ -452,20 +460,20 @@ def test_the_books_say_what_became_of_an_entry(name):
 def test_lines_are_read_whole_however_they_come_and_cut_ones_spoil_none(
     tmp_path_factory, names, data
 ):
-    folder = str(tmp_path_factory.mktemp("books"))
-    book = Book(folder, books.HANDLED, 4)
+    folder = str(tmp_path_factory.mktemp("logs"))
+    log = EventLog(folder, event_log.HANDLED, 4)
     for number, name in enumerate(names):
-        book.write("done", f"4.{number}", os.fsdecode(name))
+        log.write("done", f"4.{number}", os.fsdecode(name))
         if data.draw(st.booleans(), label="a line that a kill cuts short"):
             cut = data.draw(st.integers(1, 20), label="after")
-            with open(os.path.join(folder, books.HANDLED), "ab") as file:
+            with open(os.path.join(folder, event_log.HANDLED), "ab") as file:
                 file.write(b"\ndone 4 4 12345 4.99 - ."[:cut])
-    book.close()
-    path = os.path.join(folder, books.HANDLED)
+    log.close()
+    path = os.path.join(folder, event_log.HANDLED)
     with open(path, "rb") as file:
         text = file.read()
     os.rename(path, path + ".whole")
-    reader = Reader(folder, books.HANDLED)
+    reader = EventLogReader(folder, event_log.HANDLED)
     reader.read()
     steps = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=4), label="reads at"))
     for step in [*steps, len(text)]:
@@ -478,17 +486,17 @@ def test_lines_are_read_whole_however_they_come_and_cut_ones_spoil_none(
 
 @given(st.binary(max_size=300), st.data())
 def test_a_message_proves_that_it_is_whole(body, data):
-    post = letter.compose("3.14", body)
-    assert letter.whole(post.message, post.metadata) == "3.14"
-    assert letter.number_in(b"\x80\x05" + post.message) == "3.14"
+    post = test_message.compose("3.14", body)
+    assert test_message.whole(post.message, post.metadata) == "3.14"
+    assert test_message.number_in(b"\x80\x05" + post.message) == "3.14"
     cut = data.draw(st.integers(0, len(post.message) - 1))
-    assert letter.whole(post.message[:cut], post.metadata) is None
-    assert letter.whole(post.message, letter.compose("3.15", body).metadata) is None
+    assert test_message.whole(post.message[:cut], post.metadata) is None
+    assert test_message.whole(post.message, test_message.compose("3.15", body).metadata) is None
 
 
 # -- the verdict ----------------------------------------------------------------------------------
 
-GOOD = balance(books_of(HISTORIES["done"][0]))
+GOOD = balance(observed_of(HISTORIES["done"][0]))
 ORDER = Fact("order", OK, "")
 
 
@@ -507,15 +515,15 @@ def test_the_promises_are_kept_where_nothing_speaks_against_them():
 @pytest.mark.parametrize("name", HISTORIES)
 def test_an_entry_that_went_wrong_breaks_a_promise_and_is_named(name):
     history, _expected = HISTORIES[name]
-    account = balance(books_of(history))
+    account = balance(observed_of(history))
     broken = [each for each in verdicts(account=account).values() if each.verdict == BROKEN]
     assert bool(broken) == bool(account.wrong)
     for entry in account.wrong:
         assert any(entry in each.what for each in broken)
 
 
-def test_nothing_is_said_of_a_storm_in_which_nothing_was_handled():
-    found = verdicts(account=balance(books_of(([], [], {}, {}))))
+def test_nothing_is_said_of_a_torture_in_which_nothing_was_handled():
+    found = verdicts(account=balance(observed_of(([], [], {}, {}))))
     assert {found[number].verdict for number in (1, 2, 3, 4)} == {UNKNOWN}
 
 

@@ -9,16 +9,17 @@ in this process, of which every command that the matrix runs is a child.
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Iterator
 
 from kill_matrix import plan, trial
 from kill_matrix.__main__ import warm
-from kill_matrix.cases import CASES
+from kill_matrix.cases import CASES, Case
 from kill_matrix.trial import Point, Result
 from watcher import attempt
-from watcher.claim import lease
-from watcher.evidence import Writer
-from watcher.settle import aside, settle
+from watcher.rules.evidence import Writer
+from watcher.settle import moves
+from watcher.spool import lease, ledger, process_dir
 from watcher.spool.disk import Disk
 
 
@@ -27,14 +28,14 @@ def unlink_before_the_handler() -> None:
     work = attempt.Attempt._work
 
     def worse(self, claim, how):
-        settle.remove(claim.spool, claim.parts)
+        moves.remove(claim.spool, claim.parts)
         return work(self, claim, how)
 
     attempt.Attempt._work = worse
 
 
 def no_lease() -> None:
-    """Believe that nobody writes: an entry is handled while its writer has it open."""
+    """Ignore writers: an entry is handled while its writer has it open."""
     lease.take = lambda _fd: Writer.NONE
     lease.give_back = lambda _fd: None
 
@@ -59,24 +60,64 @@ def copy_and_unlink() -> None:
 def forget_what_is_aside() -> None:
     """Take a done file that is aside already, its unlink refused, for gone: it comes back."""
 
-    class Forgetful(dict):
-        def setdefault(self, _key, _default=None):
-            return set()
+    take = process_dir.NamesAside.take
 
-    aside._LEFT = Forgetful()
+    def forgetful(self, name):
+        take(self, name)
+        return False
+
+    process_dir.NamesAside.take = forgetful
+
+
+def keep_the_lock() -> None:
+    """Give a claim back by closing it alone: what a handler left running has it still."""
+    Disk.unlock = lambda _self, _fd: None
+
+
+def write_one_slot_for_all() -> None:
+    """Have all threads write down in one slot what they have in hand: a death counts one entry."""
+    ledger.Ledger._new_slot = lambda self: self._slots.setdefault(threading.get_ident(), 0)
+
+
+def overwrite_the_replacement() -> None:
+    """Unlink the name, whichever file has it by now."""
+    from watcher.settle import unlink
+
+    def remove(spool, part, *_more):
+        directory = spool.fd if part.directory is None else part.directory
+        spool.disk.unlink(part.name, directory)
+        return True
+
+    unlink.remove = remove
+
+
+def unlink_in_the_place_of_the_archive() -> None:
+    """Remove a done file, though its queue has an archive."""
+    from watcher.settle import unlink
+
+    unlink.drop = lambda spool, part, directory: spool.disk.unlink(part.name, directory)
 
 
 BREAKS = {
-    "unlink-before-the-handler": (unlink_before_the_handler, "", "lost"),
-    "no-lease": (no_lease, "", "early"),
-    "copy-and-unlink": (copy_and_unlink, "", "lost"),
-    "forget-what-is-aside": (forget_what_is_aside, "EIO", "doubled"),
+    "unlink-before-the-handler": (unlink_before_the_handler, "sweep", "", "lost"),
+    "no-lease": (no_lease, "sweep", "", "early"),
+    "copy-and-unlink": (copy_and_unlink, "sweep", "", "lost"),
+    "forget-what-is-aside": (forget_what_is_aside, "sweep", "EIO", "doubled"),
+    "keep-the-lock": (keep_the_lock, "left-running", "", "hung"),
+    "write-one-slot-for-all": (write_one_slot_for_all, "threads", "", "doubled"),
+    "unlink-in-the-place-of-the-archive": (
+        unlink_in_the_place_of_the_archive,
+        "raw-archive",
+        "",
+        "lost",
+    ),
+    "overwrite-the-replacement": (overwrite_the_replacement, "raw-threads", "", "lost"),
 }
 
 
-def results(error: str, base: str) -> Iterator[tuple[Point | None, Result]]:
-    """Yield the results of the sweep, first unharmed, then killed or refused along the way."""
-    clean = trial.attempt(CASES["sweep"], None, base)
+def results(case: Case, error: str, base: str) -> Iterator[tuple[Point | None, Result]]:
+    """Yield the results of a command, first unharmed, then killed or refused along the way."""
+    clean = trial.attempt(case, None, base)
     yield None, clean
     calls = clean.ended.calls
     if error:
@@ -85,15 +126,15 @@ def results(error: str, base: str) -> Iterator[tuple[Point | None, Result]]:
     else:
         points = [point for point in plan.deaths(calls, 10**6) if point.call != "newfstatat"]
     for point in points if error else points[::3]:
-        yield point, trial.attempt(CASES["sweep"], point, base)
+        yield point, trial.attempt(case, point, base)
 
 
 def main() -> int:
     """Break, and look."""
-    break_it, error, kind = BREAKS[sys.argv[1]]
+    break_it, case, error, kind = BREAKS[sys.argv[1]]
     warm()
     break_it()
-    for point, result in results(error, sys.argv[2]):
+    for point, result in results(CASES[case], error, sys.argv[2]):
         for finding in result.findings:
             if finding.kind == kind:
                 print(point.injection() if point else "unharmed", finding)

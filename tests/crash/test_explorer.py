@@ -12,6 +12,12 @@ import sys
 import pytest
 
 PROGRAM = os.path.join(os.path.dirname(os.path.abspath(__file__)), "explore.py")
+pytestmark = [
+    pytest.mark.promise1,
+    pytest.mark.promise2,
+    pytest.mark.promise3,
+    pytest.mark.promise4,
+]
 
 
 def explore(*options: str) -> list[dict]:
@@ -22,7 +28,7 @@ def explore(*options: str) -> list[dict]:
 
 
 def told(scenario: dict) -> str:
-    """What was found, and the way there, for whoever reads the failure."""
+    """The broken promise and the way to it, for the reader of the failure."""
     lines = [scenario["name"]]
     for what, trace in scenario["found"]:
         lines += [what, *trace]
@@ -55,10 +61,49 @@ def test_no_writer_loses_beside_a_sweep():
     assert_kept(scenarios)
 
 
+def test_finds_that_in_create_alone_proves_nothing():
+    [scenario] = explore("--only", "believes IN_CREATE")
+    assert any(what.startswith("handled early") for what, _ in scenario["found"]), told(scenario)
+
+
+def test_no_file_that_is_linked_in_or_written_in_place_is_handled_early():
+    scenarios = explore("--only", "x daemon, no crash", "--quick")
+    assert len(scenarios) == 6
+    assert_kept(scenarios)
+
+
+def test_finds_that_one_close_proves_nothing():
+    [scenario] = explore("--only", "believes one close")
+    assert any(what.startswith("handled early") for what, _ in scenario["found"]), told(scenario)
+
+
+def test_no_file_that_is_written_in_place_is_handled_before_it_settled():
+    scenarios = explore("--only", "x settle, no crash", "--quick")
+    assert len(scenarios) == 4
+    assert_kept(scenarios)
+
+
+def test_no_crash_keeps_a_done_file_out_of_the_archive():
+    scenarios = explore("--only", "archive: ", "--quick")
+    assert len(scenarios) == 1
+    assert_kept(scenarios)
+
+
+def test_a_marker_that_is_removed_last_is_found_and_ours_is_kept():
+    scenarios = explore("--only", "marker ", "--quick")
+    (wrong,) = [each for each in scenarios if each["old_rule"]]
+    assert any(what.startswith("forgotten") for what, _ in wrong["found"]), told(wrong)
+    kept = [each for each in scenarios if not each["old_rule"]]
+    assert len(kept) == 2
+    assert_kept(kept)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_no_interleaving_and_no_crash_breaks_a_promise():
-    explored = explore("--no-long", "--seconds", "600")
+    """All but what takes minutes, which `make explore` has too."""
+    long = ("--without", "killed twice", "--without", "over the one in hand")
+    explored = explore("--no-long", *long, "--seconds", "600")
     scenarios = [each for each in explored if not each["old_rule"]]
     assert len(scenarios) > 30
     assert_kept(scenarios)

@@ -17,17 +17,19 @@ from pathlib import Path
 
 import pytest
 
-from watcher import runner
-from watcher.age import Ages, SystemClock
-from watcher.claim.deferred import take_deferred
-from watcher.claim.take import Claim, Refusal, Refused, Terms, take
-from watcher.evidence import How
-from watcher.handle import child
-from watcher.lifecycle import State
-from watcher.settle import aside, settle
+from watcher.claim.take import take
+from watcher.claim.take_deferred import take_deferred
+from watcher.daemon import queue_worker
+from watcher.handle import child_process
+from watcher.rules.age import Ages, SystemClock
+from watcher.rules.evidence import Proof
+from watcher.rules.lifecycle import State
+from watcher.rules.names import Layout
+from watcher.rules.results import NotClaimed, Reason
+from watcher.rules.stamp import Schedule
+from watcher.settle import moves, put_back, unlink
+from watcher.spool.claimed import Claim, ClaimOptions
 from watcher.spool.disk import Disk
-from watcher.spool.layout import Layout
-from watcher.spool.schedule import Schedule
 from watcher.spool.spool import Spool
 
 ROOT = Path(__file__).parent.parent.parent
@@ -35,7 +37,22 @@ MATRIX = ROOT / "scripts" / "kill_matrix"
 BROKEN = Path(__file__).parent / "killed_broken.py"
 ENVIRONMENT = {key: value for key, value in os.environ.items() if not key.startswith("WATCHER_")}
 ENVIRONMENT["PYTHONPATH"] = os.pathsep.join(map(str, (ROOT, ROOT / "scripts")))
-BREAKS = ["unlink-before-the-handler", "no-lease", "copy-and-unlink", "forget-what-is-aside"]
+BREAKS = [
+    *("unlink-before-the-handler", "no-lease", "copy-and-unlink", "forget-what-is-aside"),
+    *("keep-the-lock", "write-one-slot-for-all", "overwrite-the-replacement"),
+]
+CASES = {
+    *("enqueue", "sweep", "sweep-exec", "run", "run-worker", "run-exec", "run-exec-worker"),
+    *("threads", "threads-exec", "reload", "left-running"),
+    *("raw-sweep", "raw-threads", "raw-archive"),
+    *("hold", "release", "requeue", "delete"),
+}
+MODULES = [
+    ".".join(path.relative_to(ROOT / "watcher").with_suffix("").parts)
+    for path in (ROOT / "watcher").rglob("*.py")
+    if path.stem not in ("__init__", "__main__")
+]
+pytestmark = [pytest.mark.promise2, pytest.mark.promise3, pytest.mark.promise4]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -64,9 +81,10 @@ def matrix(tmp_path, *arguments):
 
 
 def test_killed_now_and_then_nothing_is_lost(tmp_path):
-    only = ["--only", "enqueue", "--only", "sweep", "--only", "run-worker"]
-    printed, rows = matrix(tmp_path, *only, "--every", 30, "--looking", 12)
-    assert rows.keys() == {"enqueue", "sweep", "run-worker"}, printed
+    only = ["enqueue", "sweep", "run-worker", "left-running", "raw-threads"]
+    named = [word for name in only for word in ("--only", name)]
+    printed, rows = matrix(tmp_path, *named, "--every", 36, "--looking", 18)
+    assert rows.keys() == set(only), printed
     for calls, runs, killed, *findings in rows.values():
         assert calls > runs >= killed > 0, printed
         assert not any(findings), printed
@@ -83,13 +101,13 @@ def test_refused_now_and_then_nothing_is_lost(tmp_path):
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize(
     "arguments",
-    [["--every", 2, "--looking", 6], ["--errors", "--every", 12]],
+    [["--every", 6, "--looking", 6], ["--errors", "--every", 40]],
     ids=["kill", "errors"],
 )
 def test_all_commands(tmp_path, arguments):
     printed, rows = matrix(tmp_path, *arguments)
     print(printed)
-    assert len(rows) == 11, printed
+    assert rows.keys() == CASES, printed
     for _calls, runs, struck, *_rest in rows.values():
         assert runs >= struck > 0, printed
 
@@ -139,7 +157,7 @@ def pair(tmp_path):
         (queue / "x.db").write_bytes(b"metadata")
         (queue / "x.msg").write_bytes(b"message")
         spool = Spool(os.fsencode(queue), Layout(legacy=True), disk)
-        claimed = take(spool, b"x.msg", How.SWEEP, TERMS())
+        claimed = take(spool, b"x.msg", Proof.NONE, TERMS())
         assert isinstance(claimed, Claim)
         opened.append(claimed)
         return spool, claimed
@@ -149,8 +167,8 @@ def pair(tmp_path):
         each.release()
 
 
-def TERMS() -> Terms:  # noqa: N802 - a value that must be made anew
-    return Terms(0.0, Ages(SystemClock()))
+def TERMS() -> ClaimOptions:  # noqa: N802 - a value that must be made anew
+    return ClaimOptions(0.0, Ages(SystemClock()))
 
 
 def names(spool: Spool, state: State) -> set[str]:
@@ -160,16 +178,16 @@ def names(spool: Spool, state: State) -> set[str]:
 def test_a_done_file_whose_unlink_was_refused_is_removed_by_the_next_try(pair, tmp_path):
     spool, claim = pair(Refusing("unlink", b"x.msg"))
     with pytest.raises(OSError, match="Input/output"):
-        settle.remove(spool, claim.parts)
-    assert settle.remove(spool, claim.parts)
+        moves.remove(spool, claim.parts)
+    assert moves.remove(spool, claim.parts)
     assert not list((tmp_path / "queue").rglob("x.*"))
 
 
 def test_halves_keep_one_name_where_the_second_rename_was_refused(pair):
     spool, claim = pair(Refusing("move", b"x.db"))
     with pytest.raises(OSError, match="Input/output"):
-        settle.put_away(spool, State.DEAD, claim.parts, "why", {})
-    settle.put_away(spool, State.DEAD, claim.parts, "why", {})
+        moves.put_away(spool, State.DEAD, claim.parts, "why", {})
+    moves.put_away(spool, State.DEAD, claim.parts, "why", {})
     assert {"x.msg", "x.db", "x.json"} == {
         name for name in names(spool, State.DEAD) if not name.startswith(".")
     }
@@ -181,8 +199,8 @@ def test_tries_that_are_refused_leave_no_notes(pair, state):
 
     def put() -> object:
         if state is State.DEAD:
-            return settle.put_away(spool, state, claim.parts, "why", {})
-        return settle.defer(spool, claim.parts, Schedule(1, attempts=1), "why", {})
+            return moves.put_away(spool, state, claim.parts, "why", {})
+        return moves.defer(spool, claim.parts, Schedule(1, attempts=1), "why", {})
 
     for _ in range(3):
         with pytest.raises(OSError, match="Input/output"):
@@ -199,11 +217,11 @@ def test_a_deferred_entry_whose_directory_cannot_be_looked_at_is_refused_not_rai
     def refuse(*_arguments: object) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    monkeypatch.setattr(spool, "peek", refuse)
+    monkeypatch.setattr(spool, "state_dir", refuse)
     name = b"deferred/20261123T105313.250Z-a1-c0-d30-w0-x.pck"
     refused = take_deferred(spool, name, TERMS())
-    assert isinstance(refused, Refused)
-    assert refused.refusal is Refusal.ERROR
+    assert isinstance(refused, NotClaimed)
+    assert refused.refusal is Reason.ERROR
 
 
 def test_the_end_of_a_deferred_pair_that_was_done_is_an_orphan(tmp_path):
@@ -218,34 +236,37 @@ def test_the_end_of_a_deferred_pair_that_was_done_is_an_orphan(tmp_path):
     claim.release()
     (tmp_path / "x.msg").write_bytes(b"message")  # a requeue that was cut short: it will be called
     refused = take_deferred(spool, os.fsencode(f"deferred/{lone}"), TERMS())
-    assert isinstance(refused, Refused)
-    assert refused.refusal is Refusal.YOUNG
+    assert isinstance(refused, NotClaimed)
+    assert refused.refusal is Reason.YOUNG
 
 
 def test_standard_error_that_cannot_be_read_does_not_undo_what_a_command_did():
     read_end, write_end = os.pipe()
     try:
-        assert child.end_of(read_end) == b""  # pread(2) on a pipe: ESPIPE
+        assert child_process.end_of(read_end) == b""  # pread(2) on a pipe: ESPIPE
     finally:
         os.close(read_end)
         os.close(write_end)
 
 
-def test_a_newcomer_that_could_not_go_back_goes_back_at_the_next_try(pair, tmp_path):
+def test_a_replacement_that_could_not_go_back_goes_back_at_the_next_try(pair, tmp_path):
     spool, claim = pair(Disk())
     queue = tmp_path / "queue"
     (queue / "new").write_bytes(b"new")
-    os.rename(queue / "new", queue / "x.msg")
 
     class Full(Disk):
+        def move_aside(self, name: bytes, source: int, target: int) -> None:
+            os.rename(queue / "new", queue / "x.msg")  # it comes after the look
+            super().move_aside(name, source, target)
+
         def link_and_unlink(self, *_arguments: object) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     spool.disk = Full()
     with pytest.raises(OSError, match="No space"):
-        aside.remove(spool, claim.parts[0])
+        unlink.remove(spool, claim.parts[0])
     spool.disk = Disk()
-    aside.remove(spool, claim.parts[0])
+    unlink.remove(spool, claim.parts[0])
     assert (queue / "x.msg").read_bytes() == b"new"
 
 
@@ -260,14 +281,73 @@ def test_a_worker_whose_imports_are_refused_at_first_goes_on(monkeypatch):
         if refusals:
             raise refusals.pop(0)
 
-    monkeypatch.setattr(runner, "prepare", refuse)
-    monkeypatch.setattr(runner, "LOOK_AGAIN", 0.01)
+    monkeypatch.setattr(queue_worker, "prepare", refuse)
+    monkeypatch.setattr(queue_worker, "LOOK_AGAIN", 0.01)
     said: list[str | None] = []
     health = types.SimpleNamespace(trouble=lambda _about, text: said.append(text))
     worker = types.SimpleNamespace(_stopping=threading.Event(), health=health)
-    runner.Runner._prepare(worker)
+    queue_worker.QueueWorker._prepare(worker)
     first, second, third = said
     assert first == "modules cannot be imported: OSError: [Errno 24] Too many open files"
     assert second == "modules cannot be imported: ImportError: No module named 'email'"
     assert third is None
     assert not refusals
+
+
+def test_what_cannot_be_unlinked_after_its_link_gets_no_third_name(queue, monkeypatch):
+    """EPERM from the unlink is no word about links: each try would make one name more."""
+    left = queue / ".watcher" / "inflight" / "4194304.0badcafe"
+    left.mkdir(parents=True, mode=0o700)
+    (left / "a.csv").write_bytes(b"a")
+    spool = Spool(os.fsencode(queue), Layout(b".csv", raw=True))
+
+    def refused(name, *_arguments, **_options):
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), name)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "unlink", refused)
+        put_back.recover(spool)
+    assert [path.name for path in queue.glob("a*")] == ["a.csv"]
+    put_back.recover(spool)
+    assert [path.name for path in queue.glob("a*")] == ["a.csv"]
+    assert (queue / "a.csv").stat().st_nlink == 1
+    assert not left.exists()
+
+
+def test_calls_that_import_a_module_are_not_refused():
+    program = f"""if True:
+        import os, sys, subprocess
+        from kill_matrix.__main__ import warm
+        from kill_matrix.trial import can_have
+        warm()
+        there = {{f"watcher.{{name}}" for name in {MODULES!r}}}
+        assert there <= sys.modules.keys(), there - sys.modules.keys()
+        for name in ("handle/isolated", "sweep.cpython-311-x86_64-linux-gnu.so", "sweep.py"):
+            line = f'newfstatat(AT_FDCWD</q>, "{{"{ROOT}/watcher"}}/{{name}}", 0x7f, 0) = 0'
+            assert not can_have("EACCES", line), line
+        assert can_have("EACCES", 'newfstatat(3</q>, ".watcher", 0x7f, 0) = 0')
+        """
+    ended = subprocess.run(
+        [sys.executable, "-c", program], env=ENVIRONMENT, capture_output=True, text=True
+    )
+    assert ended.returncode == 0, ended.stderr
+
+
+def test_a_refused_call_that_strace_shows_in_two_lines_is_known_by_its_descriptor():
+    program = """if True:
+        from kill_matrix.trial import can_have
+        from kill_matrix.victim import calls_in
+        text = b"".join((
+            b'1 write(14<pipe:[9]>, "w", 1 <unfinished ...>\\n',
+            b'2 openat(3</q>, "x", O_RDONLY) = 4</q/x>\\n',
+            b'1 <... write resumed>)   = -1 EIO (Input/output error) (INJECTED)\\n',
+        ))
+        calls = list(calls_in(text))
+        assert [call.name for call in calls] == ["write", "openat"], calls
+        (line,) = [call.line for call in calls if "(INJECTED)" in call.line]
+        assert not can_have("EIO", line), line
+        """
+    ended = subprocess.run(
+        [sys.executable, "-c", program], env=ENVIRONMENT, capture_output=True, text=True
+    )
+    assert ended.returncode == 0, ended.stderr

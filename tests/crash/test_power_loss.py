@@ -15,24 +15,26 @@ from power_loss.recording import Op, Recorder, renaming
 from power_loss.scenarios import LEGACY, MAILMAN, MESSAGE, scenarios, settlement
 from power_loss.trial import Trial
 
-from watcher import producer
+from watcher import commit_one
 from watcher.attempt import Attempt
-from watcher.evidence import How
 from watcher.handle.function import Function
-from watcher.lifecycle import State
-from watcher.settle import aside, halfway
+from watcher.rules.evidence import Proof
+from watcher.rules.lifecycle import State
+from watcher.settle import interrupted, put_back as putting_back
 from watcher.spool import disk
 from watcher.spool.spool import Spool
 
 ALL = {scenario.name: scenario for scenario in scenarios()}
 LONG = "retry, retry"  # thousands of states
+LONGEST = "recover beside a replacement"  # of those that are tried after a kill
 QUICK = [name for name in ALL if not name.startswith((LONG, "retry, reject", "retry, done: pair"))]
 TWICE = [
-    *("enqueue", "recover", "recover beside a newcomer", "done: plain name"),
-    *("reject: plain name", "reunite", "recover beside a newcomer, by link and unlink"),
+    *("enqueue", "recover", "recover beside a replacement", "done: plain name"),
+    *("reject: plain name", "reunite", "recover beside a replacement, by link and unlink"),
     *("reject: pair, by link and unlink", "requeue a dead: pair"),
 ]
 KINDS = pytest.mark.parametrize("weak", [False, True], ids=["ordered", "weak"])
+pytestmark = [pytest.mark.promise2, pytest.mark.promise5]
 
 
 @pytest.fixture
@@ -63,8 +65,23 @@ def test_nothing_is_lost_or_torn_by_any_transition(base, name, weak):
     assert once(name, base, weak=weak) == []
 
 
-@KINDS
-@pytest.mark.parametrize("name", TWICE)
+def quick(name, *, weak):
+    """Whether a case is tried by `make test`: of the longest, the weak disk, which keeps less."""
+    return not name.startswith(LONGEST) or (name == LONGEST and weak)
+
+
+@pytest.mark.parametrize(
+    ("name", "weak"),
+    [
+        pytest.param(
+            *(name, weak),
+            id=f"{name}-{'weak' if weak else 'ordered'}",
+            marks=[] if quick(name, weak=weak) else [pytest.mark.slow],
+        )
+        for name in TWICE
+        for weak in (False, True)
+    ],
+)
 def test_nothing_is_lost_by_recovery_from_a_killed_process(base, name, weak):
     assert Trial(ALL[name], base, weak=weak).killed_before().broken == []
 
@@ -91,6 +108,7 @@ def test_nothing_is_lost_by_a_second_crash(base, name, weak):
         ("recover", "sync names", "LOST"),
         ("reject: plain name", "sync names", "LOST"),
         ("reject: plain name, by link and unlink", "sync names", "LOST"),
+        ("archive: raw", "sync names", "LOST"),
         ("hold: pair", "sync names", "not durable"),
         ("delete a dead: pair", "sync names", "not durable"),
     ],
@@ -108,18 +126,18 @@ def test_on_a_disk_that_keeps_the_order_too(base):
 @KINDS
 def test_a_rename_before_the_sync_is_found(base, weak, monkeypatch):
     def commit(directory, path, name, data):
-        fd = producer.written(directory, name + b".tmp", data)
-        producer.rename(directory, name + b".tmp", name)
+        fd = commit_one.written(directory, name + b".tmp", data)
+        commit_one.rename(directory, name + b".tmp", name)
         os.fsync(fd)
         os.close(fd)
-        producer.sync_names(directory, path, [os.fsdecode(name)])
+        commit_one.sync_names(directory, path, [os.fsdecode(name)])
 
-    monkeypatch.setattr(producer, "_commit", commit)
+    monkeypatch.setattr(commit_one, "_commit", commit)
     found = once("enqueue, raw", base, weak=weak)
     assert any("a handler was given" in line for line in found), found
 
 
-def test_directories_that_nobody_synced_are_found(base, monkeypatch):
+def test_directories_that_no_process_synced_are_found(base, monkeypatch):
     def make_directory(_self, name, directory):
         try:
             os.mkdir(name, 0o700, dir_fd=directory)
@@ -134,14 +152,14 @@ def test_directories_that_nobody_synced_are_found(base, monkeypatch):
 
 def test_the_second_name_of_a_killed_move_is_synced_before_the_first_goes(base, monkeypatch):
     """Without that, what the dead process linked is lost with the power, and so is the entry."""
-    finish = halfway.finish_move
+    finish = interrupted.finish_move
 
     def unsynced(spool, *more):
         with monkeypatch.context() as patched:
             patched.setattr(disk.Disk, "sync", lambda *_: None)
             return finish(spool, *more)
 
-    monkeypatch.setattr(halfway, "finish_move", unsynced)
+    monkeypatch.setattr(interrupted, "finish_move", unsynced)
     trial = Trial(ALL["reject: plain name, by link and unlink"], base, weak=True)
     found = trial.killed_before().broken
     assert any("LOST" in line for line in found), found
@@ -157,21 +175,21 @@ def test_what_the_recorder_does_not_see_is_found_out(base, monkeypatch):
 
 
 def put_back(root):
-    """A newcomer was moved by mistake, and goes back: on every file system by link and unlink."""
+    """A replacement was moved by mistake; it goes back by link and unlink on every file system."""
     spool = Spool(os.fsencode(root), MAILMAN)
-    directory = spool.place(State.DEAD)
+    directory = spool.make_state_dir(State.DEAD)
     with open(f"{root}/.watcher/dead/X.pck", "wb") as file:
         file.write(MESSAGE)
-    aside.put_back(spool, b"X.pck", directory, b"X.pck")
+    putting_back.put_back(spool, b"X.pck", directory, b"X.pck")
 
 
 def reunite(root):
     spool = Spool(os.fsencode(root), LEGACY)
-    spool.place(State.ORPHAN)
+    spool.make_state_dir(State.ORPHAN)
     for path in (".watcher/orphans/X.msg", "X.db"):
         with open(f"{root}/{path}", "wb") as file:
             file.write(MESSAGE)
-    assert halfway.reunite(spool, b"X.db") == b"X.msg"
+    assert interrupted.reunite(spool, b"X.db") == b"X.msg"
 
 
 @pytest.mark.parametrize(
@@ -187,7 +205,7 @@ def test_a_sweep_meanwhile_does_not_take_it_for_a_move_cut_short(
         if not met and os.path.exists(path) and os.stat(path).st_nlink > 1:
             met.append(path)
             attempt = Attempt(Function(lambda _entry: None), settlement())
-            attempt(Spool(os.fsencode(base), layout), os.fsencode(name), How.SWEEP)
+            attempt(Spool(os.fsencode(base), layout), os.fsencode(name), Proof.NONE)
         fsync(fd)
 
     monkeypatch.setattr(os, "fsync", sweep_then_sync)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import random
 import socket
 import subprocess
 
 import pytest
 
 import writers
+from tests.hostile_names import HOSTILE
 
-LETTER = writers.letter(1, 1)
+LETTER = writers.message_for(1, 1)
 SWEEPS = ("--sweep-every", "200ms", "--grace-age", "0s")
 
 
@@ -28,12 +30,7 @@ def whole(message=b"m"):
 
 
 NAMES = [
-    b"\xff\xfe+caf\xe9.pck",
-    b"n" * 251 + b".pck",
-    b"two\nlines.pck",
-    b"-rf.pck",
-    b"noplus.pck",
-    b"abc+def.pck",
+    *HOSTILE,
     b"; touch watcher-pwned; .pck",
     b"$(touch watcher-pwned).pck",
     b"sp ace\ttab.pck",
@@ -88,7 +85,7 @@ def test_odd_files_with_an_entrys_name_are_left_alone_and_stall_nothing(
 HOSTILE = {
     "empty": b"",
     "truncated": whole()[:-3],
-    "garbage": os.urandom(300),
+    "garbage": random.Random(1).randbytes(300),
     "trailing garbage": whole() + b"more",
     "runs a command": b"\x80\x04\x8c\x05posix\x8c\x06system\x93\x8c\x13touch watcher-pwned\x85R.",
     "protocol 0 command": b"cposix\nsystem\n(S'touch watcher-pwned'\ntR." + pickle.dumps({}, 2),

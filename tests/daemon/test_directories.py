@@ -10,7 +10,7 @@ import pytest
 
 import writers
 
-LETTER = writers.letter(1, 1)
+LETTER = writers.message_for(1, 1)
 
 
 def commit(queue):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import signal
+import subprocess
 
 import pytest
 
 import writers
 
-LETTER = writers.letter(1, 1)
+LETTER = writers.message_for(1, 1)
 DIGEST = hashlib.sha256(LETTER.message).hexdigest()
 
 
@@ -37,7 +38,7 @@ def test_an_entry_of_each_protocol_is_handled_when_its_writer_commits(
 
 def test_entries_that_waited_are_handled_at_start_in_order_of_commit(queue, start_daemon, recorder):
     names = [
-        writers.commit_2_1_5(str(queue), writers.letter(number, 1), writers.no_pause)
+        writers.commit_2_1_5(str(queue), writers.message_for(number, 1), writers.no_pause)
         for number in range(10)
     ]
     daemon = start_daemon(queue, handler=recorder.argv())
@@ -73,3 +74,24 @@ def test_after_kill_the_entry_is_there_and_is_handled_again_under_the_same_key(
     first, again = recorder.calls
     assert first["key"] == again["key"]
     assert left(queue) == []
+
+
+def test_a_signal_while_the_daemon_starts_is_for_the_daemon(queue, watcher_command, environment):
+    """It was killed by what came before it had installed its own handlers."""
+    program = (
+        "import os, signal, sys\n"
+        "import watcher.config.load\n"
+        "load, sent = watcher.config.load.queue, []\n"
+        "def slowly(*given):\n"
+        "    for number in sent[:1] or (signal.SIGHUP, signal.SIGUSR1, signal.SIGTERM):\n"
+        "        os.kill(os.getpid(), number)\n"
+        "        sent.append(signal.SIGUSR2)\n"
+        "    return load(*given)\n"
+        "watcher.config.load.queue = slowly\n"
+        "from watcher.cli import main\n"
+        "main(sys.argv[1:])\n"
+    )
+    argv = [watcher_command[0], "-c", program, "run", str(queue), "--", "true"]
+    ended = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 0, ended
+    assert "drained" in ended.stderr

@@ -12,7 +12,7 @@ import pytest
 
 import writers
 
-LETTER = writers.letter(1, 1)
+LETTER = writers.message_for(1, 1)
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="namespaces and mounts need root")
 
 
@@ -25,7 +25,7 @@ def commit(queue):
 def test_without_a_watch_sweeps_go_on_and_the_watch_comes_when_it_can(
     queue, start_daemon, recorder, watcher_command, limit, monkeypatch
 ):
-    """The limits are a user namespace's own, so that nobody else on this machine feels them."""
+    """The limits are a user namespace's own, so that no other process of the machine is limited."""
     probe = subprocess.run(["unshare", "-Ur", "true"], check=False, capture_output=True)
     if probe.returncode:
         pytest.skip("no user namespaces here")
@@ -251,15 +251,18 @@ def test_without_descriptors_for_a_moment_nothing_is_lost(
 def test_threads_that_the_kernel_refuses_for_a_moment_come_later(
     queue, start_daemon, environment, tmp_path, granted
 ):
-    """At the limit on processes clone3(2) says EAGAIN; `granted` of two workers are had at once."""
+    """No room for a thread's stack: EAGAIN, as at the limit on processes. `granted` of two come."""
     (tmp_path / "refused.py").write_text(
         "import threading\n"
-        f"start, answers = threading._start_new_thread, [True] * {granted} + [False] * 3\n"
-        "def refuses(*arguments):\n"
-        "    if answers and not answers.pop(0):\n"
-        '        raise RuntimeError("can\'t start new thread")\n'
-        "    return start(*arguments)\n"
-        "threading._start_new_thread = refuses\n"
+        f"start, answers = threading.Thread.start, [True] * {granted} + [False] * 3\n"
+        "def refused(thread):\n"
+        "    granted = not answers or answers.pop(0)\n"
+        "    threading.stack_size(0 if granted else 1 << 47)  # more than there is of addresses\n"
+        "    try:\n"
+        "        start(thread)\n"
+        "    finally:\n"
+        "        threading.stack_size(0)\n"
+        "threading.Thread.start = refused\n"
         "def handle(entry):\n"
         "    pass\n"
     )
@@ -279,16 +282,16 @@ def test_threads_that_the_kernel_refuses_for_a_moment_come_later(
 def test_a_bug_of_ours_costs_one_attempt_and_not_the_worker(
     queue, start_daemon, environment, tmp_path
 ):
-    """Something of ours raises what nobody thought of: the entry stays, the queue goes on."""
+    """Our code raises an unexpected error: the entry stays, the queue goes on."""
     module = tmp_path / "buggy.py"
     module.write_text(
-        "from watcher.settlement import Settlement\n"
-        "settle, bugs = Settlement.settle, [KeyError('a bug')]\n"
+        "from watcher.settle.finish import Finisher\n"
+        "settle, bugs = Finisher.settle, [KeyError('a bug')]\n"
         "def buggy(self, finished, how):\n"
         "    if bugs:\n"
         "        raise bugs.pop()\n"
         "    return settle(self, finished, how)\n"
-        "Settlement.settle = buggy\n"
+        "Finisher.settle = buggy\n"
         "def handle(entry):\n"
         "    pass\n"
     )

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import pickle
+import random
 import resource
 import signal
 import subprocess
@@ -20,13 +21,14 @@ import tracemalloc
 
 import pytest
 
-from watcher.entry import Entry, Part
-from watcher.handle import child, command as command_module, spawned
-from watcher.handle.child import KEPT
+from tests.processes import gone
+from watcher.handle import child_process, command as command_module, command_process
+from watcher.handle.child_process import KEPT
 from watcher.handle.command import INLINE, Command
-from watcher.handle.outcome import DONE, Verdict
+from watcher.handle.entry import Entry
+from watcher.rules.results import HANDLED, Verdict
 
-BIG = os.urandom(1 << 20) * 5
+BIG = random.Random(1).randbytes(1 << 20) * 5
 HELL = b"-\xff\xfe $(touch pwned)\n\x1b[31m caf\xe9"
 
 
@@ -40,44 +42,9 @@ def shell(text, *arguments):
 
 
 @pytest.fixture
-def entry(queue):
-    """Make a claimed entry of a given kind."""
-    opened = []
-
-    def part(name, data):
-        path = os.path.join(os.fsencode(queue), name)
-        with open(path, "wb") as file:
-            file.write(data)
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        opened.append(fd)
-        status = os.fstat(fd)
-        return Part(name, fd, status.st_ino, status.st_size, status.st_ctime_ns)
-
-    def make(message=b"message", metadata=None, *, kind="pck", stem=b"1.0+ab", **more):
-        if kind == "pck":
-            both = pickle.dumps(message, 2) + pickle.dumps(metadata or {}, 2)
-            parts = (part(stem + b".pck", both),)
-        elif kind == "pair":
-            parts = (part(stem + b".msg", message), part(stem + b".db", b"x = 1\n"))
-        else:
-            parts = (part(stem + b".in", message),)
-        directory = os.fsencode(queue)
-        return Entry(queue="q", name=stem, directory=directory, parts=parts, kind=kind, **more)
-
-    yield make
-    for fd in opened:
-        with contextlib.suppress(OSError):
-            os.close(fd)
-
-
-def gone(pid):
-    """Whether a process has ended; one that nobody waited for counts."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return file.read().rpartition(b")")[2].split()[0] in (b"Z", b"X")
-    except (FileNotFoundError, ProcessLookupError):
-        return True
+def entry(claimed_entry):
+    """Make a claimed entry."""
+    return claimed_entry
 
 
 # -- what the command is given ----------------------------------------------------------------
@@ -113,32 +80,32 @@ def report(tmp_path):
 
     def run(entry, *arguments, timeout=None):
         outcome = Command(python(REPORT, path, *arguments), timeout).run(entry)
-        assert outcome == DONE, outcome
+        assert outcome == HANDLED, outcome
         return json.loads(path.read_text())
 
     return run
 
 
-@pytest.mark.parametrize("kind", ["raw", "pck", "pair"])
+@pytest.mark.parametrize("form", ["raw", "pck", "pair"])
 @pytest.mark.parametrize("size", [0, 1, len(BIG)])
-def test_the_whole_message_is_on_standard_input_as_a_file(entry, report, kind, size):
-    told = report(entry(BIG[:size], kind=kind))
+def test_the_whole_message_is_on_standard_input_as_a_file(entry, report, form, size):
+    told = report(entry(BIG[:size], form=form))
     assert told["regular"]
     assert told["size"] == size
     assert told["sha256"] == hashlib.sha256(BIG[:size]).hexdigest()
 
 
-@pytest.mark.parametrize("kind", ["raw", "pck", "pair"])
-def test_another_attempt_reads_the_message_from_its_beginning(entry, report, kind):
-    claimed = entry(b"from the start", kind=kind)
+@pytest.mark.parametrize("form", ["raw", "pck", "pair"])
+def test_another_attempt_reads_the_message_from_its_beginning(entry, report, form):
+    claimed = entry(b"from the start", form=form)
     assert report(claimed) == report(claimed)
 
 
-@pytest.mark.parametrize("kind", ["raw", "pck"])
-def test_a_command_cannot_change_the_message_through_its_input(entry, kind):
-    claimed = entry(kind=kind)
+@pytest.mark.parametrize("form", ["raw", "pck"])
+def test_a_command_cannot_change_the_message_through_its_input(entry, form):
+    claimed = entry(form=form)
     text = "import os\ntry: os.write(0, b'x')\nexcept OSError: os._exit(0)\nos._exit(1)"
-    assert Command(python(text)).run(claimed) == DONE
+    assert Command(python(text)).run(claimed) == HANDLED
     assert claimed.message == b"message"
 
 
@@ -150,7 +117,8 @@ def test_names_key_and_attempt_arrive_byte_for_byte(entry, report, queue):
         "WATCHER_ENTRY": HELL,
         "WATCHER_KEY": claimed.key.encode(),
         "WATCHER_ATTEMPT": b"7",
-        "WATCHER_FILE": os.path.join(os.fsencode(queue), HELL + b".pck"),
+        "WATCHER_FILE": b"/dev/fd/%d" % claimed.parts[0].fd,
+        "WATCHER_PATH": os.path.join(os.fsencode(queue), HELL + b".pck"),
         "WATCHER_METADATA": b"{}",
     }
 
@@ -244,8 +212,8 @@ for fd in os.listdir("/proc/self/fd"):
 with open(own, "w") as file:
     file.write("\\n".join(links))
 """
-    kinds = ["raw", "pair", "pck"] * 2
-    entries = [entry(kind=kind, stem=b"e%d" % number) for number, kind in enumerate(kinds)]
+    forms = ["raw", "pair", "pck"] * 2
+    entries = [entry(form=form, stem=b"e%d" % number) for number, form in enumerate(forms)]
     outcomes = {}
 
     def run(number):
@@ -257,7 +225,7 @@ with open(own, "w") as file:
         thread.start()
     for thread in threads:
         thread.join()
-    assert outcomes == dict.fromkeys(range(6), DONE)
+    assert outcomes == dict.fromkeys(range(6), HANDLED)
     place = os.path.dirname(entries[0].path)
     for number, claimed in enumerate(entries):
         links = (tmp_path / f"seen{number}").read_text().split("\n")
@@ -380,7 +348,7 @@ import os, time
 deadline = time.monotonic() + 30
 os.write(2, b"x" * 3_000_000 + b"middle")
 while os.fstat(2).st_blocks * 512 >= 3_000_000:
-    assert time.monotonic() < deadline, "nobody made room"
+    assert time.monotonic() < deadline, "no room was made"
     time.sleep(0.01)
 os.write(2, b" the end")
 raise SystemExit(75)
@@ -389,7 +357,7 @@ raise SystemExit(75)
 
 @pytest.mark.parametrize("timeout", [None, 60])
 def test_stderr_without_end_does_not_fill_the_memory(entry, monkeypatch, any_kernel, timeout):
-    monkeypatch.setattr(child, "LONGEST", 1 << 20)
+    monkeypatch.setattr(child_process, "LONGEST", 1 << 20)
     outcome = Command(python(RUNAWAY), timeout).run(entry())
     assert outcome.exit_status == os.EX_TEMPFAIL, outcome
     assert outcome.stderr.endswith("xmiddle the end")
@@ -403,14 +371,14 @@ def test_a_file_that_cannot_be_cut_does_not_end_the_wait(entry, tmp_path, monkey
         tried.touch()
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    monkeypatch.setattr(child, "_forget", forget)
-    monkeypatch.setattr(child, "LONGEST", 1)
+    monkeypatch.setattr(child_process, "_forget", forget)
+    monkeypatch.setattr(child_process, "LONGEST", 1)
     text = 'echo x >&2; echo the end >&2; until [ -e "$1" ]; do sleep 0.02; done; exit 75'
     outcome = Command(shell(text, tried)).run(entry())
     assert outcome.reason == "exit status 75: the end"
 
 
-def test_a_child_left_behind_with_our_stderr_open_delays_nobody(entry, tmp_path):
+def test_a_child_left_behind_with_our_stderr_open_delays_no_entry(entry, tmp_path):
     left = tmp_path / "pid"
     began = time.monotonic()
     outcome = Command(shell('echo bye >&2; sleep 100 & echo $! > "$1"; exit 75', left)).run(entry())
@@ -428,7 +396,7 @@ def test_one_that_ends_in_time_is_waited_for_without_looking_now_and_then(entry,
         raise AssertionError("looked now and then")
 
     monkeypatch.setattr(time, "sleep", sleep)
-    assert Command(shell("sleep 0.2"), timeout=60).run(entry()) == DONE
+    assert Command(shell("sleep 0.2"), timeout=60).run(entry()) == HANDLED
 
 
 def test_a_timeout_ends_the_command_with_term(entry, tmp_path, any_kernel):
@@ -497,13 +465,13 @@ def test_abandon_ends_every_running_group(entry, tmp_path, eventually):
         thread.start()
     pids = tmp_path / "pids"
     eventually(lambda: pids.exists() and len(pids.read_text().split()) == 3)
-    handler.abandon()
+    handler.terminate()
     for thread in threads:
         thread.join(60)
     assert [outcome.exit_status for outcome in outcomes] == [-signal.SIGTERM] * 3
     assert {outcome.verdict for outcome in outcomes} == {Verdict.STOPPED}
     assert all(wait_gone(int(pid)) for pid in pids.read_text().split())
-    handler.abandon()  # nothing left: no harm
+    handler.terminate()  # nothing left: no harm
 
 
 # -- when it cannot be started ----------------------------------------------------------------
@@ -544,11 +512,11 @@ def test_want_of_processes_memory_or_descriptors_is_a_retry(entry, monkeypatch, 
     def refuse(*_arguments, **_options):
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(spawned, "spawn", refuse)
+    monkeypatch.setattr(command_process, "spawn", refuse)
     outcome = Command(["/bin/true"]).run(entry())
     assert outcome.verdict is Verdict.RETRY
     assert os.strerror(number) in outcome.reason
-    assert outcome.given is (number == errno.ENOMEM), "for that the entry may be too large"
+    assert outcome.attempted is (number == errno.ENOMEM), "for that the entry may be too large"
 
 
 def test_a_program_that_is_being_written_is_a_retry(entry, tmp_path):
@@ -556,20 +524,23 @@ def test_a_program_that_is_being_written_is_a_retry(entry, tmp_path):
     claimed = entry()
     with open(path, "ab"):
         assert Command([str(path)]).run(claimed).verdict is Verdict.RETRY
-    assert Command([str(path)]).run(claimed) == DONE
+    assert Command([str(path)]).run(claimed) == HANDLED
 
 
 LIMITED = """
 import os, resource, sys
-from watcher import contents
-from watcher.entry import Entry, Part
+from watcher import mailman
+from watcher.handle.entry import Entry
+from watcher.rules.form import Form
+from watcher.spool.part import Part
 from watcher.handle.command import Command
 path = sys.argv[1].encode()
 fd = os.open(path, os.O_RDONLY)
 name = os.path.basename(path)
-entry = Entry(queue="q", name=name, directory=b"/", parts=(Part(name, fd, 0, 1, 0),), kind="raw")
+part = Part(name, fd, 0, 1, 0, 0)
+entry = Entry(queue="q", name=name, directory=b"/", parts=(part,), form=Form.RAW)
 os.chdir("/")
-contents.to_json({})  # what is imported late, before it may no longer be read
+mailman.to_json({})  # what is imported late, before it may no longer be read
 resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
 if os.geteuid() == 0:
     os.setgroups([])
@@ -598,7 +569,7 @@ def test_a_user_who_may_have_no_more_processes_is_told_to_try_again(tmp_path, en
 def test_out_of_descriptors_is_a_retry(entry):
     """With none free, then one, and so on: each that it wants may be the one that is missing."""
     claimed = entry()
-    assert Command(["/bin/true"]).run(claimed) == DONE  # and everything is imported
+    assert Command(["/bin/true"]).run(claimed) == HANDLED  # and everything is imported
     gc.collect()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     highest = max(int(fd) for fd in os.listdir("/proc/self/fd"))
@@ -655,3 +626,48 @@ def test_many_runs_leave_no_descriptor_behind(entry):
     for argv in (["/bin/true"], ["/bin/false"], ["/nonexistent"]):
         Command(argv, timeout=30).run(claimed)
     assert os.listdir("/proc/self/fd") == before
+
+
+def test_the_file_that_a_command_is_told_of_is_the_claimed_one_whatever_has_its_name(
+    entry, queue, tmp_path
+):
+    claimed = entry(b"mine", form="raw")
+    secret, path = tmp_path / "secret", queue / "1.0+ab.csv"
+    secret.write_bytes(b"another's")
+    path.unlink()
+    path.symlink_to(secret)
+    text = "import os; os._exit(open(os.environ['WATCHER_FILE'], 'rb').read() != b'mine')"
+    assert Command(python(text)).run(claimed) == HANDLED
+
+
+def test_the_file_that_a_command_is_told_of_is_read_from_its_beginning(entry):
+    """A shell's `cat "$WATCHER_FILE"` after it read standard input, and in a child of its own."""
+    claimed = entry(b"from the start", form="raw")
+    handler = ["sh", "-c", 'cat > /dev/null; test "$(cat "$WATCHER_FILE")" = "from the start"']
+    assert Command(handler).run(claimed) == HANDLED
+
+
+def test_an_entry_whose_key_takes_long_holds_up_no_other_command(entry, monkeypatch):
+    large, small = entry(b"large", form="raw"), entry(b"small", form="raw", stem=b"2.0+ab")
+    begun, go_on = threading.Event(), threading.Event()
+    computed = Entry.key.fget
+
+    def key(asked):
+        if asked is large:
+            begun.set()
+            assert go_on.wait(30)
+        return computed(asked)
+
+    monkeypatch.setattr(Entry, "key", property(key))
+    command = Command(["true"])
+    outcomes = []
+    slow = threading.Thread(target=lambda: outcomes.append(command.run(large)))
+    slow.start()
+    assert begun.wait(30)
+    quick = threading.Thread(target=lambda: outcomes.append(command.run(small)), daemon=True)
+    quick.start()
+    quick.join(20)
+    assert outcomes == [HANDLED]
+    go_on.set()
+    slow.join(30)
+    assert outcomes == [HANDLED, HANDLED]

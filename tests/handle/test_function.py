@@ -14,7 +14,8 @@ import pytest
 from watcher.durations import LONGEST
 from watcher.errors import BadConfiguration, Undecodable
 from watcher.handle.function import KEPT, Function, load
-from watcher.handle.outcome import DONE, Reject, Retry, Verdict
+from watcher.handle.handler import Reject, Retry
+from watcher.rules.results import HANDLED, Verdict
 
 ENTRY = object()  # a function is given whatever entry there is
 
@@ -28,10 +29,10 @@ def outcome_of(error):
 
 def test_returning_is_done_whatever_is_returned():
     given = []
-    assert Function(given.append).run(ENTRY) is DONE
+    assert Function(given.append).run(ENTRY) is HANDLED
     assert given == [ENTRY]
     for value in (False, 75, "retry", [], Verdict.REJECT):
-        assert Function(lambda _entry, value=value: value).run(ENTRY) is DONE
+        assert Function(lambda _entry, value=value: value).run(ENTRY) is HANDLED
 
 
 def test_retry_and_reject_say_why():
@@ -174,7 +175,7 @@ def test_load_finds_functions_methods_and_callables(module):
         "def handle(entry): raise ValueError(entry)\n"
     )
     for spec in (f"{name}:handle", f"{name}:Desk.take"):
-        assert load(spec).here("it").reason == "ValueError: it"
+        assert load(spec).run("it").reason == "ValueError: it"
 
 
 BAD = {
@@ -257,5 +258,5 @@ def test_a_function_is_called_from_several_threads_at_once():
         thread.start()
     for thread in threads:
         thread.join()
-    assert outcomes == [DONE] * 4
-    handler.abandon()
+    assert outcomes == [HANDLED] * 4
+    handler.terminate()

@@ -7,7 +7,6 @@ import contextlib
 import errno
 import fcntl
 import os
-import pickle
 import signal
 import subprocess
 import sys
@@ -17,15 +16,17 @@ import time
 
 import pytest
 
+from tests.processes import gone
 from watcher.durations import LONGEST
-from watcher.entry import Entry, Part
 from watcher.errors import BadConfiguration
-from watcher.handle import child, isolated_process
-from watcher.handle.child import KEPT
+from watcher.handle import child_process
+from watcher.handle.child_process import KEPT
 from watcher.handle.function import load as load_function
-from watcher.handle.isolated import Isolated, load
-from watcher.handle.isolated_process import Limits
-from watcher.handle.outcome import DONE, Verdict
+from watcher.handle.handler_kinds import read_handler
+from watcher.handle.isolated import process
+from watcher.handle.isolated.parent import Isolated, load
+from watcher.handle.isolated.process import Limits
+from watcher.rules.results import HANDLED, Verdict
 
 MODULE = '''
 import ctypes, os, signal, stat, subprocess, sys, threading, time
@@ -71,37 +72,14 @@ def module(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def entry(queue):
+def entry(claimed_entry):
     """Make a claimed entry whose message is a program for `act`."""
-    opened = []
 
-    def part(name, data):
-        path = os.path.join(os.fsencode(queue), name)
-        with open(path, "wb") as file:
-            file.write(data)
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        opened.append(fd)
-        status = os.fstat(fd)
-        return Part(name, fd, status.st_ino, status.st_size, status.st_ctime_ns)
+    def make(program="", *, form="raw", **more):
+        program = program if isinstance(program, bytes) else program.encode()
+        return claimed_entry(program, {"a": 1}, form=form, **more)
 
-    def make(message="", *, kind="raw", stem=None, **more):
-        stem = b"x%d" % len(opened) if stem is None else stem
-        message = message if isinstance(message, bytes) else message.encode()
-        if kind == "pck":
-            parts = (part(stem + b".pck", pickle.dumps(message, 2) + pickle.dumps({"a": 1}, 2)),)
-        elif kind == "pair":
-            db = b"{s\x01\x00\x00\x00ai\x01\x00\x00\x000"
-            parts = (part(stem + b".msg", message), part(stem + b".db", db))
-        else:
-            parts = (part(stem + b".csv", message),)
-        directory = os.fsencode(queue)
-        return Entry(queue="q", name=stem, directory=directory, parts=parts, kind=kind, **more)
-
-    yield make
-    for fd in opened:
-        with contextlib.suppress(OSError):
-            os.close(fd)
+    return make
 
 
 @pytest.fixture
@@ -115,18 +93,9 @@ def isolated(module):
 
     yield make
     for handler in made:
-        handler.abandon()
+        handler.terminate()
         if process := getattr(handler._mine, "process", None):
             process.end(0.0)
-
-
-def gone(pid):
-    """Whether a process has ended; one that nobody waited for counts."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return file.read().rpartition(b")")[2].split()[0] in (b"Z", b"X")
-    except (FileNotFoundError, ProcessLookupError):
-        return True
 
 
 @pytest.fixture(autouse=True)
@@ -191,16 +160,16 @@ def test_a_function_that_only_promises_to_work_is_the_operators_mistake(isolated
     assert "nothing ran" in outcome.reason
 
 
-@pytest.mark.parametrize("kind", ["raw", "pck", "pair"])
-def test_the_entry_is_the_same_entry(isolated, entry, tmp_path, kind):
+@pytest.mark.parametrize("form", ["raw", "pck", "pair"])
+def test_the_entry_is_the_same_entry(isolated, entry, tmp_path, form):
     stem = b"-\xff\xfe $(touch x)\n caf\xe9"
     program = (
-        "import json; json.dump([entry.name, entry.queue, entry.path, entry.kind, entry.key,"
+        "import json; json.dump([entry.name, entry.queue, entry.path, entry.form, entry.key,"
         " entry.attempt, entry.crashes, entry.metadata, entry.message.decode(), entry.limit],"
         f" open({str(tmp_path / 'told')!r}, 'w'))"
     )
-    given = entry(program, kind=kind, stem=stem, attempt=3, crashes=1, limit=12345)
-    assert isolated().run(given) == DONE
+    given = entry(program, form=form, stem=stem, attempt=3, crashes=1, limit=12345)
+    assert isolated().run(given) == HANDLED
     import json
 
     told = json.loads((tmp_path / "told").read_text())
@@ -208,7 +177,7 @@ def test_the_entry_is_the_same_entry(isolated, entry, tmp_path, kind):
         given.name,
         "q",
         given.path,
-        kind,
+        form,
         given.key,
         3,
         1,
@@ -219,7 +188,7 @@ def test_the_entry_is_the_same_entry(isolated, entry, tmp_path, kind):
 
 
 def test_damage_is_known_on_both_sides(isolated, entry):
-    damaged = entry("", kind="pck")
+    damaged = entry("", form="pck")
     os.truncate(damaged.path, damaged.parts[0].size - 1)
     outcome = isolated().run(damaged)
     assert outcome.verdict is Verdict.REJECT
@@ -246,12 +215,12 @@ def test_a_death_is_a_crash_and_says_how(isolated, entry, program, reason, statu
     assert (outcome.verdict, outcome.reason) == (Verdict.CRASHED, reason)
     assert outcome.exit_status == status
     assert outcome.stderr.startswith("last words\n")
-    assert handler.run(entry()) == DONE  # by another worker
+    assert handler.run(entry()) == HANDLED  # by another worker
 
 
 def test_a_segfault_leaves_its_traceback_and_only_its_own(isolated, entry):
     handler = isolated()
-    assert handler.run(entry("print('of another entry', file=sys.stderr)")) == DONE
+    assert handler.run(entry("print('of another entry', file=sys.stderr)")) == HANDLED
     outcome = handler.run(entry("ctypes.string_at(0)"))
     assert "Fatal Python error: Segmentation fault" in outcome.stderr
     assert "in act" in outcome.stderr
@@ -272,10 +241,10 @@ def test_what_a_crashed_worker_had_started_is_killed(isolated, entry, tmp_path, 
 
 
 def test_a_worker_that_hangs_up_and_lives_on_is_a_crash(isolated, entry, monkeypatch):
-    monkeypatch.setattr(isolated_process, "FOLLOW", 0.2)
+    monkeypatch.setattr(process, "FOLLOW", 0.2)
     outcome = isolated().run(entry("os.close(to_the_daemon()); time.sleep(1000)"))
     assert (outcome.verdict, outcome.exit_status) == (Verdict.CRASHED, None)
-    assert outcome.reason.startswith("hung up and went on without us")
+    assert outcome.reason.startswith("closed its connection and went on")
 
 
 @pytest.mark.parametrize(
@@ -287,7 +256,7 @@ def test_nonsense_from_a_worker_is_a_crash(isolated, entry, said):
     outcome = handler.run(entry(program))
     assert outcome.verdict is Verdict.CRASHED
     assert "makes no sense" in outcome.reason
-    assert handler.run(entry()) == DONE
+    assert handler.run(entry()) == HANDLED
 
 
 # -- limits -----------------------------------------------------------------------------------
@@ -309,16 +278,16 @@ def test_a_hang_is_ended_at_its_time_with_its_traceback_and_what_it_started(
     assert "in act" in outcome.stderr
     pid = int((tmp_path / "pid").read_text())
     eventually(lambda: gone(pid))
-    assert handler.run(entry()) == DONE
+    assert handler.run(entry()) == HANDLED
 
 
 def test_a_hang_that_ignores_being_told_is_killed(isolated, entry, monkeypatch):
-    monkeypatch.setattr(isolated_process, "KILL_AFTER", 0.3)
+    monkeypatch.setattr(process, "KILL_AFTER", 0.3)
     handler = isolated(timeout=0.3)
     deaf = "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM}); time.sleep(1000)"
     outcome = handler.run(entry(deaf))
     assert (outcome.verdict, outcome.exit_status) == (Verdict.RETRY, -signal.SIGKILL)
-    assert handler.run(entry()) == DONE
+    assert handler.run(entry()) == HANDLED
 
 
 def test_finally_runs_when_a_hang_is_ended(isolated, entry, tmp_path):
@@ -331,7 +300,7 @@ def test_finally_runs_when_a_hang_is_ended(isolated, entry, tmp_path):
 
 def test_memory_has_its_limit_and_running_into_it_is_a_retry(isolated, entry):
     handler = isolated(memory=256 << 20)
-    assert handler.run(entry("len(bytes(16 << 20))")) == DONE
+    assert handler.run(entry("len(bytes(16 << 20))")) == HANDLED
     outcome = handler.run(entry("global kept; kept = [bytes(1 << 20) for _ in range(1000)]"))
     assert outcome.verdict is Verdict.RETRY
     assert outcome.reason.startswith("MemoryError")
@@ -355,7 +324,7 @@ def test_a_runaway_is_ended_by_its_processor_time_and_says_where(isolated, entry
 def test_processor_time_is_counted_for_each_entry_anew(isolated, entry):
     handler = isolated(cpu=1.0)
     busy = "end = time.process_time() + 0.6\nwhile time.process_time() < end: pass"
-    assert [handler.run(entry(busy)) for _ in range(4)] == [DONE] * 4
+    assert [handler.run(entry(busy)) for _ in range(4)] == [HANDLED] * 4
     assert handler.run(entry("sys.exit(calls)")).reason == "SystemExit: 5"  # one worker all along
 
 
@@ -404,7 +373,7 @@ def test_200_entries_and_some_deaths_leak_neither_descriptors_nor_processes(isol
     for number, one in enumerate(given):
         if number % 50 == 20:
             assert handler.run(entry("os._exit(1)", stem=b"c%d" % number)).exit_status == 1
-        assert handler.run(one) == DONE
+        assert handler.run(one) == HANDLED
     assert len(os.listdir("/proc/self/fd")) == ours + 4  # the four entries made meanwhile
     assert handler.run(count).reason == its
     assert len(children()) == 1
@@ -414,11 +383,11 @@ def test_200_entries_and_some_deaths_leak_neither_descriptors_nor_processes(isol
 
 def test_a_worker_that_died_in_idleness_is_replaced_without_a_word(isolated, entry):
     handler = isolated()
-    assert handler.run(entry()) == DONE
+    assert handler.run(entry()) == HANDLED
     (pid,) = handler._running
     os.kill(pid, signal.SIGKILL)
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-    assert handler.run(entry()) == DONE
+    assert handler.run(entry()) == HANDLED
     assert handler._running != {pid}
 
 
@@ -439,12 +408,12 @@ def test_term_and_int_sent_to_all_of_a_service_end_no_work(isolated, entry, tmp_
 
 def test_term_does_not_lose_an_entry_that_is_only_just_handed_over(isolated, entry):
     handler, outcomes = isolated(), []
-    assert handler.run(entry()) == DONE
+    assert handler.run(entry()) == HANDLED
     (pid,) = handler._running
     worker, given = handler._mine.process, entry("raise Reject('finished')")
     os.kill(pid, signal.SIGSTOP)
     os.waitid(os.P_PID, pid, os.WSTOPPED)
-    work = threading.Thread(target=lambda: outcomes.append(worker.ask(given).outcome))
+    work = threading.Thread(target=lambda: outcomes.append(worker.ask(given).result))
     work.start()
     while not handed_over(worker._socket):
         time.sleep(0.01)
@@ -480,7 +449,7 @@ def test_what_the_function_execs_has_neither_the_claim_nor_our_socket(isolated, 
         f"subprocess.run(['ls', '-l', '/proc/self/fd'], close_fds=False, stdout=open({out!r}, 'w'))"
     )
     given = entry(program)
-    assert isolated().run(given) == DONE
+    assert isolated().run(given) == HANDLED
     listed = (tmp_path / "fds").read_text()
     assert out in listed
     assert given.path not in listed
@@ -488,7 +457,7 @@ def test_what_the_function_execs_has_neither_the_claim_nor_our_socket(isolated, 
 
 
 def test_standard_error_takes_no_more_memory_than_its_end(isolated, entry, monkeypatch):
-    monkeypatch.setattr(child, "LONGEST", 1 << 16)
+    monkeypatch.setattr(child_process, "LONGEST", 1 << 16)
     program = (
         "print('x' * (1 << 20), file=sys.stderr, flush=True)\n"
         "while os.fstat(2).st_blocks * 512 > 8192: time.sleep(0.01)\n"
@@ -501,16 +470,17 @@ def test_standard_output_is_the_daemons(entry, tmp_path, module):
     program = (
         "import sys; sys.path[:0] = [%r, *%r]\n"
         "from tests_entry import entry\n"
-        "from watcher.handle.isolated import Isolated\n"
+        "from watcher.handle.isolated.parent import Isolated\n"
         "handler = Isolated('%s:act')\n"
         "print(handler.run(entry).verdict.name, flush=True)\n"
-        "handler.abandon()\n"  # what was printed is out already
+        "handler.terminate()\n"  # what was printed is out already
     )
     (tmp_path / "tests_entry.py").write_text(
-        "import os\nfrom watcher.entry import Entry, Part\n"
+        "import os\nfrom watcher.handle.entry import Entry\nfrom watcher.spool.part import Part\n"
+        "from watcher.rules.form import Form\n"
         f"fd = os.open({str(tmp_path / 'e')!r}, os.O_RDONLY)\n"
-        "entry = Entry(queue='q', name=b'e', directory=b'/', kind='raw',"
-        " parts=(Part(b'e', fd, 1, os.fstat(fd).st_size, 0),))\n"
+        "entry = Entry(queue='q', name=b'e', directory=b'/', form=Form.RAW,"
+        " parts=(Part(b'e', fd, 1, os.fstat(fd).st_size, 0, 0),))\n"
     )
     (tmp_path / "e").write_text("print('from the worker')")
     ended = subprocess.run(
@@ -527,12 +497,14 @@ def test_standard_output_is_the_daemons(entry, tmp_path, module):
 HOLDER = """
 import fcntl, os, sys
 sys.path[:] = eval(sys.argv[1])
-from watcher.entry import Entry, Part
-from watcher.handle.isolated import Isolated
+from watcher.handle.entry import Entry
+from watcher.rules.form import Form
+from watcher.spool.part import Part
+from watcher.handle.isolated.parent import Isolated
 fd = os.open(sys.argv[2], os.O_RDONLY)
 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-part = Part(b"x.csv", fd, 1, os.fstat(fd).st_size, 0)
-entry = Entry(queue="q", name=b"x", directory=b"/", kind="raw", parts=(part,))
+part = Part(b"x.csv", fd, 1, os.fstat(fd).st_size, 0, 0)
+entry = Entry(queue="q", name=b"x", directory=b"/", form=Form.RAW, parts=(part,))
 handler = Isolated("isolated_handlers:act")
 handler.run(entry)
 """
@@ -591,7 +563,7 @@ def test_abandon_kills_what_runs_and_counts_no_crash(isolated, entry, tmp_path):
     )
     work.start()
     with open(tmp_path / "gate", "w"):
-        handler.abandon()
+        handler.terminate()
     work.join(20)
     assert [outcome.verdict for outcome in outcomes] == [Verdict.STOPPED]
 
@@ -622,7 +594,7 @@ def test_a_function_that_cannot_be_imported_is_the_operators_mistake(spec, entry
         ("x = 1 / 0", "cannot be imported (ZeroDivisionError"),
     ],
 )
-def test_a_module_that_dies_when_imported_takes_nobody_with_it(tmp_path, monkeypatch, body, said):
+def test_a_module_that_dies_when_imported_ends_no_other_process(tmp_path, monkeypatch, body, said):
     (tmp_path / "deadly.py").write_text(body)
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(BadConfiguration) as refused:
@@ -638,12 +610,12 @@ def test_want_of_something_is_a_retry(isolated, entry, monkeypatch, number):
         raise OSError(number, os.strerror(number))
 
     with monkeypatch.context() as patch:
-        patch.setattr(isolated_process.subprocess, "Popen", fail)
+        patch.setattr(process.subprocess, "Popen", fail)
         outcome = handler.run(entry())
     assert outcome.verdict is Verdict.RETRY
     assert os.strerror(number) in outcome.reason
-    assert outcome.given is (number in {errno.ENOMEM, errno.ENOSPC})
-    assert handler.run(entry()) == DONE
+    assert outcome.attempted is (number in {errno.ENOMEM, errno.ENOSPC})
+    assert handler.run(entry()) == HANDLED
 
 
 def test_running_out_of_descriptors_at_any_step_is_a_retry_and_leaks_none(isolated, entry):
@@ -674,13 +646,13 @@ def test_a_function_that_leaks_descriptors_gets_a_new_worker_in_the_end(isolated
         "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (20, 20))\n"
         "try:\n while True: os.dup(0)\nexcept OSError: pass"
     )
-    assert handler.run(entry(leak)) == DONE
-    short = handler.run(entry(kind="pair"))  # one descriptor was free again
+    assert handler.run(entry(leak)) == HANDLED
+    short = handler.run(entry(form="pair"))  # one descriptor was free again
     assert (short.verdict, short.reason) == (
         Verdict.RETRY,
         "the worker process is out of file descriptors",
     )
-    assert handler.run(entry()) == DONE
+    assert handler.run(entry()) == HANDLED
 
 
 def test_descriptors_that_one_entry_leaked_cost_the_next_one_attempt_at_most(isolated, entry):
@@ -692,18 +664,18 @@ def test_descriptors_that_one_entry_leaked_cost_the_next_one_attempt_at_most(iso
     )
     work = "try: open('/dev/null').close()\nexcept OSError: raise ValueError('in its own words')"
     assert handler.run(entry(leak)).reason == "full"
-    assert handler.run(entry(work)) == DONE
+    assert handler.run(entry(work)) == HANDLED
     quiet = leak.replace("raise Reject('full')", "pass")
-    assert handler.run(entry(quiet)) == DONE
+    assert handler.run(entry(quiet)) == HANDLED
     assert handler.run(entry(work)).reason == "ValueError: in its own words"
-    assert handler.run(entry(work)) == DONE
+    assert handler.run(entry(work)) == HANDLED
 
 
 # -- suspects ---------------------------------------------------------------------------------
 
 
 def test_an_entry_that_saw_a_process_die_is_handled_in_one_of_its_own(module, entry):
-    handler = load_function(f"{module}:here")
+    handler = read_handler({"python": f"{module}:here"}, "").load()
     assert where(handler.run(entry()))[0] == os.getpid()
     first, second = (where(handler.run(entry(crashes=1))) for _ in range(2))
     assert first[0] != second[0]
@@ -712,7 +684,7 @@ def test_an_entry_that_saw_a_process_die_is_handled_in_one_of_its_own(module, en
 
 
 def test_a_suspect_that_kills_again_is_a_crash_and_not_our_death(module, entry):
-    handler = load_function(f"{module}:act")
+    handler = read_handler({"python": f"{module}:act"}, "").load()
     outcome = handler.run(entry("ctypes.string_at(0)", crashes=2))
     assert (outcome.verdict, outcome.reason) == (Verdict.CRASHED, "killed by signal 11 (SIGSEGV)")
-    handler.abandon()
+    handler.terminate()

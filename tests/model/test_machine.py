@@ -3,11 +3,18 @@
 Real directories and the program's own code. A crash is a real one: the step runs in a child that
 ends itself before its n-th change of the disk. The model knows only what was accepted, what a
 handler called done, and what an operator deleted.
+
+What a step draws depends on what was drawn before and on nothing else: numbers, and pairs that were
+begun. Names, moments and what lies in a directory differ between two runs of one example, and an
+example that draws from these cannot be run again. `attempt` draws a number and counts off that many
+entries, in the order in which the model made them; the jitter comes from `random`, which hypothesis
+seeds for each example.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -19,33 +26,34 @@ from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
     invariant,
-    multiple,
     rule,
     run_state_machine_as_test,
 )
 
-from watcher.age import SECOND, Ages, SystemClock
 from watcher.attempt import Attempt
-from watcher.claim.take import Terms
-from watcher.evidence import How
-from watcher.handle.outcome import DONE, Outcome, Verdict
-from watcher.lifecycle import Move, State
-from watcher.operate.moves import Moves
-from watcher.operate.selection import Filter, select, states_for
-from watcher.operate.who import who
-from watcher.producer import enqueue
-from watcher.report import Patience
-from watcher.settle.policy import Policy
-from watcher.settlement import Settlement
-from watcher.spool.disk import Disk
-from watcher.spool.layout import Layout
+from watcher.commit_one import enqueue
+from watcher.operate.operator import current_operator
+from watcher.operate.operator_moves import Moves
+from watcher.operate.select_entries import Filter, select, states_for
+from watcher.rules.age import SECOND, Ages, SystemClock
+from watcher.rules.archived_names import ArchiveOptions
+from watcher.rules.evidence import Proof
+from watcher.rules.lifecycle import Move, State
+from watcher.rules.names import Layout
+from watcher.rules.results import HANDLED, HandlerResult, Verdict
+from watcher.rules.retry import Policy
+from watcher.settle.finish import Finisher
+from watcher.settle.refused import DiskRetry
+from watcher.spool.claimed import ClaimOptions
+from watcher.spool.disk import DISK, Disk
 from watcher.spool.spool import Spool
-from watcher.sweep import Limits, Orders, Sweep
+from watcher.sweep import Limits, Sweep, SweepOptions
 
 LAYOUT = Layout(legacy=True)
 CRASHED = 9
 NAMES = ["a", "b", "c"]
 POLICY = Policy(initial=5.0, max=20.0, max_attempts=6)
+pytestmark = [pytest.mark.promise2, pytest.mark.promise4]
 
 
 class Dying(Disk):
@@ -70,6 +78,10 @@ class Dying(Disk):
     def move_aside(self, *arguments):
         self._step()
         super().move_aside(*arguments)
+
+    def archive(self, *arguments):
+        self._step()
+        super().archive(*arguments)
 
     def make_directory(self, *arguments):
         self._step()
@@ -105,24 +117,25 @@ class Handler:
         text = entry.message.decode()
         whole = text.startswith("<") and text.endswith(">")
         assert whole, f"handled half: {text!r}"
-        if entry.kind == "pair":
+        if entry.form == "pair":
             assert entry.metadata == {}, "not its own metadata"
         kind = "done" if self.verdict is Verdict.DONE else "seen"
         with open(self.directory / kind, "a", encoding="utf-8") as record:
             record.write(text + "\n")
-        return DONE if self.verdict is Verdict.DONE else Outcome(self.verdict, "as told")
+        return HANDLED if self.verdict is Verdict.DONE else HandlerResult(self.verdict, "as told")
 
-    def abandon(self):
+    def terminate(self):
         raise AssertionError
 
 
 class Machine(RuleBasedStateMachine):
-    """One queue directory, and everybody who works in it."""
+    """One queue directory, and all that work in it."""
 
     halves = Bundle("halves")
 
-    @initialize()
-    def begin(self):
+    @initialize(archives=st.booleans())
+    def begin(self, archives):
+        self.archives = archives
         self.directory = Path(tempfile.mkdtemp(prefix="machine"))
         self.queue = self.directory / "queue"
         self.queue.mkdir()
@@ -154,19 +167,18 @@ class Machine(RuleBasedStateMachine):
     @rule(target=halves, name=st.sampled_from(NAMES), first=st.sampled_from([".msg", ".db"]))
     def begin_pair(self, name, first):
         text = self.message(name)
-        if any((self.queue / f"{name}{suffix}").exists() for suffix in (".msg", ".db")):
-            return multiple()  # a writer of pairs never reuses a name that is in the queue
-        if self.stored(name):
-            return multiple()
-        self.write(name, first, text)
-        self.writer_of[name] = text
-        return (name, first, text)
+        if not self.numbered_name(
+            name
+        ):  # a writer of pairs never reuses a name that is in the queue
+            self.write(name, first, text)
+            self.writer_of[name] = text
+        return (name, first, text)  # a value each time: what is in the bundle is drawn from
 
     @rule(half=halves)
     def end_pair(self, half):
         name, first, text = half
-        if text in self.accepted or self.writer_of[name] != text:
-            return  # the other half would go over another writer's: no two draw one name
+        if text in self.accepted or self.writer_of.get(name) != text:
+            return  # not begun, or its half would go over another writer's: no two draw one name
         other = ".db" if first == ".msg" else ".msg"
         self.write(name, other, text)
         self.accepted.add(text)
@@ -176,49 +188,61 @@ class Machine(RuleBasedStateMachine):
         scratch.write_bytes(b"{0" if suffix == ".db" else text.encode())
         scratch.rename(self.queue / f"{name}{suffix}")
 
-    def stored(self, name):
-        return [path for path in self.queue.rglob(f"*{name}*") if path.suffix in (".msg", ".db")]
+    def numbered_name(self, name):
+        found = (path for path in self.queue.rglob(f"*{name}*") if path.suffix in (".msg", ".db"))
+        return [path for path in found if path.parent.name != "archive"]
 
     # -- the program --------------------------------------------------------------------------
+
+    def spool(self, disk=DISK):
+        spool = Spool(os.fsencode(self.queue), LAYOUT, disk)
+        spool.use_archive(ArchiveOptions(b"archive") if self.archives else None)
+        return spool
 
     def perform(self, step, crash_after):
         """Do a step here, or in a child that dies in its midst."""
         if crash_after is None:
-            step(Spool(os.fsencode(self.queue), LAYOUT))
+            step(self.spool())
             return
         pid = os.fork()
         if pid == 0:
             try:
-                step(Spool(os.fsencode(self.queue), LAYOUT, Dying(crash_after)))
+                step(self.spool(Dying(crash_after)))
             finally:
                 os._exit(0 if crash_after is None else CRASHED)
         os.waitpid(pid, 0)
         self.crashes += 1
 
     def settlement(self, listen=lambda _record: None):
-        terms = Terms(0.0, self.ages)
-        patience = Patience(lambda _seconds: False, lambda _text: None)
-        return Settlement("q", terms, POLICY, self.clock, listen, patience)
+        terms = ClaimOptions(0.0, self.ages)
+        patience = DiskRetry(lambda _seconds: False, lambda _text: None)
+        return Finisher("q", terms, POLICY, self.clock, listen, patience)
 
     CRASH = st.one_of(st.none(), st.none(), st.integers(0, 8))
     VERDICT = st.sampled_from([Verdict.DONE, Verdict.RETRY, Verdict.REJECT, Verdict.CRASHED])
 
-    @rule(verdict=VERDICT, crash_after=CRASH, data=st.data())
-    def attempt(self, verdict, crash_after, data):
-        names = sorted(path.name for path in self.queue.iterdir() if path.is_file())
+    def in_order(self, path):
+        """Return a key that puts files in the order in which the model made them."""
+        number = re.search(rb"<\w+ (\d+)>", path.read_bytes())
+        return int(number[1]) if number else 0, path.suffix, path.name.rpartition("-")[2]
+
+    @rule(which=st.integers(0, 40), verdict=VERDICT, crash_after=CRASH)
+    def attempt(self, which, verdict, crash_after):
+        paths = [path for path in self.queue.iterdir() if path.is_file()]
         deferred = self.queue / ".watcher/deferred"
         if deferred.exists():
-            names += sorted(
-                f"deferred/{path.name}"
+            paths += [
+                path
                 for path in deferred.iterdir()
                 if path.suffix in (".pck", ".msg") and path.name[0] != "."
-            )
-        if not names:
+            ]
+        if not paths:
             return
-        name = os.fsencode(data.draw(st.sampled_from(names)))
+        path = sorted(paths, key=self.in_order)[which % len(paths)]
+        name = os.fsencode(path.name if path.parent == self.queue else f"deferred/{path.name}")
         handler = Handler(self.directory, verdict)
         self.perform(
-            lambda spool: Attempt(handler, self.settlement())(spool, name, How.SWEEP), crash_after
+            lambda spool: Attempt(handler, self.settlement())(spool, name, Proof.NONE), crash_after
         )
 
     @rule(verdict=VERDICT, crash_after=CRASH)
@@ -226,7 +250,7 @@ class Machine(RuleBasedStateMachine):
         self.perform(lambda spool: self.sweep_once(spool, verdict), crash_after)
 
     def sweep_once(self, spool, verdict):
-        orders = Orders("q", Terms(0.0, self.ages), POLICY, self.clock)
+        orders = SweepOptions("q", ClaimOptions(0.0, self.ages), POLICY, self.clock)
         sweep = Sweep(spool, orders, Handler(self.directory, verdict), Limits())
         for _line in sweep.lines(lambda _record: None):
             pass
@@ -253,7 +277,7 @@ class Machine(RuleBasedStateMachine):
     def operate_once(self, spool, move, most=None):
         entries, missing = select(spool, None, move, states_for(move), Filter(), 1 << 20)
         assert not missing
-        moves = Moves(spool, Terms(0.0, self.ages), who())
+        moves = Moves(spool, ClaimOptions(0.0, self.ages), current_operator())
         for _moved in moves.make(move, entries[:most]):
             pass
 
@@ -270,14 +294,14 @@ class Machine(RuleBasedStateMachine):
     # -- what must hold -----------------------------------------------------------------------
 
     def on_disk(self):
-        files = (path for path in self.queue.rglob("*") if path.is_file())
-        texts = set()
-        for path in files:
-            if path.suffix in (".pck", ".msg"):
+        return set(self.texts(self.queue))
+
+    def texts(self, directory):
+        for path in directory.rglob("*"):
+            if path.suffix in (".pck", ".msg") and path.is_file():
                 data = path.read_bytes()
                 begin, end = data.find(b"<"), data.find(b">")
-                texts.add(data[begin : end + 1].decode())
-        return texts
+                yield data[begin : end + 1].decode()
 
     def metadata_names(self):
         return {path.stem.rpartition("-")[2].partition("~")[0] for path in self.queue.rglob("*.db")}
@@ -290,7 +314,8 @@ class Machine(RuleBasedStateMachine):
     def nothing_is_lost(self):
         if not hasattr(self, "directory"):
             return
-        there = self.on_disk() | set(self.record("done")) | self.deleted
+        done = set() if self.archives else set(self.record("done"))
+        there = self.on_disk() | done | self.deleted
         assert self.accepted <= there, f"lost: {self.accepted - there}"
 
     @invariant()
@@ -305,16 +330,20 @@ class Machine(RuleBasedStateMachine):
         self.clock.passed += 10**9 * SECOND
         for _ in range(4):
             for move in (Move.RELEASE, Move.REQUEUE):
-                spool = Spool(os.fsencode(self.queue), LAYOUT)
+                spool = self.spool()
                 entries, _ = select(spool, None, move, states_for(move), Filter(), 1 << 20)
                 if move is Move.REQUEUE:
                     entries = [entry for entry in entries if entry.state is not State.ORPHAN]
-                moves = Moves(spool, Terms(0.0, self.ages), who())
+                moves = Moves(spool, ClaimOptions(0.0, self.ages), current_operator())
                 left = [moved for moved in moves.make(move, entries) if moved.state is None]
                 assert not left
-            self.sweep_once(Spool(os.fsencode(self.queue), LAYOUT), Verdict.DONE)
+            self.sweep_once(self.spool(), Verdict.DONE)
         lost = self.accepted - set(self.record("done")) - self.deleted
         assert not lost, f"never handled: {lost}; {sorted(self.queue.rglob('*'))}"
+        if self.archives:
+            archived = sorted(self.texts(self.queue / "archive"))
+            assert len(archived) == len(set(archived)), "each once"
+            assert self.accepted - self.deleted <= set(archived) <= set(self.record("done"))
 
 
 TestMachine = Machine.TestCase
@@ -323,5 +352,6 @@ TestMachine.settings = settings(max_examples=60, stateful_step_count=30, deadlin
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_many_more_orders():
-    run_state_machine_as_test(Machine, settings=settings(max_examples=1500, stateful_step_count=50))
+@pytest.mark.parametrize("part", range(5))  # so that two workers share them
+def test_many_more_orders(part):
+    run_state_machine_as_test(Machine, settings=settings(max_examples=300, stateful_step_count=50))

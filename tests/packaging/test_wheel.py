@@ -50,6 +50,6 @@ def test_it_runs_with_the_sources_out_of_the_way(wheel, tmp_path):
     assert out.decode().startswith(str(shipped))
     queue = tmp_path / "queue"
     queue.mkdir()
-    run = [sys.executable, "-m", "watcher", "enqueue", queue, "-"]
+    run = [sys.executable, "-P", "-m", "watcher", "enqueue", queue, "-"]
     subprocess.run(run, env=environment, cwd=tmp_path, input=b"Subject: x\n\n", check=True)
     assert [path.suffix for path in queue.glob("*.*") if path.is_file()] == [".pck"]

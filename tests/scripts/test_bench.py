@@ -179,7 +179,7 @@ def canned():
     rows = [
         Row(1, "latency, p50", "us", ONE, ONE, "reference", ONE, Target(most=2.0), plot="latency"),
         Row(
-            10, "latency, p50", "us", ONE, ONE, "a | peer", ONE, Target(most=0.001), plot="latency"
+            11, "latency, p50", "us", ONE, ONE, "a | peer", ONE, Target(most=0.001), plot="latency"
         ),
         Row(3, "calls", "calls", ONE, table=[("call", "an entry"), ("flock", "1.00")]),
     ]

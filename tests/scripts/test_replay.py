@@ -12,7 +12,7 @@ import replay_seed_race
 import reported_rule
 import writers
 
-LETTER = writers.Letter(b"Subject: x\n\nhello\n", {"listname": "test"})
+LETTER = writers.TestMessage(b"Subject: x\n\nhello\n", {"listname": "test"})
 CLEAN = replay_seed_race.Score("", 100, 100, 0, 0, 0, abandoned=5, orphans=5, failed=0)
 
 

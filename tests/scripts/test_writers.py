@@ -15,7 +15,7 @@ import pytest
 
 import writers
 
-LETTER = writers.Letter(b"Subject: x\n\nhello\n", {"listname": "test", "tolist": 1})
+LETTER = writers.TestMessage(b"Subject: x\n\nhello\n", {"listname": "test", "tolist": 1})
 PROGRAM = writers.__file__
 EVENTS = pyinotify.IN_CREATE | pyinotify.IN_CLOSE_WRITE | pyinotify.IN_MOVED_TO
 
@@ -141,6 +141,8 @@ def test_term_ends_the_program_between_two_entries_and_never_within_one(tmp_path
     assert sorted(os.path.splitext(each)[1] for each in os.listdir(tmp_path)) == [".db", ".msg"]
 
 
-def test_letters_differ_by_number_and_process():
-    messages = [writers.letter(number, process).message for number in (0, 1) for process in (7, 8)]
+def test_messages_differ_by_number_and_process():
+    messages = [
+        writers.message_for(number, process).message for number in (0, 1) for process in (7, 8)
+    ]
     assert len({hashlib.sha256(message).digest() for message in messages}) == 4

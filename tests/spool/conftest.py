@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from watcher.age import Ages, SystemClock
-from watcher.claim.take import Terms
-from watcher.lifecycle import State
+from watcher.rules.age import Ages, SystemClock
+from watcher.rules.lifecycle import State
+from watcher.rules.names import STATE_DIRECTORIES, Layout
+from watcher.spool.claimed import ClaimOptions
 from watcher.spool.disk import DISK, Disk
-from watcher.spool.layout import STATE_DIRECTORIES, Layout
 from watcher.spool.spool import Spool
 
 PATIENCE = 30  # seconds
@@ -104,6 +104,9 @@ class Behind(Disk):
     def lock(self, fd):
         return self._call("lock", fd)
 
+    def unlock(self, fd):
+        return self._call("unlock", fd)
+
     def unlink(self, name, directory):
         return self._call("unlink", name, directory)
 
@@ -113,11 +116,17 @@ class Behind(Disk):
     def move_aside(self, name, source, target):
         return self._call("move_aside", name, source, target)
 
-    def make_directory(self, name, directory):
-        return self._call("make_directory", name, directory)
+    def archive(self, name, source, target_name, target):
+        return self._call("archive", name, source, target_name, target)
+
+    def make_directory(self, name, directory, mode=0o700):
+        return self._call("make_directory", name, directory, mode)
 
     def write_note(self, name, directory, data, *, durable=True):  # noqa: ARG002 - as `Disk`
         return self._call("write_note", name, directory, data)
+
+    def write_record(self, name, directory, data):
+        return self._call("write_record", name, directory, data)
 
     def sync(self, directory):
         return self._call("sync", directory)
@@ -186,12 +195,12 @@ def files(queue: Path) -> Callable[..., dict[bytes, bytes]]:
     return read
 
 
-def terms(grace: float = 300.0, *, lock: bool = True) -> Terms:
-    return Terms(grace, Ages(SystemClock()), 1 << 20, lock)
+def terms(grace: float = 300.0, *, lock: bool = True) -> ClaimOptions:
+    return ClaimOptions(grace, Ages(SystemClock()), 1 << 20, lock)
 
 
 @pytest.fixture(name="terms")
-def terms_fixture() -> Callable[..., Terms]:
+def terms_fixture() -> Callable[..., ClaimOptions]:
     """Return the terms of a claim: its grace age in seconds, with the system's clock."""
     return terms
 

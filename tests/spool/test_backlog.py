@@ -8,18 +8,24 @@ import random
 import pytest
 from hypothesis import given, strategies as st
 
-from watcher import notice
-from watcher.age import SystemClock
-from watcher.arrive.ready import Ready
-from watcher.arrive.scan import START, Mark, name_in, packed, scan, unpacked
+from watcher.arrive.scan import (
+    START,
+    ScanPosition,
+    name_in,
+    packed,
+    scan,
+    unpacked,
+)
 from watcher.arrive.sources import Sources
-from watcher.config import Queue
-from watcher.evidence import How
-from watcher.notice import Notice
+from watcher.config.queue_settings import Queue
+from watcher.daemon import detector
+from watcher.daemon.detector import Detector
+from watcher.observe.health import Health
 from watcher.recovery import Recovered
-from watcher.telemetry.health import Health
+from watcher.rules.age import SystemClock
+from watcher.rules.evidence import Proof
 
-marks = st.builds(Mark, st.integers(-(1 << 63), (1 << 63) - 1), st.binary(max_size=20))
+marks = st.builds(ScanPosition, st.integers(-(1 << 63), (1 << 63) - 1), st.binary(max_size=20))
 
 
 @given(marks, marks)
@@ -35,7 +41,7 @@ def test_a_moment_beyond_all_clocks_is_the_first_or_the_last(one, other):
         assert packed(one, b"x") <= packed(other, b"x")
 
 
-def drawn(moment: float, number: int) -> bytes:
+def is_unique_name(moment: float, number: int) -> bytes:
     return b"%.7f+%040x.pck" % (moment, number)
 
 
@@ -43,7 +49,7 @@ def drawn(moment: float, number: int) -> bytes:
 def backlog(put):
     """Commit entries in another order than their names tell; return the names by those."""
     moments = [1_700_000_000 + number * 7.25 for number in range(300)]
-    named = [drawn(moment, number) for number, moment in enumerate(moments)]
+    named = [is_unique_name(moment, number) for number, moment in enumerate(moments)]
     for name in random.Random(1).sample(named, len(named)):
         put(name)
     return named
@@ -94,34 +100,34 @@ def test_nothing_is_looked_at_but_what_is_no_file(open_spool, put, backlog, queu
 class NoSource(Sources):
     """A source that never fires."""
 
-    def arm(self, _tag, _spool, _wanted):
+    def arm(self, _tag, _spool, _wanted, **_renames):
         return "nothing"
 
 
 def test_a_backlog_beyond_all_bounds_is_given_out_once_each_in_order(
     queue, put, backlog, monkeypatch
 ):
-    monkeypatch.setattr(notice, "FIRST", 8)
-    monkeypatch.setattr(notice, "MANY", 100)
-    monkeypatch.setattr(notice.log, "event", lambda *_arguments: None)
+    monkeypatch.setattr(detector, "FIRST", 8)
+    monkeypatch.setattr(detector, "MANY", 100)
+    monkeypatch.setattr(detector.log, "event", lambda *_arguments: None)
     settings = Queue(name="q", path=str(queue))
-    noticed = Notice(1, settings, NoSource(), SystemClock(), Health("q"), lambda _: Recovered())
-    noticed.intake.ready = Ready(32)
+    noticed = Detector(1, settings, NoSource(), SystemClock(), Health("q"), lambda _: Recovered())
+    noticed.pending.limit = 32
     given_out, most = [], 0
-    newcomer = drawn(1_800_000_000, 999)
+    fresh_entry = is_unique_name(1_800_000_000, 999)
     for _ in range(1000):
         noticed.tick()
-        most = max(most, len(noticed.intake.ready))
-        while len(noticed.intake.ready):
-            name, how = noticed.intake.ready.pop()
-            assert how is How.CATCH_UP
+        most = max(most, len(noticed.pending))
+        while len(noticed.pending):
+            name, proof, _time = noticed.pending.pop()
+            assert proof is Proof.NO_WRITER
             given_out.append(name)
             os.unlink(os.path.join(os.fsencode(queue), name))
-            noticed.intake.ready.finish(name)
+            noticed.pending.finish(name)
             if len(given_out) == 150:
-                put(newcomer)  # unheard: a storm dropped its hint
-                noticed.intake.fall_behind()
-                noticed.intake.dropped = True
-    assert given_out == [*backlog, newcomer]
+                put(fresh_entry)  # its event is dropped in a storm
+                noticed.pending.fall_behind()
+                noticed.pending.add((fresh_entry,), Proof.RENAMED)
+    assert given_out == [*backlog, fresh_entry]
     assert most <= 32
     assert not noticed._left

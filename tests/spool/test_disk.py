@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
 
 import pytest
 
-from watcher.spool import disk as disk_module
+from watcher.spool import libc
 from watcher.spool.disk import DISK, Disk
 
 
@@ -38,7 +39,7 @@ def without_noreplace(number):
 def any_kernel(request, monkeypatch):
     if request.param != "renameat2":
         call = without_noreplace(getattr(errno, request.param))
-        monkeypatch.setattr(disk_module, "_renameat2", lambda: call)
+        monkeypatch.setattr(libc, "renameat2", call)
     return request.param
 
 
@@ -119,11 +120,8 @@ def test_a_move_whose_unlink_is_refused_leaves_one_name(there, monkeypatch):
 
 
 def test_a_library_without_renameat2_is_one_without_the_flag(monkeypatch):
-    import ctypes
-
-    monkeypatch.setattr(disk_module, "_CACHE", [])
-    monkeypatch.setattr(ctypes, "CDLL", lambda _name, **_named: object())
-    assert use(disk_module._renameat2()) == errno.ENOSYS
+    monkeypatch.setattr(libc, "library", object)
+    assert use(libc.renameat2) == errno.ENOSYS
 
 
 def use(call):
@@ -157,6 +155,29 @@ def test_a_lock_is_one_holders_until_the_last_copy_is_closed(there):
     os.close(copy)
     DISK.lock(second)
     os.close(second)
+
+
+def test_a_refused_unlock_is_tried_again(there, monkeypatch):
+    """What a handler left running has the descriptor too: the claim would stay as long as that."""
+    one, _, source, _ = there
+    (one / "x").touch()
+    fd = DISK.open(b"x", source)
+    copy = os.dup(fd)
+    DISK.lock(fd)
+    refusals = [OSError(errno.EIO, "Input/output error"), OSError(errno.ENOLCK, "No locks")]
+    flock = fcntl.flock
+
+    def refuse(of, operation):
+        if refusals:
+            raise refusals.pop()
+        flock(of, operation)
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    DISK.unlock(fd)
+    other = DISK.open(b"x", source)
+    DISK.lock(other)
+    for each in (fd, copy, other):
+        os.close(each)
 
 
 def test_make_directory_is_for_its_owner_and_an_existing_one_is_as_good(there):

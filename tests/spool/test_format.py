@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from watcher.age import Ages, SystemClock
-from watcher.claim.ledger import SLOT
-from watcher.claim.take import Terms
-from watcher.handle.outcome import DONE
-from watcher.settle.policy import Policy
-from watcher.spool.layout import Layout
-from watcher.sweep import Limits, Orders, Sweep
+from watcher.rules.age import Ages, SystemClock
+from watcher.rules.names import Layout
+from watcher.rules.results import HANDLED
+from watcher.rules.retry import Policy
+from watcher.spool.claimed import ClaimOptions
+from watcher.spool.ledger import SLOT
+from watcher.sweep import Limits, Sweep, SweepOptions
 
 PAGE = Path(__file__).parents[2] / "docs/spool-format.md"
 DUE = "20200101T000000.000Z-a1-c0-d1-w1-"
@@ -25,8 +25,8 @@ ONE_PICKLE = pickle.dumps("Subject: one\n\nmessage\n", 2)
 WHOLE = pickle.dumps(b"message", 2) + pickle.dumps({}, 2)
 
 
-def rows():
-    table = PAGE.read_text().partition("## Every combination")[2]
+def rows(heading="## Every combination"):
+    table = PAGE.read_text().partition(heading)[2].partition("\n## ")[0]
     for line in table.splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         if line.startswith("| `"):
@@ -51,14 +51,31 @@ def build(queue, names):
         path = queue / real(one)
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         path.write_bytes(contents(queue, one, names))
+        after_last(path)
         if equals:
             (queue / real(other)).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             os.link(path, queue / real(other))
 
 
+def after_last(path):
+    """Make the next file younger than this one, whatever the grain of the clock."""
+    if path.suffix in {".csv", ".done"}:
+        before, scratch = path.stat().st_mtime_ns, path.parent / ".scratch"
+        while before == before_now(scratch):
+            pass
+        scratch.unlink()
+
+
+def before_now(scratch):
+    scratch.write_bytes(b"x")
+    return scratch.stat().st_mtime_ns
+
+
 def contents(queue, name, names):
     if name.endswith(".ledger"):
-        there = [other for other in names if other.endswith("X.pck")][::-1]  # rather what is aside
+        there = [other for other in names if other.endswith(("X.pck", "X.csv"))][
+            ::-1
+        ]  # rather what is aside
         if not there:
             return b"1 1 queue/X.pck\n".ljust(SLOT, b"\0")
         path = queue / real(there[0])
@@ -85,7 +102,7 @@ def on_disk(queue):
 
 def messages(queue):
     """Count the files of messages, however many names each has."""
-    paths = (path for path in queue.rglob("*") if path.suffix in {".pck", ".msg"})
+    paths = (path for path in queue.rglob("*") if path.suffix in {".pck", ".msg", ".csv"})
     return len({path.stat().st_ino for path in paths})
 
 
@@ -97,20 +114,30 @@ class Handler:
 
     def run(self, entry):
         self.got.append((entry.message, entry.metadata))
-        return DONE
+        return HANDLED
 
-    def abandon(self):
+    def terminate(self):
         raise AssertionError
 
 
 @pytest.mark.parametrize(("before", "then"), list(rows()))
 def test_a_sweep_takes_the_next_step(queue, open_spool, before, then):
+    assert_next_step(queue, lambda: open_spool(Layout(legacy=True)), before, then)
+
+
+@pytest.mark.parametrize(("before", "then"), list(rows("## A queue with markers")))
+def test_a_sweep_takes_the_next_step_with_markers(queue, open_spool, before, then):
+    layout = Layout(b".csv", raw=True, marker=b"{name}.done")
+    assert_next_step(queue, lambda: open_spool(layout), before, then)
+
+
+def assert_next_step(queue, opened, before, then):
     build(queue, before)
     there, handler = messages(queue), Handler()
     clock = SystemClock()
-    orders = Orders("q", Terms(0.0, Ages(clock)), Policy())
+    orders = SweepOptions("q", ClaimOptions(0.0, Ages(clock)), Policy())
     for _ in range(3):  # the later ones find nothing left to do, or what the first made whole
-        spool = open_spool(Layout(legacy=True))
+        spool = opened()
         for _line in Sweep(spool, orders, handler, Limits()).lines(lambda _record: None):
             pass
         del spool
@@ -123,3 +150,4 @@ def test_a_sweep_takes_the_next_step(queue, open_spool, before, then):
 
 def test_the_table_is_there():
     assert len(list(rows())) > 30
+    assert len(list(rows("## A queue with markers"))) > 10

@@ -1,4 +1,4 @@
-"""The durable commit: its order as the kernel sees it, every way to die or fail, who reads it."""
+"""The durable commit: its order as the kernel sees it, every way to die or fail, its readers."""
 
 from __future__ import annotations
 
@@ -18,9 +18,16 @@ from typing import NamedTuple
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from watcher import contents, producer
-from watcher.errors import CannotCreate, NoSuch, NotPermitted, TryAgain, Unavailable, Usage
-from watcher.producer import enqueue
+from watcher import commit_one, mailman
+from watcher.commit_one import enqueue
+from watcher.errors import (
+    CannotCreate,
+    NoSuch,
+    NotPermitted,
+    TryAgain,
+    Unavailable,
+    Usage,
+)
 
 STRACE = shutil.which("strace")
 PYTHON2 = next(  # an old Python lies where pyenv puts it, if anywhere
@@ -55,7 +62,7 @@ def test_one_file_of_two_pickles_under_the_name_that_is_returned(queue):
     name = enqueue(queue, MESSAGE, METADATA)
     assert NAME.fullmatch(name)
     assert names(queue) == [f"{name}.pck"]
-    assert contents.read_pck(read(queue, name)) == (MESSAGE, METADATA)
+    assert mailman.read_pck(read(queue, name)) == (MESSAGE, METADATA)
     assert enqueue(os.fsencode(queue), b"") != name
     assert enqueue(str(queue), bytearray(b"x")) != name
 
@@ -115,7 +122,7 @@ values = st.recursive(
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_what_goes_in_comes_out_of_ours_and_pythons_reader(queue, message, metadata):
     data = read(queue, enqueue(queue, message, metadata))
-    assert contents.read_pck(data) == (message, metadata)
+    assert mailman.read_pck(data) == (message, metadata)
     file = io.BytesIO(data)
     assert (pickle.load(file), pickle.load(file), file.read()) == (message, metadata, b"")
 
@@ -123,8 +130,9 @@ def test_what_goes_in_comes_out_of_ours_and_pythons_reader(queue, message, metad
 @pytest.mark.parametrize("suffix", ["", ".csv", ".pck", "~", "\u00e9"])
 def test_a_raw_entry_is_the_message_and_nothing_else(queue, suffix):
     name = enqueue(queue, MESSAGE, raw=True, suffix=suffix)
-    assert names(queue) == [name + suffix]
-    assert read(queue, name, suffix) == MESSAGE
+    assert names(queue) == [name]
+    assert name.endswith(suffix)
+    assert read(queue, name, "") == MESSAGE
 
 
 def test_an_ending_of_ones_own_goes_with_raw_only(queue):
@@ -163,9 +171,9 @@ def test_metadata_that_no_mailman_would_read_is_refused(queue, metadata):
 
 
 def test_names_increase_although_the_clock_stands_still_or_goes_back(queue, monkeypatch):
-    now = producer.time.time_ns()
+    now = commit_one.time.time_ns()
     steps = iter([now, now, now - 10**12, now - 10**9, now + 5000])
-    monkeypatch.setattr(producer.time, "time_ns", lambda: next(steps))
+    monkeypatch.setattr(commit_one.time, "time_ns", lambda: next(steps))
     made = [enqueue(queue, b"the same") for _ in range(5)]
     whens = [name.split("+")[0] for name in made]
     assert whens == sorted(set(whens))
@@ -261,7 +269,7 @@ def test_the_order_is_write_sync_rename_sync_the_directory_and_only_then_the_nam
     (settled,) = positions(lines, rf"^fsync\({directory}\) += 0")
     (printed,) = positions(lines, rf'^write\(1, "{re.escape(name)}')
     assert 0 < created < min(written) <= max(written) < synced < renamed < settled < printed
-    assert contents.read_pck(read(queue, name)).message == MESSAGE
+    assert mailman.read_pck(read(queue, name)).message == MESSAGE
 
 
 @needs_strace
@@ -284,7 +292,7 @@ def test_killed_at_each_call_it_leaves_nothing_a_temporary_file_or_the_whole_ent
         left = names(queue)
         if at > renamed:
             (name,) = left
-            assert contents.read_pck((queue / name).read_bytes()) == (b"message", {})
+            assert mailman.read_pck((queue / name).read_bytes()) == (b"message", {})
         else:
             assert [name for name in left if not name.endswith(".pck.tmp")] == []
         assert len(left) == (at > created)
@@ -354,7 +362,7 @@ def fail_at(monkeypatch, call, when, error):
             raise error
         return real(*arguments, **options)
 
-    monkeypatch.setattr(producer.os, call, failing)
+    monkeypatch.setattr(commit_one.os, call, failing)
     return calls
 
 
@@ -382,7 +390,7 @@ def test_each_step_waits_for_the_one_before(queue, monkeypatch):
             steps.append((call, what(*arguments)))
             return real(*arguments, **options)
 
-        monkeypatch.setattr(producer.os, call, noting)
+        monkeypatch.setattr(commit_one.os, call, noting)
 
     def opened(fd, *_):
         return os.path.basename(os.readlink(f"/proc/self/fd/{fd}"))
@@ -418,10 +426,10 @@ def test_a_failed_sync_of_the_directory_is_told_apart(queue, monkeypatch):
 
 def test_short_writes_are_gone_on_with(queue, monkeypatch):
     real = os.write
-    monkeypatch.setattr(producer.os, "write", lambda fd, data: real(fd, data[:7]))
+    monkeypatch.setattr(commit_one.os, "write", lambda fd, data: real(fd, data[:7]))
     name = enqueue(queue, MESSAGE)
     monkeypatch.undo()
-    assert contents.read_pck(read(queue, name)).message == MESSAGE
+    assert mailman.read_pck(read(queue, name)).message == MESSAGE
 
 
 def test_a_directory_that_is_none_is_no_such(queue, tmp_path):
@@ -457,7 +465,7 @@ def test_a_directory_called_anything_is_fine(tmp_path):
 
 def test_the_producer_imports_nothing_of_others():
     text = (
-        "import sys\nfrom watcher.producer import enqueue\n"
+        "import sys\nfrom watcher.commit_one import enqueue\n"
         "loaded = {name.split('.')[0] for name in sys.modules}\n"
         "print(sorted(loaded - set(sys.stdlib_module_names) - {'watcher', '__main__'}))"
     )

@@ -8,17 +8,9 @@ import tracemalloc
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from watcher import notice
-from watcher.arrive.scan import START, Mark, scan
-from watcher.arrive.sources import Sources
-from watcher.claim.take import Refusal, Terms, take
-from watcher.config import Queue
-from watcher.evidence import How
-from watcher.notice import Notice
-from watcher.recovery import Recovered
-from watcher.spool.layout import Kind, Layout
-from watcher.spool.spool import is_regular
-from watcher.telemetry.health import Health
+from watcher.arrive.scan import START, ScanPosition, scan
+from watcher.rules.kinds import Kind
+from watcher.rules.names import Layout
 
 LEGACY = Layout(legacy=True)
 RAW = Layout(b"", raw=True)
@@ -151,7 +143,7 @@ def test_other_files_are_told_apart(open_spool, put, queue):
     for name in (b"x.pck.tmp", b".hidden", b"x.bak", b"x.psv", b"x.txt", b"x.msg"):
         put(name)
     (queue / "folder").mkdir()
-    open_spool().inflight()  # .watcher is ours and nobody's bystander
+    open_spool().inflight()  # .watcher is ours and no bystander
     batch = scan(open_spool())
     assert names(batch) == []
     assert batch.counts == {Kind.TEMPORARY: 2, Kind.LEFTOVER: 2, Kind.FOREIGN: 3}
@@ -226,61 +218,20 @@ def test_a_file_that_goes_while_we_look_is_just_not_there(open_spool, put, queue
 
 
 def test_marks_order_by_time_then_name():
-    assert START < Mark(-5, b"z") < Mark(0, b"a") < Mark(0, b"b") < Mark(1, b"")
+    assert (
+        START
+        < ScanPosition(-5, b"z")
+        < ScanPosition(0, b"a")
+        < ScanPosition(0, b"b")
+        < ScanPosition(1, b"")
+    )
 
 
-def test_is_regular(queue, put):
-    path = queue / "x.pck"
+def test_a_file_of_one_name_may_be_an_entry_and_of_more_where_the_queue_says_so(queue, put):
+    path, linked = queue / "x.pck", Layout(hard_links=True)
     put(b"x.pck")
-    assert is_regular(path.stat())
+    assert Layout().may_be_entry(path.stat())
     (queue / "y").hardlink_to(path)
-    assert not is_regular(path.stat())
-    assert not is_regular(queue.stat())
-
-
-# -- scans through `Notice`: a file from the future -------------------------------------------
-
-
-class Slow:
-    """A clock that is years behind the one that stamps the files."""
-
-    def __init__(self) -> None:
-        self.now = 10**15
-
-    def real(self) -> int:
-        return self.now
-
-    def mono(self) -> int:
-        return self.now
-
-
-class NoSource(Sources):
-    """A source that never fires."""
-
-    def arm(self, _tag, _spool, _wanted):
-        return "nothing"
-
-
-def test_a_pair_from_the_future_comes_of_age_though_sweeps_pass_it_by(queue, put, monkeypatch):
-    """Its ctime is ahead of the clock, so it counts from when it was first seen: once."""
-    monkeypatch.setattr(notice.log, "event", lambda *_arguments: None)
-    put(b"x.msg")
-    put(b"x.db")
-    clock = Slow()
-    settings_ = Queue(name="q", path=str(queue), legacy=True, grace_age=300.0, sweep_every=60.0)
-    noticed = Notice(1, settings_, NoSource(), clock, Health("q"), lambda _: Recovered())
-    terms = Terms(300.0, noticed.intake.ages)
-    for second in range(0, 700, 10):
-        clock.now = 10**15 + second * 10**9
-        noticed.tick()
-        while len(noticed.intake.ready):
-            name, how = noticed.intake.ready.pop()
-            result = take(noticed.spool, name, how, terms)
-            noticed.intake.ready.finish(name)
-            if getattr(result, "refusal", None) is None:
-                assert 300 <= second <= 310
-                assert how is How.SWEEP
-                return
-            assert result.refusal is Refusal.YOUNG
-            noticed.intake.timers.set(name, noticed.now() + result.wait, How.SWEEP)
-    pytest.fail("it waits for ever")
+    assert not Layout().may_be_entry(path.stat())
+    assert linked.may_be_entry(path.stat())
+    assert not linked.may_be_entry(queue.stat())

@@ -8,13 +8,15 @@ import os
 
 import pytest
 
-from watcher.claim.take import Claim, take
-from watcher.evidence import How
-from watcher.lifecycle import State
-from watcher.settle import halfway, settle
+from watcher.claim.take import take
+from watcher.rules.evidence import Proof
+from watcher.rules.lifecycle import State
+from watcher.rules.names import Layout, in_deferred, note_of
+from watcher.rules.stamp import Schedule
+from watcher.settle import interrupted, moves
+from watcher.spool.birth import birth_ns
+from watcher.spool.claimed import Claim
 from watcher.spool.disk import Disk
-from watcher.spool.layout import Layout, note_of
-from watcher.spool.schedule import Schedule
 
 MAILMAN, LEGACY, RAW = Layout(), Layout(legacy=True), Layout(b"", raw=True)
 ENTRIES = {
@@ -26,17 +28,18 @@ PLACES = [State.DEAD, State.HELD, State.ORPHAN]
 
 
 @pytest.fixture
-def claimed(open_spool, put, terms):
+def claimed(open_spool, put, terms, close_at_end):
     """Claim an entry; return the spool and the parts that were claimed."""
 
     def claim(disk, layout, names):
         for name in names:
             put(name, b"old " + name)
         spool = open_spool(layout, disk)
-        how = How.SWEEP if layout.legacy else How.RENAMED
-        made = take(spool, names[0], how, terms(0))
+        proof = Proof.NONE if layout.legacy else Proof.RENAMED
+        made = take(spool, names[0], proof, terms(0))
         assert isinstance(made, Claim)
         disk.calls.clear()
+        close_at_end(made.parts)
         return spool, made.parts
 
     return claim
@@ -49,7 +52,7 @@ def entry(request):
 
 
 def put_away(spool, parts, state=State.DEAD, why="because"):
-    return settle.put_away(spool, state, parts, why, {"attempts": 3})
+    return moves.put_away(spool, state, parts, why, {"attempts": 3})
 
 
 def entries_of(found):
@@ -62,7 +65,7 @@ def entries_of(found):
 
 def test_a_done_entry_is_removed_whole(claimed, behind, entry, files, queue):
     spool, parts = claimed(behind, *entry)
-    settle.remove(spool, parts)
+    moves.remove(spool, parts)
     assert files() == {}
     assert [path for path in queue.rglob("*") if path.is_file()] == []
 
@@ -70,7 +73,7 @@ def test_a_done_entry_is_removed_whole(claimed, behind, entry, files, queue):
 @pytest.mark.parametrize(
     "moment", ["now", "move_aside", "after move_aside", "unlink", "after unlink"]
 )
-def test_done_never_removes_a_newcomer(claimed, behind, entry, put, files, queue, moment):
+def test_done_never_removes_a_replacement(claimed, behind, entry, put, files, queue, moment):
     layout, names = entry
     spool, parts = claimed(behind, layout, names)
 
@@ -82,7 +85,7 @@ def test_done_never_removes_a_newcomer(claimed, behind, entry, put, files, queue
         act()
     else:
         behind.acts[moment] = act
-    settle.remove(spool, parts)
+    moves.remove(spool, parts)
     assert behind.acts == {}, "the moment never came"
     assert files() == {name: b"new " + name for name in names}
     assert [path for path in (queue / ".watcher").rglob("*") if path.is_file()] == []
@@ -102,13 +105,13 @@ def renaming_before_call(disk, number, act):
     return came
 
 
-def test_every_call_of_done_stands_a_newcomer(claimed, behind, entry, put, files):
-    """What the moments above may miss: the newcomer comes before the nth call, for every n."""
+def test_every_call_of_done_stands_a_replacement(claimed, behind, entry, put, files):
+    """What the moments above may miss: the replacement comes before the nth call, for every n."""
     layout, names = entry
     for number in range(20):
         spool, parts = claimed(behind, layout, names)
         came = renaming_before_call(behind, number, lambda: put(names[0], b"new"))
-        settle.remove(spool, parts)
+        moves.remove(spool, parts)
         del behind._act
         if not came:
             assert number > 2, "no call at all"
@@ -128,7 +131,7 @@ def test_done_by_a_handler_that_took_the_file_is_done(claimed, behind, entry, qu
         path.unlink()
     else:
         path.rename(queue.parent / "kept")
-    settle.remove(spool, parts)
+    moves.remove(spool, parts)
     assert files() == {}
     assert (queue.parent / "kept").exists() == (deed == "moved away")
 
@@ -169,7 +172,7 @@ def test_the_note_comes_before_the_move_and_both_directories_are_synced_after(
 def test_putting_away_never_overwrites(claimed, behind, entry, files, queue, waits):
     layout, names = entry
     spool, parts = claimed(behind, layout, names)
-    spool.place(State.DEAD)
+    spool.make_state_dir(State.DEAD)
     dead = queue / ".watcher/dead"
     note = note_of(names[0], layout)
     if waits in {"file", "both"}:
@@ -195,7 +198,7 @@ def test_putting_away_never_overwrites(claimed, behind, entry, files, queue, wai
 def test_a_pair_does_not_share_a_name_with_another_entry_there(claimed, behind, files, queue):
     """Else its `.db` would be taken for the other's, whose note is lost."""
     spool, parts = claimed(behind, LEGACY, [b"ab.msg", b"ab.db"])
-    spool.place(State.DEAD)
+    spool.make_state_dir(State.DEAD)
     (queue / ".watcher/dead/ab.pck").write_bytes(b"namesake")
     assert put_away(spool, parts) == b"ab~1.msg"
     assert set(entries_of(files(State.DEAD))) == {b"ab.pck", b"ab~1.msg", b"ab~1.db"}
@@ -216,7 +219,9 @@ def test_a_name_that_is_taken_at_the_last_moment_is_not_overwritten(
 def test_a_hundred_namesakes_all_survive(claimed, behind, files):
     for number in range(100):
         spool, parts = claimed(behind, RAW, [b"report.csv"])
-        os.pwrite(os.open("report.csv", os.O_WRONLY, dir_fd=spool.fd), b"%03d" % number, 0)
+        fd = os.open("report.csv", os.O_WRONLY, dir_fd=spool.fd)
+        os.pwrite(fd, b"%03d" % number, 0)
+        os.close(fd)
         put_away(spool, parts)
         for part in parts:
             os.close(part.fd)
@@ -226,7 +231,7 @@ def test_a_hundred_namesakes_all_survive(claimed, behind, files):
 
 
 @pytest.mark.parametrize("moment", ["write_note", "after write_note", "sync"])
-def test_a_newcomer_is_not_put_away(claimed, behind, put, files, moment):
+def test_a_replacement_is_not_put_away(claimed, behind, put, files, moment):
     spool, parts = claimed(behind, RAW, [b"report.csv"])
     behind.acts[moment] = lambda: put(b"report.csv", b"new")
     put_away(spool, parts)
@@ -235,7 +240,7 @@ def test_a_newcomer_is_not_put_away(claimed, behind, put, files, moment):
 
 
 @pytest.mark.parametrize("entry_name", ["mailman", "legacy pair", "drop folder"])
-def test_a_newcomer_at_the_very_move_goes_back(open_spool, put, terms, files, entry_name):
+def test_a_replacement_at_the_very_move_goes_back(open_spool, put, terms, files, entry_name):
     """It was renamed over the name between our look and our move: it is to be handled."""
     layout, names = ENTRIES[entry_name]
 
@@ -248,7 +253,7 @@ def test_a_newcomer_at_the_very_move_goes_back(open_spool, put, terms, files, en
     for name in names:
         put(name, b"old")
     spool = open_spool(layout, Late())
-    claim = take(spool, names[0], How.SWEEP, terms(0))
+    claim = take(spool, names[0], Proof.NONE, terms(0))
     put_away(spool, claim.parts)
     assert files()[names[0]] == b"new"
     assert b"new" not in files(State.DEAD).values()
@@ -357,13 +362,13 @@ def half_moved(open_spool, put, terms):
         put(b"ab.msg", b"message")
         put(b"ab.db", b"metadata")
         spool = open_spool(LEGACY, Dying())
-        claim = take(spool, b"ab.msg", How.SWEEP, terms(0))
+        claim = take(spool, b"ab.msg", Proof.NONE, terms(0))
         with pytest.raises(Cut):
             put_away(spool, claim.parts, state)
         claim.release()
         again = open_spool(LEGACY)
-        half = take(again, b"ab.db", How.SWEEP, terms(0))
-        assert half.kind == "half"
+        half = take(again, b"ab.db", Proof.NONE, terms(0))
+        assert half.form == "half"
         return again, half.parts[0]
 
     return cut
@@ -376,7 +381,7 @@ def test_a_pair_half_moved_is_followed(half_moved, claimed, behind, files, queue
         put_away(*claimed(behind, LEGACY, [b"ab.msg", b"ab.db"]), state)
     spool, half = half_moved(state)
     ending = b"~%d" % namesakes if namesakes else b""
-    assert halfway.follow(spool, half) == b"ab" + ending + b".db"
+    assert interrupted.rejoin_put_away(spool, half) == b"ab" + ending + b".db"
     assert files() == {}
     assert files(state)[b"ab" + ending + b".db"] == b"metadata"
     assert files(state)[b"ab" + ending + b".msg"] == b"message"
@@ -399,7 +404,7 @@ HOSTILE = {
 def test_a_note_that_says_nothing_moves_nothing(half_moved, files, queue, note):
     spool, half = half_moved(State.DEAD)
     (queue / ".watcher/dead/ab.json").write_bytes(HOSTILE[note])
-    assert halfway.follow(spool, half) is None
+    assert interrupted.rejoin_put_away(spool, half) is None
     assert files() == {b"ab.db": b"metadata"}
 
 
@@ -416,9 +421,9 @@ def test_a_note_that_is_none_moves_nothing_and_stops_nothing(
         os.mkfifo(note)
     elif what != "missing":
         note.symlink_to(real if what == "symlink" else "nowhere")
-    assert halfway.follow(spool, half) is None
+    assert interrupted.rejoin_put_away(spool, half) is None
     before = descriptors()
-    assert halfway.follow(spool, half) is None
+    assert interrupted.rejoin_put_away(spool, half) is None
     assert descriptors() == before
     assert files() == {b"ab.db": b"metadata"}
 
@@ -427,15 +432,15 @@ def test_a_half_that_no_move_explains_is_not_followed(claimed, behind, files, pu
     put_away(*claimed(behind, LEGACY, [b"ab.msg", b"ab.db"]))
     put(b"ab.db", b"another")
     spool, parts = claimed(behind, LEGACY, [b"ab.db"])
-    assert halfway.follow(spool, parts[0]) is None
+    assert interrupted.rejoin_put_away(spool, parts[0]) is None
     assert files(State.DEAD)[b"ab.db"] == b"old ab.db"
 
 
 def test_nothing_is_made_to_look_for_what_is_not_there(open_spool, claimed, behind, queue):
     spool, parts = claimed(behind, LEGACY, [b"ab.db"])
-    assert halfway.follow(spool, parts[0]) is None
-    assert halfway.reunite(spool, b"ab.db") is None
-    assert halfway.finish_move(spool, b"ab.db") is False
+    assert interrupted.rejoin_put_away(spool, parts[0]) is None
+    assert interrupted.reunite(spool, b"ab.db") is None
+    assert interrupted.finish_move(spool, b"ab.db") is False
     assert not (queue / ".watcher").exists()
 
 
@@ -452,9 +457,9 @@ def test_what_was_replaced_meanwhile_leaves_no_note(claimed, behind, put, files,
 
     behind.acts[moment] = replace
     if state is State.DEAD:
-        assert put_away(spool, parts) == b""
+        assert put_away(spool, parts) is None
     else:
-        assert settle.defer(spool, parts, Schedule(0), "why", {}) == b""
+        assert moves.defer(spool, parts, Schedule(0), "why", {}) is None
     assert behind.acts == {}, "the moment never came"
     assert files() == {b"report.csv": b"newer"}
     assert files(state) == {}
@@ -477,10 +482,10 @@ def test_orphans_reunite_with_the_half_that_turns_up(
     spool.layout = layout
     put_away(spool, parts, State.ORPHAN)
     put(late, b"late")
-    assert halfway.reunite(spool, late) == orphan
+    assert interrupted.reunite(spool, late) == orphan
     assert files() == {orphan: b"old " + orphan, late: b"late"}
     assert files(State.ORPHAN) == {}
-    assert halfway.reunite(spool, late) is None
+    assert interrupted.reunite(spool, late) is None
 
 
 @pytest.mark.parametrize(("orphan", "late"), [(b"ab.db", b"ab.msg"), (b"ab.msg", b"ab.db")])
@@ -494,19 +499,20 @@ def test_the_journal_is_told_before_an_orphan_comes_back(claimed, behind, put, q
     class Looks(Disk):
         def move(self, *names):
             spool.journal.flush()
-            told.append((queue / ".watcher/journal").read_text().split()[2:])
+            told.append((queue / ".watcher/journal").read_text().split()[-4:])
             super().move(*names)
 
     spool.disk = Looks()
-    assert halfway.reunite(spool, late) == orphan
-    assert told == [["orphan", "reunite", str(parts[0].ino), orphan.decode()]]
+    assert interrupted.reunite(spool, late) == orphan
+    file = f"{parts[0].ino}@{birth_ns(parts[0].fd) or 0}"
+    assert told == [["orphan", "reunite", file, orphan.decode()]]
 
 
 def test_reuniting_overwrites_nothing(claimed, behind, put, files):
     spool, parts = claimed(behind, LEGACY, [b"ab.db"])
     put_away(spool, parts, State.ORPHAN)
     put(b"ab.db", b"newer")
-    assert halfway.reunite(spool, b"ab.msg") is None
+    assert interrupted.reunite(spool, b"ab.msg") is None
     assert files() == {b"ab.db": b"newer"}
     assert files(State.ORPHAN)[b"ab.db"] == b"old ab.db"
 
@@ -515,7 +521,7 @@ def test_orphans_reunite_without_their_note(claimed, behind, put, files, queue):
     spool, parts = claimed(behind, LEGACY, [b"ab.db"])
     put_away(spool, parts, State.ORPHAN)
     (queue / ".watcher/orphans/ab.json").unlink()
-    assert halfway.reunite(spool, put(b"ab.msg")) == b"ab.db"
+    assert interrupted.reunite(spool, put(b"ab.msg")) == b"ab.db"
     assert set(files()) == {b"ab.db", b"ab.msg"}
 
 
@@ -543,11 +549,11 @@ def test_a_move_cut_between_link_and_unlink_is_finished(
         with pytest.raises(Cut):
             put_away(spool, parts, state)
     assert set(files()) == {name}
-    assert halfway.finish_move(spool, name)
+    assert interrupted.finish_move(spool, name)
     assert files() == {}
     kept = entries_of(files(state))
     assert list(kept.values()) == [b"old " + name] * (namesakes + 1)
-    assert not halfway.finish_move(spool, name)
+    assert not interrupted.finish_move(spool, name)
 
 
 @pytest.mark.parametrize(
@@ -565,15 +571,15 @@ def test_of_two_stamps_of_one_file_the_later_stays_whichever_is_met_first(
 ):
     """Else an attempt is forgotten; and were both to go, the entry."""
     spool = open_spool(MAILMAN)
-    spool.place(State.DEFERRED)
+    spool.make_state_dir(State.DEFERRED)
     place = queue / ".watcher/deferred"
     (place / os.fsdecode(earlier)).write_bytes(b"data")
     (place / os.fsdecode(later)).hardlink_to(place / os.fsdecode(earlier))
-    assert not halfway.finish_move(spool, later, State.DEFERRED)
+    assert not interrupted.finish_move(spool, in_deferred(later))
     assert set(files(State.DEFERRED)) == {earlier, later}
-    assert halfway.finish_move(spool, earlier, State.DEFERRED)
+    assert interrupted.finish_move(spool, in_deferred(earlier))
     assert files(State.DEFERRED) == {later: b"data"}
-    assert not halfway.finish_move(spool, later, State.DEFERRED)
+    assert not interrupted.finish_move(spool, in_deferred(later))
 
 
 def test_a_file_that_only_looks_like_a_cut_move_is_left_alone(claimed, behind, put, files, queue):
@@ -581,9 +587,9 @@ def test_a_file_that_only_looks_like_a_cut_move_is_left_alone(claimed, behind, p
     put(b"ab.pck", b"another")
     (queue.parent / "elsewhere").hardlink_to(queue / "ab.pck")
     spool, _ = claimed(behind, MAILMAN, [b"other.pck"])
-    assert not halfway.finish_move(spool, b"ab.pck")
+    assert not interrupted.finish_move(spool, b"ab.pck")
     assert files()[b"ab.pck"] == b"another"
     (queue / "third").hardlink_to(queue / ".watcher/dead/ab.pck")
     (queue / "ab.pck").unlink()
     (queue / "ab.pck").hardlink_to(queue / "third")
-    assert not halfway.finish_move(spool, b"ab.pck"), "three names: not ours alone"
+    assert not interrupted.finish_move(spool, b"ab.pck"), "three names: not ours alone"

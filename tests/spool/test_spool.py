@@ -9,11 +9,11 @@ import os
 import pytest
 
 from watcher.errors import CannotCreate, NoSpace, NoSuch, NotPermitted, Unavailable
-from watcher.inspect.audit import balance
-from watcher.lifecycle import State
-from watcher.spool import inflight, mounts
-from watcher.spool.layout import STATE_DIRECTORIES, Layout
-from watcher.spool.spool import Spool, told
+from watcher.inspect.balance import balance
+from watcher.rules.lifecycle import State
+from watcher.rules.names import STATE_DIRECTORIES, Layout
+from watcher.spool import mounts, process_dir
+from watcher.spool.spool import Spool, as_watcher_error
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_what_is_no_directory_is_said_so(tmp_path, what, error, words):
     ],
 )
 def test_the_kernels_refusals_become_errors_that_say_what_to_do(number, error):
-    made = told(OSError(number, os.strerror(number)), b"/q", "the queue directory")
+    made = as_watcher_error(OSError(number, os.strerror(number)), b"/q", "the queue directory")
     assert type(made) is error
     assert "/q" in str(made)
     assert os.strerror(number) in str(made)
@@ -75,22 +75,22 @@ def test_any_other_trouble_with_a_name_is_raised(open_spool, queue):
 @pytest.mark.parametrize("state", STATE_DIRECTORIES, ids=lambda state: state.value)
 def test_a_place_is_made_when_first_needed_for_its_owner_only(open_spool, queue, state):
     spool = open_spool()
-    assert spool.peek(state) is None
+    assert spool.state_dir(state) is None
     assert not (queue / ".watcher").exists()
-    fd = spool.place(state)
+    fd = spool.make_state_dir(state)
     made = queue / ".watcher" / os.fsdecode(STATE_DIRECTORIES[state])
     assert os.fstat(fd).st_ino == made.stat().st_ino
     assert (queue / ".watcher").stat().st_mode & 0o777 == 0o700
     assert made.stat().st_mode & 0o777 == 0o700
-    assert spool.place(state) == fd == spool.peek(state)
+    assert spool.make_state_dir(state) == fd == spool.state_dir(state)
     assert not os.get_inheritable(fd)
 
 
 def test_a_directory_of_ours_that_exists_is_as_good(open_spool):
-    open_spool().place(State.DEAD)
+    open_spool().make_state_dir(State.DEAD)
     again = open_spool()
-    assert again.peek(State.DEAD) is not None
-    assert again.peek(State.HELD) is None
+    assert again.state_dir(State.DEAD) is not None
+    assert again.state_dir(State.HELD) is None
 
 
 @pytest.mark.parametrize("where", [".watcher", ".watcher/dead"])
@@ -108,7 +108,7 @@ def test_what_is_in_the_way_of_ours_is_named_and_nothing_goes_there(
     else:
         path.symlink_to(tmp_path / ("elsewhere" if what == "symlink" else "nothing"))
     with pytest.raises(CannotCreate, match="in the way"):
-        open_spool().place(State.DEAD)
+        open_spool().make_state_dir(State.DEAD)
     assert list((tmp_path / "elsewhere").iterdir()) == []
     assert not (tmp_path / "nothing").exists()
 
@@ -116,31 +116,31 @@ def test_what_is_in_the_way_of_ours_is_named_and_nothing_goes_there(
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
 @pytest.mark.parametrize("where", [".watcher", ".watcher/dead"])
 def test_a_directory_of_another_user_is_not_ours(open_spool, queue, where, descriptors):
-    open_spool().place(State.DEAD)
+    open_spool().make_state_dir(State.DEAD)
     os.chown(queue / where, 65534, 65534)
     spool = open_spool()
     with pytest.raises(NotPermitted, match="belongs to user 65534"):
-        spool.place(State.DEAD)
+        spool.make_state_dir(State.DEAD)
     gc.collect()
     before = descriptors()
     for _ in range(3):
         with pytest.raises(NotPermitted):
-            spool.place(State.DEAD)
+            spool.make_state_dir(State.DEAD)
     assert descriptors() <= before + 1
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
 def test_root_serves_the_queue_of_the_directorys_owner(open_spool, queue):
-    open_spool().place(State.DEAD)
+    open_spool().make_state_dir(State.DEAD)
     for path in (queue, queue / ".watcher", queue / ".watcher/dead"):
         os.chown(path, 65534, 65534)
-    assert open_spool().place(State.DEAD) >= 0
+    assert open_spool().make_state_dir(State.DEAD) >= 0
 
 
 @pytest.mark.parametrize("how", ["removed", "moved away", "replaced", "all of ours removed"])
 def test_a_place_that_an_operator_took_away_is_made_again(open_spool, queue, how):
     spool = open_spool()
-    spool.place(State.DEAD)
+    spool.make_state_dir(State.DEAD)
     dead = queue / ".watcher/dead"
     if how in {"removed", "all of ours removed"}:
         dead.rmdir()
@@ -150,7 +150,7 @@ def test_a_place_that_an_operator_took_away_is_made_again(open_spool, queue, how
         dead.mkdir(0o700)
     if how == "all of ours removed":
         (queue / ".watcher").rmdir()
-    assert os.fstat(spool.place(State.DEAD)).st_ino == dead.stat().st_ino
+    assert os.fstat(spool.make_state_dir(State.DEAD)).st_ino == dead.stat().st_ino
 
 
 def test_a_spool_closes_what_it_opened_with_its_last_reference(open_spool, descriptors):
@@ -158,7 +158,7 @@ def test_a_spool_closes_what_it_opened_with_its_last_reference(open_spool, descr
     before = descriptors()
     spool = open_spool()
     for state in STATE_DIRECTORIES:
-        spool.place(state)
+        spool.make_state_dir(state)
     spool.inflight()
     assert descriptors() == before + 7
     del spool
@@ -170,7 +170,7 @@ def test_writable_says_whether_entries_can_be_removed(open_spool, queue, child):
     assert open_spool().writable()
     if os.geteuid() == 0:
         program = (
-            "import os, sys\nfrom watcher.spool.layout import Layout\n"
+            "import os, sys\nfrom watcher.rules.names import Layout\n"
             "from watcher.spool.spool import Spool\nspool = Spool(sys.argv[1].encode(), Layout())\n"
             "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
             "print(spool.writable(), flush=True)"
@@ -189,12 +189,12 @@ def test_the_file_system_is_the_one_the_mount_table_has(tmp_path):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
 def test_another_users_directory_of_ours_is_said_in_words(open_spool, queue):
-    """Whoever asks what is in it: not a bare errno, and which directory."""
+    """The error says what is wrong and which directory it is, and is not a bare errno."""
     open_spool().inflight()
     spool = open_spool()
     asked = [
-        lambda: spool.peek(State.DEFERRED),
-        lambda: list(inflight.dead(spool)),
+        lambda: spool.state_dir(State.DEFERRED),
+        lambda: list(process_dir.dead(spool)),
         lambda: balance(spool),
     ]
     os.seteuid(65534)

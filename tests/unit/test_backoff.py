@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 from hypothesis import given, strategies as st
 
-from watcher.settle.backoff import INITIAL, LONGEST, delay
+from watcher.rules.backoff import INITIAL, LONGEST, delay
 
 
 @pytest.mark.parametrize(
@@ -31,22 +28,3 @@ def test_it_never_shrinks_and_stays_in_its_bounds(attempt, initial, longest):
 def test_left_alone_it_starts_small_and_ends_at_half_a_minute():
     assert delay(1) == INITIAL
     assert delay(1_000) == LONGEST
-
-
-def test_tenacity_is_not_imported_before_the_first_failure():
-    program = "import sys, watcher.settle.backoff; sys.exit('tenacity' in sys.modules)"
-    subprocess.run([sys.executable, "-c", program], check=True)
-
-
-def test_a_first_failure_for_want_of_descriptors_has_a_delay_too():
-    program = (
-        "import resource as r\n"
-        "from watcher.settle.backoff import delay\n"
-        "soft, hard = r.getrlimit(r.RLIMIT_NOFILE)\n"
-        "r.setrlimit(r.RLIMIT_NOFILE, (0, hard))\n"
-        "print(delay(1), delay(9, 0.1, 0.5))\n"
-        "r.setrlimit(r.RLIMIT_NOFILE, (soft, hard))\n"
-        "print(delay(1))\n"
-    )
-    done = subprocess.run([sys.executable, "-c", program], check=True, stdout=subprocess.PIPE)
-    assert done.stdout.split() == [b"1.0", b"0.5", b"0.2"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from watcher.telemetry import log
-from watcher.telemetry.health import Health
+from watcher.observe import log
+from watcher.observe.health import Health
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ import itertools
 
 import pytest
 
-from watcher import lifecycle
 from watcher.errors import IllegalMove
-from watcher.lifecycle import TABLE, Move, State, after
+from watcher.rules import lifecycle
+from watcher.rules.lifecycle import TABLE, Move, State, after
 
 PAIRS = list(itertools.product(State, Move))
 

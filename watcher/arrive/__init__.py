@@ -1,1 +1,1 @@
-"""Stage 1, NOTICE: something may be ready."""
+"""Stage 1, NOTICE: learn of files that may be ready, by events, polling and scans."""

@@ -1,12 +1,15 @@
-"""Hints from the kernel: inotify(7), through pyinotify's watch manager and constants.
+"""Events from the kernel: inotify(7), with pyinotify's watch manager and constants.
 
-Guarantees: IN_MOVED_TO is the only event asked for besides those of the watch itself, and
-IN_CLOSE_WRITE in legacy mode; so nothing but renames fills the kernel's queue. An overflow comes
-out as EVERYTHING for every queue. The directory watched is the very one the spool has open.
-Fails: `arm` raises WatchFailed with the limit that was hit.
+Guarantees: the watch of a queue asks for IN_MOVED_TO and for the end of the watch; in legacy mode
+for IN_CLOSE_WRITE too; in the raw format for IN_CREATE and IN_CLOSE_WRITE, unless every writer
+renames; with companions for IN_DELETE and IN_MOVED_FROM. So in a Mailman queue only renames fill
+the kernel's queue. An overflow is reported as EVERYTHING for every queue. The watched directory is
+the one that the spool has open. One thread at a time arms, disarms or reads, so that the tag of a
+watch is known before its first event is read.
+Fails: `arm` raises WatchFailed; its text names the limit that was reached.
 
-pyinotify's own reader and its Notifier pipeline are not used: they cost ten times as much an
-event, and one name that is not UTF-8 makes them drop the rest of a batch.
+pyinotify's own reader and Notifier are not used: they need ten times as long for an event, and
+after a name that is not UTF-8 they drop the rest of the batch.
 """
 
 from __future__ import annotations
@@ -14,138 +17,312 @@ from __future__ import annotations
 import contextlib
 import os
 import struct
+import threading
 import warnings
+from collections.abc import Iterable
+from typing import NamedTuple
 
-from watcher.arrive.source import Hint, Seen
+from watcher.arrive.source import Event, EventKind
 from watcher.errors import WatchFailed
-from watcher.spool.layout import DEFERRED, display
+from watcher.rules.names import display, in_deferred
 from watcher.spool.spool import Spool
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # it imports asyncore, deprecated since Python 3.11
+    warnings.simplefilter("ignore")  # pyinotify imports asyncore, deprecated since Python 3.11
     import pyinotify
 
-READ = 1 << 18  # bytes: room for some thousands of events in one read
+READ = 1 << 18  # bytes: some thousands of events in one read
+READS = 1_000  # far more than the kernel's queue needs with its default length
 _HEADER = struct.Struct("iIII")
 _SELF = pyinotify.IN_DELETE_SELF | pyinotify.IN_MOVE_SELF | pyinotify.IN_ONLYDIR
 _ENDED = (
     pyinotify.IN_IGNORED | pyinotify.IN_UNMOUNT | pyinotify.IN_DELETE_SELF | pyinotify.IN_MOVE_SELF
 )
+_TAKES = _SELF | pyinotify.IN_DELETE | pyinotify.IN_MOVED_FROM
+_COMES_AND_GOES = (
+    _SELF
+    | pyinotify.IN_CREATE
+    | pyinotify.IN_MOVED_TO
+    | pyinotify.IN_DELETE
+    | pyinotify.IN_MOVED_FROM
+)
+_JOURNAL = b"journal"
 _OVERFLOW = pyinotify.IN_Q_OVERFLOW
 _MOVED_TO = pyinotify.IN_MOVED_TO
 _CLOSE_WRITE = pyinotify.IN_CLOSE_WRITE
+_CREATE = pyinotify.IN_CREATE
 _ISDIR = pyinotify.IN_ISDIR
+_REMOVED = pyinotify.IN_DELETE | pyinotify.IN_MOVED_FROM
+_OF_A_FILE = {  # and of no directory
+    _CLOSE_WRITE: EventKind.CLOSED,
+    _CREATE: EventKind.CREATED,
+    pyinotify.IN_DELETE: EventKind.REMOVED,
+    pyinotify.IN_MOVED_FROM: EventKind.REMOVED,
+}
+
+
+class Change(NamedTuple):
+    """A name that came to a directory or went from it; without a name: look at the whole of it."""
+
+    directory: str
+    name: bytes = b""
+    is_directory: bool = True
+
+
+def _instance() -> tuple[pyinotify.WatchManager, int]:
+    """Return a new inotify instance and its descriptor; raise WatchFailed."""
+    try:
+        manager = pyinotify.WatchManager()
+    except OSError as error:
+        raise WatchFailed(
+            f"no inotify instance available ({_reason(error)}): raise fs.inotify.max_user_instances"
+        ) from None
+    fd: int = manager.get_fd()
+    os.set_blocking(fd, False)
+    os.set_inheritable(fd, False)
+    return manager, fd
+
+
+def _watch(manager: pyinotify.WatchManager, path: str, shown: bytes, mask: int) -> int:
+    """Add a watch; raise WatchFailed, which names the limit if one was reached."""
+    try:
+        watch: int = manager.add_watch(path, mask, quiet=False)[path]
+    except pyinotify.WatchManagerError as error:
+        limit = "; raise fs.inotify.max_user_watches" if "ENOSPC" in str(error) else ""
+        raise WatchFailed(
+            f"{display(shown)}: cannot be watched ({_reason(error)}){limit}"
+        ) from None
+    return watch
 
 
 def _reason(error: Exception) -> str:
-    """Return the kernel's words out of pyinotify's."""
+    """Return the kernel's error text from pyinotify's error."""
     return str(error).rpartition("Errno=")[2]
 
 
 class Inotify:
-    """One inotify instance for all queues of the process (128 a user is the usual limit)."""
+    """One inotify instance for all queues of the process (the usual limit is 128 for each user)."""
 
     def __init__(self) -> None:
-        try:
-            self._manager = pyinotify.WatchManager()
-        except OSError as error:
-            raise WatchFailed(
-                f"no inotify instance to be had ({_reason(error)}):"
-                " raise fs.inotify.max_user_instances"
-            ) from None
-        self._fd: int = self._manager.get_fd()
-        os.set_blocking(self._fd, False)
-        os.set_inheritable(self._fd, False)
+        self._manager, self._fd = _instance()
         self._buffer = bytearray(READ)
+        self._empty = True  # whether the last read found nothing
+        self._lock = threading.Lock()  # for the three tables, and for pyinotify's manager
         self._tags: dict[int, int] = {}  # watch descriptor -> tag
-        self._deferred: dict[int, int] = {}  # the same, of watches on deferred/
+        self._deferred: dict[int, int] = {}  # the same for watches on deferred/
+        self._ours: dict[int, int] = {}  # the same for watches on .watcher/
 
     def fileno(self) -> int:
         """Return the inotify descriptor."""
         return self._fd
 
-    def arm(self, tag: int, spool: Spool) -> None:
-        """Watch the directory that the spool has open; raise WatchFailed."""
-        mask = _MOVED_TO | _SELF | (_CLOSE_WRITE if spool.layout.legacy else 0)
-        self._tags[self._add(spool.fd, spool.path, mask)] = tag
+    def arm(self, tag: int, spool: Spool, *, renames: bool = False) -> None:
+        """Watch the directory that the spool has open; raise WatchFailed.
+
+        `renames`: every writer renames its files in, so that no other event is of use.
+        """
+        mask = _MOVED_TO | _SELF
+        if spool.layout.legacy:
+            mask |= _CLOSE_WRITE
+        elif spool.layout.raw and (not renames or spool.layout.marker):
+            mask |= _CREATE | _CLOSE_WRITE  # a marker may come in any way
+        if spool.layout.companions:
+            mask |= _REMOVED
+        with self._lock:
+            self._tags[self._add(spool.fd, spool.path, mask)] = tag
 
     def watches(self, tag: int) -> bool:
         """Whether the queue with this tag is watched."""
-        return tag in self._tags.values()
+        with self._lock:
+            return tag in self._tags.values()
 
     def arm_deferred(self, tag: int, spool: Spool, directory: int) -> None:
-        """Watch the queue's `deferred/` too; to watch it again changes nothing."""
-        path = spool.path + b"/.watcher/deferred"
-        self._deferred[self._add(directory, path, _MOVED_TO | pyinotify.IN_ONLYDIR)] = tag
+        """Watch the queue's `deferred/` too; a second call changes nothing."""
+        path = spool.home.path + b"/deferred"
+        mask = _MOVED_TO | pyinotify.IN_ONLYDIR
+        with self._lock:
+            self._deferred[self._add(directory, path, mask)] = tag
+
+    def arm_ours(self, tag: int, spool: Spool, directory: int) -> None:
+        """Watch for the move or removal of `.watcher/`, or of a directory in it."""
+        with self._lock:
+            self._ours[self._add(directory, spool.home.path, _TAKES)] = tag
 
     def _add(self, fd: int, shown: bytes, mask: int) -> int:
-        path = f"/proc/self/fd/{fd}"  # by descriptor: no name to encode, no race with it
+        path = f"/proc/self/fd/{fd}"  # by descriptor: the name needs no encoding, and may change
         if not os.path.exists(path):
             path = os.fsdecode(shown)
-        try:
-            watch: int = self._manager.add_watch(path, mask, quiet=False)[path]
-        except pyinotify.WatchManagerError as error:
-            limit = "; raise fs.inotify.max_user_watches" if "ENOSPC" in str(error) else ""
-            raise WatchFailed(
-                f"{display(shown)}: cannot be watched ({_reason(error)}){limit}"
-            ) from None
-        return watch
+        return _watch(self._manager, path, shown, mask)
 
     def disarm(self, tag: int) -> None:
         """Stop watching the queue with this tag."""
-        for tags in (self._tags, self._deferred):
-            for watch in [watch for watch, held in tags.items() if held == tag]:
-                del tags[watch]
-                with contextlib.suppress(pyinotify.WatchManagerError):  # the kernel took it away
-                    self._manager.rm_watch(watch, quiet=False)
-
-    def read(self) -> list[Hint]:
-        """Read what the kernel has queued, in one call."""
-        try:
-            end = os.readv(self._fd, [self._buffer])  # a buffer of our own: none to allocate
-        except BlockingIOError:
-            return []
-        return self._parse(bytes(memoryview(self._buffer)[:end]))
-
-    def _parse(self, data: bytes) -> list[Hint]:
-        hints: list[Hint] = []
-        offset, end = 0, len(data)
-        tags, unpack, header, renamed = self._tags, _HEADER.unpack_from, _HEADER.size, Seen.RENAMED
-        while offset < end:
-            watch, mask, _cookie, length = unpack(data, offset)
-            offset += header
-            name = data[offset : offset + length].rstrip(b"\0")
-            offset += length
-            tag = tags.get(watch)
-            if mask == _MOVED_TO and tag is not None:
-                hints.append(Hint(tag, renamed, name))
-            elif mask & _OVERFLOW:
-                hints.append(Hint(None, Seen.EVERYTHING))
-            elif tag is None:
-                hints += self._parse_deferred(watch, mask, name)
-            elif mask & _MOVED_TO:
-                if not mask & _ISDIR:
-                    hints.append(Hint(tag, renamed, name))
-            elif mask & _CLOSE_WRITE:
-                hints.append(Hint(tag, Seen.CLOSED, name))
-            elif mask & _ENDED:
-                if mask & pyinotify.IN_IGNORED:
+        with self._lock:
+            for tags in (self._tags, self._deferred, self._ours):
+                for watch in [watch for watch, held in tags.items() if held == tag]:
                     del tags[watch]
-                    self._manager.del_watch(watch)
-                hints.append(Hint(tag, Seen.GONE))
-        return hints
+                    with contextlib.suppress(pyinotify.WatchManagerError):  # the kernel removed it
+                        self._manager.rm_watch(watch, quiet=False)
 
-    def _parse_deferred(self, watch: int, mask: int, name: bytes) -> list[Hint]:
-        """Read an event of deferred/, or the last words of a watch that was taken away."""
+    def read_all(self) -> list[Event]:
+        """Return every event that is queued now, in at most `READS` system calls.
+
+        If there may be more, the last one is EVERYTHING: a writer makes them faster than they can
+        be read.
+        """
+        events: list[Event] = []
+        for _ in range(READS):
+            events += self.read()
+            if self._empty:
+                return events
+        return [*events, Event(None, EventKind.EVERYTHING)]
+
+    def read(self) -> list[Event]:
+        """Return the queued events without waiting; one system call."""
+        with self._lock:
+            try:
+                end = os.readv(self._fd, [self._buffer])  # always the same buffer: no allocation
+            except BlockingIOError:
+                self._empty = True
+                return []
+            self._empty = False
+            data = bytes(memoryview(self._buffer)[:end])
+            events: list[Event] = []
+            offset, end = 0, len(data)
+            tags, unpack, header, renamed = (
+                self._tags,
+                _HEADER.unpack_from,
+                _HEADER.size,
+                EventKind.RENAMED,
+            )
+            while offset < end:
+                watch, mask, _cookie, length = unpack(data, offset)
+                offset += header
+                name = data[offset : offset + length].rstrip(b"\0")
+                offset += length
+                tag = tags.get(watch)
+                if mask == _MOVED_TO and tag is not None:
+                    events.append(Event(tag, renamed, name))
+                elif mask & _OVERFLOW:
+                    events.append(Event(None, EventKind.EVERYTHING))
+                elif tag is None:
+                    events += self._parse_deferred(watch, mask, name)
+                elif mask & _MOVED_TO:
+                    if not mask & _ISDIR:
+                        events.append(Event(tag, renamed, name))
+                elif (kind := _OF_A_FILE.get(mask)) is not None:
+                    events.append(Event(tag, kind, name))
+                elif mask & _ENDED:
+                    events.append(self._end(watch, mask, tag))
+            return events
+
+    def _end(self, watch: int, mask: int, tag: int) -> Event:
+        """Read that the watch on a queue ended, or that its directory was moved away."""
+        if mask & pyinotify.IN_IGNORED:
+            del self._tags[watch]
+            self._manager.del_watch(watch)
+        return Event(tag, EventKind.GONE)
+
+    def _parse_deferred(self, watch: int, mask: int, name: bytes) -> list[Event]:
+        """Return the events of a watch on deferred/; none for a watch that was removed."""
         tag = self._deferred.get(watch)
         if tag is None:
-            return []
+            return self._parse_ours(watch, mask, name)
         if mask & pyinotify.IN_IGNORED:
             del self._deferred[watch]
             self._manager.del_watch(watch)
         elif mask & _MOVED_TO and not mask & _ISDIR:
-            return [Hint(tag, Seen.RENAMED, DEFERRED + name)]
+            return [Event(tag, EventKind.RENAMED, in_deferred(name))]
         return []
+
+    def _parse_ours(self, watch: int, mask: int, name: bytes) -> list[Event]:
+        """Return the events of a watch on .watcher/, without those of the journal's files."""
+        tag = self._ours.get(watch)
+        if tag is None or name.startswith(_JOURNAL):
+            return []
+        if mask & pyinotify.IN_IGNORED:
+            del self._ours[watch]
+            self._manager.del_watch(watch)
+        return [Event(tag, EventKind.OURS, name)]
+
+    def close(self) -> None:
+        """Close the descriptor, and the watches with it."""
+        self._manager.close()
+
+
+class Parents:
+    """The directories in which queues come and go, in an inotify instance of their own.
+
+    A directory may be a queue and the parent of queues; the kernel keeps one watch for a directory
+    in each instance, so both in one instance would change each other's mask. Only the daemon's
+    thread uses it.
+    """
+
+    def __init__(self) -> None:
+        self._manager, self._fd = _instance()
+        self._watches: dict[str, int] = {}  # by directory
+        self._directories: dict[int, str] = {}  # the other way round
+
+    def fileno(self) -> int:
+        """Return the inotify descriptor."""
+        return self._fd
+
+    def watch(self, directories: Iterable[str]) -> dict[str, str]:
+        """Watch these directories and no others; return why, for each that cannot be watched."""
+        wanted, failed = set(directories), {}
+        for directory in self._watches.keys() - wanted:
+            self._forget(directory)
+        for directory in wanted:  # also those that are watched: a path may lead elsewhere by now
+            try:
+                number = self._add(directory)
+            except WatchFailed as error:
+                failed[directory] = str(error)
+                continue
+            if self._watches.get(directory, number) != number:
+                self._forget(directory)
+            self._watches[directory], self._directories[number] = number, directory
+        return failed
+
+    def watches(self, directory: str) -> bool:
+        """Whether a directory is watched."""
+        return directory in self._watches
+
+    def _add(self, directory: str) -> int:
+        shown = os.fsencode(directory)
+        try:
+            fd = os.open(shown, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise WatchFailed(f"{display(shown)}: cannot be watched ({error.strerror})") from None
+        try:  # by descriptor: the name needs no encoding
+            return _watch(self._manager, f"/proc/self/fd/{fd}", shown, _COMES_AND_GOES)
+        finally:
+            os.close(fd)
+
+    def _forget(self, directory: str) -> None:
+        number = self._watches.pop(directory)
+        if number in self._watches.values():  # by another path, through a symbolic link
+            return
+        self._directories.pop(number, None)
+        with contextlib.suppress(pyinotify.WatchManagerError):  # the kernel removed it
+            self._manager.rm_watch(number, quiet=False)
+
+    def read(self) -> list[Change]:
+        """Return what changed, without waiting; an overflow is a change of every directory."""
+        try:
+            data = os.read(self._fd, READ)
+        except BlockingIOError:
+            return []
+        changes, offset = [], 0
+        while offset < len(data):
+            number, mask, _cookie, length = _HEADER.unpack_from(data, offset)
+            name = data[offset + _HEADER.size : offset + _HEADER.size + length].rstrip(b"\0")
+            offset += _HEADER.size + length
+            if mask & _OVERFLOW:
+                changes += [Change(directory) for directory in self._watches]
+            elif (directory := self._directories.get(number)) is not None:
+                if mask & pyinotify.IN_IGNORED and self._watches.get(directory) == number:
+                    self._forget(directory)
+                changes.append(Change(directory, name, bool(not name or mask & _ISDIR)))
+        return changes
 
     def close(self) -> None:
         """Close the descriptor, and the watches with it."""

@@ -1,11 +1,11 @@
-"""The scan: the truth about a directory, in bounded batches, oldest first.
+"""The scan: list the entries of a directory in bounded batches, the oldest first.
 
-Guarantees: memory for one batch, whatever the directory holds; nothing is opened or changed. The
-order is that of commit, never the directory's: by ctime, then name. A batch begins after the last
-of the one before (`Mark`), so entries that stay where they are do not come twice in one pass.
-With `by_name` the moment that Mailman's names begin with stands for the ctime, as it does for
-Mailman: then no file is looked at, and a million names are read in a second.
-Fails: OSError when the directory cannot be read; a file that goes while we look is just not there.
+Guarantees: memory for one batch, however large the directory is. No file is opened or changed. The
+order is that of commit: by ctime, then by name. A batch begins after the last entry of the batch
+before (`ScanPosition`), so an entry that stays in its place comes once in a pass.
+With `by_name` the time at the beginning of Mailman's names is used for the ctime, as Mailman does:
+then no file is looked at, and a million names take a second.
+Fails: OSError if the directory cannot be read. A file that is removed during the scan is left out.
 """
 
 from __future__ import annotations
@@ -17,42 +17,44 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from watcher.age import SECOND
-from watcher.spool.disk import DIRECTORY
-from watcher.spool.layout import OURS, Kind, Layout
-from watcher.spool.spool import Spool, is_regular
+from watcher.rules.age import SECOND
+from watcher.rules.kinds import ENTRY_KINDS, Kind
+from watcher.rules.names import Layout, is_note, other_names
+from watcher.rules.pair_names import MESSAGE_SUFFIXES, message_names, metadata_name
+from watcher.spool.dirs import names_in, scan_dir
+from watcher.spool.spool import Spool
 
 BATCH = 32_768
-FIRST = 32_768  # of a backlog: soon to be had, so that work begins
-MANY = 131_072  # of a backlog, later: each time all that is left of the directory is read
-_MOMENT = 8  # bytes in front of a packed name
+FIRST = 32_768  # entries of a backlog in its first batch: small, so that work begins soon
+MANY = 131_072  # in later batches: each one reads the whole rest of the directory
+_TIME_BYTES = 8  # bytes of the time in front of a packed name
 _EPOCH = 1 << 63
-MAX_NAMED = 1_000  # leftovers and foreign files that a scan names; the rest it counts
+MAX_NAMED = 1_000  # bystanders that a scan names; it counts the others
 
 
-class Mark(NamedTuple):
-    """A place in the order of commit: a ctime, or with `by_name` the moment in the name."""
+class ScanPosition(NamedTuple):
+    """A position in the order of commit: a ctime, or with `by_name` the time in the name."""
 
     ctime_ns: int
     name: bytes
 
 
-START = Mark(-(1 << 63), b"")
+START = ScanPosition(-(1 << 63), b"")
 
 
 class Bystander(NamedTuple):
-    """A file that is not an entry: what it is, and since when (ctime, nanoseconds)."""
+    """A file that is not an entry: its kind, and its ctime."""
 
     name: bytes
     kind: Kind
     why: str
     ctime_ns: int
-    links: int = 1  # of a regular file with an entry's name
+    links: int = 1  # link count, of a regular file with an entry's name
 
 
 @dataclass(slots=True)
 class Batch:
-    """What a scan found: the entries packed (`packed`), the oldest first."""
+    """The result of a scan: the entries, each one packed (see `packed`), the oldest first."""
 
     packed: list[bytes] = field(default_factory=list)
     more: bool = False
@@ -61,92 +63,91 @@ class Batch:
     counts: dict[Kind, int] = field(default_factory=dict)
 
     @property
-    def entries(self) -> list[Mark]:
-        """The entries, each with its place."""
+    def entries(self) -> list[ScanPosition]:
+        """The entries with their positions."""
         return [unpacked(each) for each in self.packed]
 
 
-def packed(moment: int, name: bytes) -> bytes:
-    """Put a place and a name into one object that sorts like them, and is half as large."""
-    if not -_EPOCH <= moment < _EPOCH:
-        moment = -_EPOCH if moment < 0 else _EPOCH - 1
-    return (moment + _EPOCH).to_bytes(_MOMENT, "big") + name
+def packed(time_ns: int, name: bytes) -> bytes:
+    """Return a position as one bytes object: it sorts like the pair, and needs half the memory."""
+    if not -_EPOCH <= time_ns < _EPOCH:
+        time_ns = -_EPOCH if time_ns < 0 else _EPOCH - 1
+    return (time_ns + _EPOCH).to_bytes(_TIME_BYTES, "big") + name
 
 
-def name_in(mark: bytes) -> bytes:
-    """Return the name of a packed mark."""
-    return mark[_MOMENT:]
+def name_in(position: bytes) -> bytes:
+    """Return the name in a packed position."""
+    return position[_TIME_BYTES:]
 
 
-def unpacked(mark: bytes) -> Mark:
-    """Return the place and the name in a packed mark."""
-    return Mark(int.from_bytes(mark[:_MOMENT], "big") - _EPOCH, mark[_MOMENT:])
+def unpacked(position: bytes) -> ScanPosition:
+    """Return a packed position as a pair."""
+    return ScanPosition(
+        int.from_bytes(position[:_TIME_BYTES], "big") - _EPOCH, position[_TIME_BYTES:]
+    )
 
 
 def scan(
     spool: Spool,
-    after: Mark = START,
+    after: ScanPosition = START,
     skip: Callable[[bytes], bool] = lambda _name: False,
     limit: int = BATCH,
     *,
     by_name: bool = False,
 ) -> Batch:
-    """Look at every name once; return the `limit` oldest entries that come after `after`."""
+    """Read every name once; return the `limit` oldest entries after the position `after`."""
     batch = Batch()
     oldest = _Oldest(after, limit)
-    fd = os.open(b".", DIRECTORY, dir_fd=spool.fd)  # an offset of its own
-    try:
-        with os.scandir(fd) as directory:
-            items = _left_by_name(directory, batch, oldest, skip) if by_name else directory
-            for item in items:
-                mark = _look(spool, batch, item, skip)
-                if mark is not None:
-                    batch.total += 1
-                    oldest.add(packed(*mark), mark.ctime_ns)
-    finally:
-        os.close(fd)
+    items = scan_dir(spool.fd)
+    for item in _left_by_name(items, batch, oldest, skip) if by_name else items:
+        position = _look(spool, batch, item, skip)
+        if position is not None:
+            batch.total += 1
+            oldest.add(packed(*position), position.ctime_ns)
     batch.packed = oldest.end()
     batch.more = oldest.more
     return batch
 
 
 class _Oldest:
-    """Keeps the `limit` oldest marks of a stream, in room for half as many more."""
+    """Keeps the `limit` oldest positions of a stream; it holds half as many more between cuts."""
 
-    def __init__(self, after: Mark, limit: int) -> None:
-        self.more = False  # there were younger ones
-        self.bound = sys.maxsize  # what is younger than this moment is not among them
-        self.bound_name = ""  # the same as a name, and where its point is
+    def __init__(self, after: ScanPosition, limit: int) -> None:
+        self.more = False  # younger entries were left out
+        self.bound = sys.maxsize  # nanoseconds: younger entries are left out
+        self.bound_name = (
+            ""  # the name of the youngest entry that is kept, and the index of its "."
+        )
         self.point = -1
         self._after = packed(*after)
         self._limit = limit
-        self._marks: list[bytes] = []
+        self._positions: list[bytes] = []
 
-    def add(self, mark: bytes, moment: int) -> None:
-        """Keep a packed mark, if it is old enough."""
-        if mark <= self._after:
+    def add(self, position: bytes, time_ns: int) -> None:
+        """Keep a packed position, if it is old enough."""
+        if position <= self._after:
             return
-        if moment > self.bound:
+        if time_ns > self.bound:
             self.more = True
             return
-        self._marks.append(mark)
-        if len(self._marks) > self._limit + self._limit // 2 + 1:
+        self._positions.append(position)
+        if len(self._positions) > self._limit + self._limit // 2 + 1:
             self._cut()
 
     def _cut(self) -> None:
-        self._marks.sort()
-        if len(self._marks) > self._limit:
-            del self._marks[self._limit :]
+        self._positions.sort()
+        if len(self._positions) > self._limit:
+            del self._positions[self._limit :]
             self.more = True
-            if self._marks:
-                self.bound, name = unpacked(self._marks[-1])
+            if self._positions:
+                self.bound, name = unpacked(self._positions[-1])
                 self.bound_name = os.fsdecode(name)
                 self.point = self.bound_name.find(".")
 
     def end(self) -> list[bytes]:
-        """Return them, the oldest first."""
+        """Return the packed positions, the oldest first."""
         self._cut()
-        return self._marks
+        return self._positions
 
 
 def _left_by_name(
@@ -155,30 +156,30 @@ def _left_by_name(
     oldest: _Oldest,
     skip: Callable[[bytes], bool],
 ) -> Iterator[os.DirEntry[str]]:
-    """Take the entries whose names tell their moment; yield the names that do not."""
+    """Add the entries whose names begin with a time; yield the other files."""
     total, encoding = 0, sys.getfilesystemencoding()
     for item in directory:
         name = item.name
         bound, point = oldest.bound_name, oldest.point
         if point > 0 and name > bound and name[point : point + 1] == ".":
-            oldest.more = True  # as many digits of seconds, and more of them: younger
+            oldest.more = True  # same number of digits, and a greater number: younger
             total += 1
             continue
         seconds, plus, rest = name.partition("+")
         if plus and rest.endswith(".pck") and name[0] != ".":
             try:
-                moment = int(float(seconds) * SECOND)
+                time_ns = int(float(seconds) * SECOND)
             except (ValueError, OverflowError):
                 yield item
                 continue
             total += 1
-            if moment > oldest.bound:
+            if time_ns > oldest.bound:
                 oldest.more = True
             elif not item.is_file(follow_symlinks=False):
                 total -= 1
                 yield item
             elif not skip(encoded := name.encode(encoding, "surrogateescape")):  # os.fsencode
-                oldest.add(packed(moment, encoded), moment)
+                oldest.add(packed(time_ns, encoded), time_ns)
         else:
             yield item
     batch.total += total
@@ -186,53 +187,58 @@ def _left_by_name(
 
 def _look(
     spool: Spool, batch: Batch, item: os.DirEntry[str], skip: Callable[[bytes], bool]
-) -> Mark | None:
-    """Look at one file: return its place if it is an entry that is wanted."""
+) -> ScanPosition | None:
+    """Look at one file: return its position if it is an entry and not skipped."""
     name = os.fsencode(item.name)
-    if name == OURS or skip(name):
+    if name in spool.own_names or skip(name):
         return None
     kind = spool.layout.kind(name)
     try:
         status = item.stat(follow_symlinks=False)
     except OSError:
         return None
-    if kind in _ENTRIES and is_regular(status):
-        return _mark(spool, spool.layout, name, kind, status)
+    if kind in ENTRY_KINDS and spool.layout.may_be_entry(status):
+        return _position(spool, spool.layout, name, kind, status)
+    if kind is Kind.MARKER and _has_entry(spool, name):
+        return None
     _count(batch, name, kind, status)
     return None
 
 
-_ENTRIES = frozenset({Kind.ENTRY, Kind.MESSAGE_HALF, Kind.METADATA_HALF})
+def _has_entry(spool: Spool, marker: bytes) -> bool:
+    """Whether the entry is there whose marker a file is: then it is none that was left behind."""
+    entry = spool.layout.entry_beside(marker)
+    return entry is not None and spool.stat(entry) is not None
 
 
-def _mark(
+def _position(
     spool: Spool, layout: Layout, name: bytes, kind: Kind, status: os.stat_result
-) -> Mark | None:
-    """Place an entry in the order of commit: a pair by its younger half, under its message.
+) -> ScanPosition | None:
+    """Return an entry's position: for a pair, the ctime of its younger file and the message's name.
 
-    None for a `.db` whose message is there: the message's own name stands for both.
+    None for a `.db` whose message is in the queue: the pair is listed under the message's name.
     """
     if not layout.legacy:
-        return Mark(status.st_ctime_ns, name)
+        return ScanPosition(status.st_ctime_ns, name)
     if kind is Kind.METADATA_HALF:
-        for message in layout.message_halves(name):
+        for message in message_names(name):
             if spool.stat(message) is not None:
                 return None
-        return Mark(status.st_ctime_ns, name)
-    other = spool.stat(layout.metadata_half(name))
+        return ScanPosition(status.st_ctime_ns, name)
+    other = spool.stat(metadata_name(name))
     ctime_ns = status.st_ctime_ns if other is None else max(status.st_ctime_ns, other.st_ctime_ns)
-    return Mark(ctime_ns, name)
+    return ScanPosition(ctime_ns, name)
 
 
 def _count(batch: Batch, name: bytes, kind: Kind, status: os.stat_result) -> None:
     links = 1
-    if kind in _ENTRIES:
+    if kind in ENTRY_KINDS:
         kind, why = Kind.FOREIGN, _odd(status)
         links = status.st_nlink if stat.S_ISREG(status.st_mode) else 1
     elif stat.S_ISDIR(status.st_mode):
         kind, why = Kind.FOREIGN, "a directory"
     else:
-        why = kind.value
+        why = "a marker without its entry" if kind is Kind.MARKER else kind.value
     batch.counts[kind] = batch.counts.get(kind, 0) + 1
     if len(batch.bystanders) < MAX_NAMED:
         batch.bystanders.append(Bystander(name, kind, why, status.st_ctime_ns, links))
@@ -249,8 +255,30 @@ _TYPES = {
 
 
 def _odd(status: os.stat_result) -> str:
-    """Say why a file with an entry's name is none."""
+    """Return why a file with an entry's name is not an entry."""
     kind = _TYPES.get(stat.S_IFMT(status.st_mode))
     if kind is not None:
         return f"{kind} with an entry's name"
-    return f"a file with {status.st_nlink} hard links; an entry has one name"
+    return f"a file that {other_names(status)}"
+
+
+def is_deferred_message(name: bytes, layout: Layout) -> bool:
+    """Whether a stamped name is an entry's message, and not its metadata, its note or scratch."""
+    if layout.raw:
+        return not name.endswith(b".tmp") and name[:1] != b"." and not is_note(name, layout)
+    return name.endswith(MESSAGE_SUFFIXES)
+
+
+def deferred_names(directory: int, layout: Layout) -> list[bytes]:
+    """Return the names of the deferred entries in the directory; no file is opened.
+
+    Also a `.db` without a message: if a process dies between the two unlinks of a pair that is
+    done, its `.db` stays.
+    """
+    names = list(names_in(directory))
+    entries = [name for name in names if is_deferred_message(name, layout) and name[:1] != b"."]
+    metadata = () if layout.raw else [name for name in names if name.endswith(b".db")]
+    if metadata:
+        beside = {metadata_name(name) for name in entries}
+        entries += [name for name in metadata if name not in beside and name[:1] != b"."]
+    return entries

@@ -1,47 +1,79 @@
-"""The sources of this process as one: inotify where it sees, polling where it does not.
+"""All event sources of this process: inotify, and also polling where inotify does not see all.
 
-Guarantees: each is opened at its first use only, so that a process without polled queues has no
-polling threads, and one that cannot have an inotify instance yet gets it when there is one.
-Fails: `arm` raises WatchFailed, out of descriptors too: not even a module can be opened then.
+On a network or user-space file system the kernel reports only what processes of this machine do;
+polling finds the rest, later. Both are used there: `Ready` takes a rename that both report as one
+entry. If inotify is not available there, polling alone is used.
+Guarantees: each source is opened at its first use. So a process without polled queues has no
+polling threads, and a process that gets no inotify instance now tries again at the next `arm`.
+Fails: `arm` raises WatchFailed, also without free descriptors: then not even a module can be
+imported.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from watcher.arrive.source import Hint
+from watcher.arrive.source import Event
 from watcher.errors import WatchFailed
 from watcher.spool import mounts
 from watcher.spool.spool import Spool
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from watcher.arrive.inotify import Inotify
+    from watcher.arrive.inotify import Inotify, Parents
     from watcher.arrive.polling import Polling
 
 
 class Sources:
-    """What the daemon reads hints from."""
+    """The event sources that the daemon reads."""
 
     def __init__(self) -> None:
         self._inotify: Inotify | None = None
         self._polling: Polling | None = None
 
-    def arm(self, tag: int, spool: Spool, wanted: str) -> str:
-        """Watch a queue; return by what. `wanted` is "auto", "inotify" or "polling"."""
+    def arm(self, tag: int, spool: Spool, wanted: str, *, renames: bool = False) -> str:
+        """Watch a queue; return the sources in words. `wanted`: "auto", "inotify" or "polling".
+
+        `renames` as in `Inotify.arm`.
+        """
         blind = spool.filesystem in mounts.EVENTS_BLIND
         if wanted == "polling" or (wanted == "auto" and blind):
             self.polling().arm(tag, spool)
-            return "polling"
-        self.inotify().arm(tag, spool)
+            if wanted == "polling":
+                return "polling"
+            try:
+                self.inotify().arm(tag, spool, renames=renames)
+            except WatchFailed as error:
+                return f"polling ({error})"
+            return "inotify and polling"
+        self.inotify().arm(tag, spool, renames=renames)
         return "inotify"
 
     def arm_deferred(self, tag: int, spool: Spool, directory: int) -> bool:
-        """Watch a queue's `deferred/` too, where inotify watches the queue; say whether it does."""
+        """Watch a queue's `deferred/` too, if inotify watches the queue.
+
+        Returns whether every file that arrives there gives an event; False if the queue is polled.
+        """
         if self._inotify is None or not self._inotify.watches(tag):
             return False
         self._inotify.arm_deferred(tag, spool, directory)
-        return True
+        return self._polling is None or not self._polling.polls(tag)
+
+    def arm_ours(self, tag: int, spool: Spool, directory: int) -> None:
+        """Watch for the loss of a queue's `.watcher/`, if inotify watches the queue."""
+        if self._inotify is not None and self._inotify.watches(tag):
+            self._inotify.arm_ours(tag, spool, directory)
+
+    @staticmethod
+    def parents() -> Parents:
+        """Return a new watch for directories that come and go; raise WatchFailed."""
+        try:
+            from watcher.arrive.inotify import Parents
+        except ImportError as error:
+            raise WatchFailed(f"no inotify here ({error})") from None
+        except OSError as error:
+            raise WatchFailed(f"inotify cannot be used now: {error.strerror}") from None
+        return Parents()
 
     def inotify(self) -> Inotify:
         """Return the inotify source; raise WatchFailed."""
@@ -70,22 +102,26 @@ class Sources:
         return [source for source in (self._inotify, self._polling) if source is not None]
 
     def filenos(self) -> list[int]:
-        """Return the descriptors that become readable when there are hints."""
+        """Return the descriptors that become readable when there are events."""
         return [source.fileno() for source in self._open()]
 
-    def reader(self, fd: int) -> Callable[[], list[Hint]]:
-        """Return the function that reads the hints behind one of these descriptors."""
+    def reader(self, fd: int) -> Callable[[], list[Event]]:
+        """Return the function that reads the events of one of these descriptors."""
         for source in self._open():
             if source.fileno() == fd:
                 return source.read
         return list
 
+    def read_all(self) -> list[Event]:
+        """Return all events that the kernel has queued now."""
+        return [] if self._inotify is None else self._inotify.read_all()
+
     def disarm(self, tag: int) -> None:
-        """Stop watching a queue, whatever watches it."""
+        """Stop watching a queue, by all sources."""
         for source in self._open():
             source.disarm(tag)
 
     def close(self) -> None:
-        """Give everything back."""
+        """Close all sources."""
         for source in self._open():
             source.close()

@@ -1,7 +1,8 @@
-"""Who has which file claimed, without touching a lock: /proc/locks (proc(5))."""
+"""Which process has which file claimed, read from /proc/locks (proc(5)); no lock is touched."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 
@@ -13,13 +14,34 @@ def holders() -> dict[tuple[int, int], int]:
     """
     found: dict[tuple[int, int], int] = {}
     try:
-        with open("/proc/locks", encoding="ascii") as table:
-            for line in table:
-                fields = line.split()
-                if fields[1] != "FLOCK":  # a waiter's line has "->" there
-                    continue
+        with open("/proc/locks", encoding="ascii", errors="replace") as table:
+            lines = table.readlines()
+    except OSError:
+        return {}
+    for line in lines:
+        fields = line.split()
+        with contextlib.suppress(ValueError, IndexError):  # a lock on nothing that has a number
+            if fields[1] == "FLOCK":  # a waiter's line has "->" there
                 major, minor, inode = fields[5].split(":")
                 found[os.makedev(int(major, 16), int(minor, 16)), int(inode)] = int(fields[4])
-    except (OSError, ValueError, IndexError):
-        pass
     return found
+
+
+def described(pid: int) -> str:
+    """Return a text for a process, with its user if that is another one."""
+    if pid <= 0:
+        return "a process of another container, or one that /proc does not show us"
+    try:
+        uid = os.stat(f"/proc/{pid}").st_uid
+    except OSError:
+        return f"process {pid}, or one that inherited it (/proc does not show it)"
+    return f"process {pid}" + (f" (user {_user(uid)})" if uid != os.geteuid() else "")
+
+
+def _user(uid: int) -> str:
+    import pwd
+
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)

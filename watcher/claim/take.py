@@ -1,149 +1,79 @@
-"""Claim an entry: open, lock, check that it is what it was, and let the evidence rule.
+"""Claim an entry: open and lock it, check its name, gather the evidence and decide.
 
-Guarantees: while a `Claim` lives, no other process or thread that goes through here has the entry
-(flock(2), held by the open file description, so an exec handler that inherits the descriptor keeps
-the claim if we die, and the kernel frees it with the last holder). What is claimed is a regular
-file with one name, linked under that name at the time of the claim. Nothing is written.
-Fails: never raises for what a file or its neighbours may be; every way of not getting an entry is
-a `Refused` that says why and when to look again.
+Guarantees: those of a `Claim` (`spool.claimed`), and that the evidence table says TAKE or ORPHAN.
+Fails: never raises, whatever the files are; an entry that is not claimed is a `NotClaimed`, which
+says why and when to look again.
 """
 
 from __future__ import annotations
 
-import enum
-import errno
-import os
-import stat
-from typing import NamedTuple
-
-from watcher import contents
-from watcher.age import Ages
-from watcher.claim import lease
-from watcher.entry import Part, read_part
+from watcher import mailman
+from watcher.claim.claim import add_part
+from watcher.claim.linked import not_yet, weigh_link
+from watcher.claim.take_by_files import take_by_files
 from watcher.errors import Undecodable
-from watcher.evidence import Action, How, Shape, Writer, at_any_age, rule
-from watcher.spool.layout import Kind, display
-from watcher.spool.schedule import Schedule
+from watcher.rules.evidence import (
+    Action,
+    Finish,
+    Proof,
+    Shape,
+    Writer,
+    at_any_age,
+    finish_of,
+    rule,
+)
+from watcher.rules.form import Form
+from watcher.rules.kinds import Kind
+from watcher.rules.names import display
+from watcher.rules.pair_names import message_names, metadata_name
+from watcher.rules.results import NotClaimed, Reason, Renamed
+from watcher.spool.birth import birth_ns
+from watcher.spool.claimed import Claim, ClaimOptions
+from watcher.spool.part import read_part
 from watcher.spool.spool import Spool
 
 
-class Refusal(enum.Enum):
-    """Why an entry was not claimed."""
-
-    GONE = "gone"
-    BUSY = "claimed by another"
-    YOUNG = "too young"
-    WRITER = "being written"
-    FOREIGN = "not an entry"
-    ERROR = "cannot be read"
-
-
-class Refused(NamedTuple):
-    """Not claimed: why, for people, and in how many seconds it is worth another look."""
-
-    refusal: Refusal
-    why: str
-    wait: float = 0.0
-    shape: Shape = Shape.WHOLE
-
-
-class Terms(NamedTuple):
-    """On what terms a queue's entries are claimed."""
-
-    grace: float  # seconds
-    ages: Ages
-    max_size: int = contents.MAX_SIZE  # bytes
-    lock: bool = True  # False only to look (a dry run)
-
-
-class Claim:
-    """One claimed entry. `parts[0]` is its message's file; close with `release`."""
-
-    __slots__ = (
-        *("_stem", "action", "asks", "kind", "name", "parts", "schedule", "spool", "terms", "why"),
-        "writer",
-    )
-
-    def __init__(self, spool: Spool, name: bytes, terms: Terms, *, asks: bool = False) -> None:
-        self.spool = spool
-        self.name = name
-        self.terms = terms
-        self.parts: tuple[Part, ...] = ()
-        self.asks = asks and spool.leases  # whether anybody writes to the files
-        self.writer = Writer.NONE if self.asks else Writer.UNKNOWN  # to any of them, when claimed
-        self.kind = "raw" if spool.layout.raw else "pck"
-        self.action = Action.TAKE
-        self.schedule: Schedule | None = None  # of an entry that was deferred
-        self.why = ""
-        self._stem = b""
-
-    @property
-    def stem(self) -> bytes:
-        """The entry's NAME."""
-        if not self._stem:
-            layout = self.spool.layout
-            if self.schedule is not None:
-                layout = layout.as_put_away()
-            self._stem = layout.stem(self.parts[0].called)
-        return self._stem
-
-    def add(self, name: bytes, directory: int = -1, own: bytes = b"") -> Refused | None:
-        """Open and lock one more file of the entry."""
-        opened = _open_and_lock(self, name, directory, own)
-        if isinstance(opened, Refused):
-            return opened
-        self.parts += (opened,)
-        return None
-
-    def age(self) -> float:
-        """Seconds since the youngest of the entry's files last changed."""
-        youngest = max(part.ctime_ns for part in self.parts)
-        return self.terms.ages.age(self.name, youngest)  # as a scan asks: `scan.Mark`
-
-    def changed(self) -> bool:
-        """Whether the message was written to, in place, since it was claimed."""
-        message = self.parts[0]
-        now = os.fstat(message.fd)
-        return (now.st_size, now.st_mtime_ns) != (message.size, message.mtime_ns)
-
-    def touched(self) -> bool:
-        """Whether any of its files changed since it was opened here."""
-        for part in self.parts:
-            now = os.fstat(part.fd)
-            if now.st_size != part.size or now.st_ctime_ns != part.ctime_ns:
-                return True
-        return False
-
-    def release(self) -> None:
-        """Give the entry back: the locks go with the descriptors."""
-        for part in self.parts:
-            os.close(part.fd)
-        self.parts = ()
-
-
-def take(spool: Spool, name: bytes, how: How, terms: Terms, heard: int = 0) -> Claim | Refused:
+def take(
+    spool: Spool,
+    name: bytes,
+    proof: Proof,
+    terms: ClaimOptions,
+    event_time_ns: int = 0,
+    renamed: Renamed | None = None,
+) -> Claim | NotClaimed:
     """Claim the entry whose message's file is `name` (or the lone `.db` of that name).
 
-    `name` is in the queue, or in `deferred/` with that in front (`deferred.take_deferred`).
-    `heard` is when its rename was heard of (nanoseconds since the epoch; 0: not said). A file that
-    changed later may be another's, written in place under a name that came free: of that one the
-    rename proves nothing. Asked only where leases tell, that is where ctime is this machine's.
+    `name` is in the queue, or in `deferred/` with that in front (`take_deferred.take_deferred`).
+    `event_time_ns` is when the event of its rename was read (nanoseconds since the epoch; 0: not
+    known). A file that changed later may be another one, written in place under a name that came
+    free. The rename proves nothing about that file, unless an earlier look found the same file
+    (`renamed`). Checked only where leases work, because there ctime is this machine's.
     """
-    proven = how is How.RENAMED and not spool.layout.legacy
-    claim = Claim(spool, name, terms, asks=not proven)
+    layout = spool.layout
+    if layout.marker or layout.companions or proof is Proof.LINKED:
+        early = _before_claim(spool, name, proof, terms)
+        if early is not None:
+            return early
+    seen = proof is Proof.RENAMED and not layout.legacy
+    # The writer is done with a unique name that it has renamed: no lease is needed.
+    hot = seen and layout.is_unique_name(name)
+    claim = Claim(spool, name, layout.stem(name), terms, asks=not hot)
     try:
-        refused = claim.add(name)
+        refused = add_part(claim, name)
         if refused is None:
-            if spool.leases and 0 < heard < claim.parts[0].ctime_ns:
-                if proven:
+            changed_later = 0 < event_time_ns < claim.parts[0].ctime_ns
+            # Of a linked file the other name goes later; its events tell of all the rest.
+            changed_later = changed_later and proof is not Proof.LINKED
+            if changed_later and spool.leases and not _is(claim, renamed):
+                if hot:
                     claim.release()
-                    return take(spool, name, How.CATCH_UP, terms)
-                how = min(how, How.CATCH_UP)
-            if proven:
+                    return take(spool, name, Proof.NO_WRITER, terms)
+                seen, proof = False, min(proof, Proof.NO_WRITER)
+            if seen and claim.writer is not Writer.SOME:
                 return claim  # the hot path: its rename is all the evidence there need be
-            refused = _weigh(claim, how)
+            refused = _judge(claim, proof)
     except OSError as error:
-        refused = Refused(Refusal.ERROR, f"{display(name)}: cannot be read: {error.strerror}")
+        refused = NotClaimed(Reason.ERROR, f"{display(name)}: cannot be read: {error.strerror}")
     except BaseException:
         claim.release()
         raise
@@ -153,47 +83,102 @@ def take(spool: Spool, name: bytes, how: How, terms: Terms, heard: int = 0) -> C
     return claim
 
 
-def _weigh(claim: Claim, how: How) -> Refused | None:
-    """Gather what is left of the evidence and rule on it; None when the claim stands."""
+def _before_claim(
+    spool: Spool, name: bytes, proof: Proof, terms: ClaimOptions
+) -> Claim | NotClaimed | None:
+    """Decide by what is known before the file is locked; None if the claim decides."""
+    found = take_by_files(spool, name, proof, terms)
+    if found is None and proof is Proof.LINKED:
+        return not_yet(spool, name)
+    return found
+
+
+def _judge(claim: Claim, proof: Proof) -> NotClaimed | None:
+    """Decide by the evidence, also for a file of which IN_CREATE told; None if the claim stands."""
+    if proof is not Proof.LINKED:
+        return _weigh(claim, proof)
+    found = weigh_link(claim)
+    return found if isinstance(found, NotClaimed) else _weigh(claim, found)
+
+
+def _is(claim: Claim, renamed: Renamed | None) -> bool:
+    """Whether what was claimed is the file of which a rename was seen."""
+    if renamed is None or claim.parts[0].ino != renamed.ino:
+        return False
+    return birth_ns(claim.parts[0].fd) == renamed.birth_ns
+
+
+def _renamed(claim: Claim) -> Renamed | None:
+    """Return what tells the claimed file from all others; None where no birth time is kept."""
+    birth = birth_ns(claim.parts[0].fd)
+    return None if birth is None else Renamed(claim.parts[0].ino, birth)
+
+
+def _weigh(claim: Claim, proof: Proof) -> NotClaimed | None:
+    """Gather the rest of the evidence and decide; None if the claim stands."""
     shape = Shape.WHOLE
     if claim.spool.layout.legacy:
         found = _shape(claim)
-        if isinstance(found, Refused):
+        if isinstance(found, NotClaimed):
             return found
         shape = found
-    if shape is Shape.PAIR and how is How.RENAMED:
-        how = How.SWEEP  # one rename says nothing of the other half; CLOSED comes from both
+    if shape is Shape.PAIR and proof is Proof.RENAMED:
+        proof = Proof.NONE  # one rename says nothing of the other half; CLOSED comes from both
     writer = claim.writer
-    if writer is Writer.UNKNOWN and claim.touched():  # what was found out above is of the past
-        return Refused(Refusal.WRITER, "its writer closed it just now", 0.0, shape)
-    ruling = at_any_age(shape, how, writer) or rule(
-        shape, how, writer, claim.age(), claim.terms.grace
+    if writer is Writer.UNKNOWN and claim.touched():  # the evidence above is out of date
+        return NotClaimed(Reason.WRITER, "its writer closed it just now", 0.0, shape)
+    finish = _finish(claim, proof)
+    ruling = at_any_age(shape, proof, writer, finish) or rule(
+        shape, proof, writer, claim.age(), claim.terms.limits, finish
     )
     claim.action, claim.why = ruling.action, ruling.why
     if ruling.action is Action.WAIT:
-        return Refused(Refusal.YOUNG, ruling.why, ruling.wait, shape)
+        # By then its times may tell more; but a mode that is set in mid-upload must not.
+        at_once = finish is Finish.AT_ONCE and writer is Writer.NONE
+        closed = proof is Proof.CLOSED and shape is Shape.WHOLE
+        again = proof if at_once or closed else Proof.NONE
+        return NotClaimed(Reason.YOUNG, ruling.why, ruling.wait, shape, again)
     if ruling.action is Action.LEAVE:
-        return Refused(Refusal.WRITER, ruling.why, 0.0, shape)
+        if proof is Proof.RENAMED and shape is Shape.WHOLE:
+            return NotClaimed(Reason.WRITER, ruling.why, 0.0, shape, proof, _renamed(claim))
+        again = proof if claim.terms.renames and proof is Proof.NO_WRITER else Proof.NONE
+        return NotClaimed(Reason.WRITER, ruling.why, 0.0, shape, again)
     return None
 
 
-def _shape(claim: Claim) -> Shape | Refused:
+def _finish(claim: Claim, proof: Proof) -> Finish:
+    """Return what is known of the last step of the writer of a file that a scan found.
+
+    The birth time costs a call of its own: it is asked for only where it matters.
+    """
+    if proof is not Proof.NO_WRITER or claim.terms.renames or not claim.spool.layout.raw:
+        return Finish.COMMITTED
+    part = claim.parts[0]
+    if claim.terms.settle:
+        return Finish.OVER_TIME
+    finish = finish_of(part.ctime_ns, part.mtime_ns, part.ctime_ns)
+    if finish is Finish.AT_ONCE and claim.writer is Writer.NONE:
+        finish = finish_of(birth_ns(part.fd), part.mtime_ns, part.ctime_ns)
+    return finish
+
+
+def _shape(claim: Claim) -> Shape | NotClaimed:
     """Find out what there is of a legacy entry, and claim its `.db` too where one belongs."""
     layout = claim.spool.layout
     kind = layout.kind(claim.name)
     if kind is Kind.METADATA_HALF:
-        if any(claim.spool.stat(name) for name in layout.message_halves(claim.name)):
-            return Refused(Refusal.GONE, "its message is there and stands for both")
-        claim.kind = "half"
+        if any(claim.spool.stat(name) for name in message_names(claim.name)):
+            return NotClaimed(Reason.GONE, "its message is there and stands for both")
+        claim.form = Form.HALF
         return Shape.HALF
     if kind is Kind.ENTRY and not _wants_metadata(claim):
         return Shape.WHOLE
-    refused = claim.add(layout.metadata_half(claim.name))
+    refused = add_part(claim, metadata_name(claim.name))
     if refused is None:
-        claim.kind = "pair" if kind is Kind.MESSAGE_HALF else "pck+db"
+        claim.form = Form.PAIR if kind is Kind.MESSAGE_HALF else Form.PCK_DB
         return Shape.PAIR
-    if refused.refusal is Refusal.GONE:
-        claim.kind = "half"
+    if refused.refusal is Reason.GONE:
+        claim.form = Form.HALF
         return Shape.HALF
     return refused
 
@@ -204,65 +189,6 @@ def _wants_metadata(claim: Claim) -> bool:
     A damaged one does not: decoding it will say what is wrong with it.
     """
     try:
-        return contents.pickles(read_part(claim.parts[0], claim.terms.max_size)) == 1
+        return mailman.pickles(read_part(claim.parts[0], claim.terms.max_size)) == 1
     except Undecodable:
         return False
-
-
-def _open_and_lock(claim: Claim, name: bytes, directory: int, own: bytes) -> Part | Refused:
-    spool, disk, lock = claim.spool, claim.spool.disk, claim.terms.lock
-    writable = lock and spool.write_to_lock
-    place = spool.fd if directory < 0 else directory
-    try:
-        fd = (disk.open_writable if writable else disk.open)(name, place)
-    except FileNotFoundError:
-        return Refused(Refusal.GONE, "no longer there")
-    except OSError as error:
-        return _cannot_open(name, error)
-    try:
-        if lock:
-            disk.lock(fd)
-        status = _look_and_ask(claim, fd) if claim.asks else os.fstat(fd)
-        if stat.S_ISREG(status.st_mode) and status.st_nlink == 1:
-            now = spool.stat(name, directory)
-            if now is not None and now.st_ino == status.st_ino and now.st_dev == status.st_dev:
-                size, ctime_ns, mtime_ns = status.st_size, status.st_ctime_ns, status.st_mtime_ns
-                return Part(name, fd, status.st_ino, size, ctime_ns, mtime_ns, directory, own)
-            refused = Refused(Refusal.GONE, "no longer under this name")
-        else:
-            refused = _no_entry(status)
-    except BlockingIOError:
-        refused = Refused(Refusal.BUSY, "claimed by another process or thread")
-    except OSError as error:
-        refused = Refused(Refusal.ERROR, f"{display(name)}: cannot be claimed: {error.strerror}")
-    os.close(fd)
-    return refused
-
-
-def _look_and_ask(claim: Claim, fd: int) -> os.stat_result:
-    """Look at a file and ask whether anybody writes to it: both hold of the same moment."""
-    found = lease.take(fd)
-    status = os.fstat(fd)
-    if found is Writer.NONE:
-        lease.give_back(fd)
-    if found is Writer.SOME or claim.writer is Writer.NONE:
-        claim.writer = found
-    return status
-
-
-def _no_entry(status: os.stat_result) -> Refused:
-    """Say why what was opened cannot be an entry."""
-    if not stat.S_ISREG(status.st_mode):
-        return Refused(Refusal.FOREIGN, "not a regular file")
-    if status.st_nlink == 0:
-        return Refused(Refusal.GONE, "no longer there")
-    return Refused(Refusal.FOREIGN, f"has {status.st_nlink} hard links, an entry has one name")
-
-
-def _cannot_open(name: bytes, error: OSError) -> Refused:
-    if error.errno in (errno.ELOOP, errno.ENXIO, errno.ENODEV):
-        return Refused(Refusal.FOREIGN, "a symbolic link, a socket or a device")
-    if error.errno == errno.EAGAIN:
-        return Refused(Refusal.BUSY, "leased to another process (a file server), which was told")
-    hint = "; check its owner and mode" if error.errno in (errno.EACCES, errno.EPERM) else ""
-    return Refused(Refusal.ERROR, f"{display(name)}: cannot be opened: {error.strerror}{hint}")

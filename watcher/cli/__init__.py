@@ -1,7 +1,7 @@
-"""The command line: a file a command, each imported only when it is the one that is run.
+"""The command line: one file for each command; only the command that runs is imported.
 
-Guarantees: an error the operator can do something about is one line on standard error and the
-exit code of design section 8; a traceback is shown with `--debug` only.
+Guarantees: an error that the operator can act on is one line on standard error and the exit code of
+docs/design.md, "Exit codes"; a traceback is shown with `--debug` only.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ COMMANDS = {
     "run": "the daemon: watch queue directories and handle what arrives",
     "sweep": "one pass over a queue directory by hand",
     "enqueue": "commit messages or files to a queue, durably",
-    "audit": "prove that no entry ever seen is missing",
+    "audit": "name every entry that is missing",
     "list": "the entries of a queue, by state",
     "cat": "an entry's message, metadata or file",
-    "hold": "put entries aside until they are released",
-    "release": "let held entries go on",
+    "hold": "keep entries from being handled until they are released",
+    "release": "return held entries to their place",
     "requeue": "have dead, deferred or orphaned entries handled again",
     "delete": "remove entries for good",
     "explain": "why a file is or is not ready, with the evidence",
-    "check": "what a directory and this machine can do, by trying",
-    "torture": "what a file system keeps of the promises, by killing",
+    "check": "try what a directory and this machine can do",
+    "torture": "find out which promises hold on a file system, by killing processes",
 }
 
 
@@ -43,7 +43,7 @@ class Lazy(click.Group):
     """A group whose commands are modules of this package."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        """Return the names in the order in which a newcomer needs them."""
+        """Return the names in the order in which a new user needs them."""
         return list(COMMANDS)
 
     def get_command(
@@ -58,10 +58,10 @@ class Lazy(click.Group):
         return command
 
     def invoke(self, ctx: click.Context) -> object:
-        """Run the command; see to what click's `main` would answer in a way of its own."""
+        """Run the command; handle the exceptions that click's `main` would handle differently."""
         try:
             return super().invoke(ctx)
-        except BrokenPipeError:  # whoever read our output has enough: `| head -1`
+        except BrokenPipeError:  # the reader of the output has ended, as with `| head -1`
             _discard_output()
             return os.EX_OK
         except KeyboardInterrupt:
@@ -94,8 +94,8 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     arguments = (sys.argv[1:] or ["--help"]) if arguments is None else arguments
     try:
         _fill_standard_descriptors()
-        if sys.stdout is None:  # it was closed: what is printed is for nobody
-            sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for as long as we live
+        if sys.stdout is None:  # it was closed: output is discarded
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - open until the process ends
         _name_standard_output()
         code = group.main(arguments, prog_name="watcher", standalone_mode=False)
         sys.stdout.flush()
@@ -106,23 +106,23 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except BrokenPipeError:
         _discard_output()
         sys.exit(0)
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is one line
+    except Exception as error:  # noqa: BLE001 - any error becomes one line
         if "--debug" in arguments[:1]:
             import traceback
 
             traceback.print_exc()
-        _discard_output()  # what is left of it is not worth a second error
+        _discard_output()  # if it cannot be written, that is no second error
         _fail(*_told(error))
     sys.exit(code if isinstance(code, int) else 0)
 
 
 class _StandardOutput(io.FileIO):
-    """Descriptor 1; what the kernel refuses there says where, as it does of any other file."""
+    """Descriptor 1; its errors have a file name, as those of any other file have."""
 
-    gone = False  # nobody is told any more: whoever flushes what is left has flushed it
+    gone = False  # True: writes succeed and do nothing, so that the last flush cannot fail
 
     def write(self, data: ReadableBuffer, /) -> int:
-        """Write, or raise an OSError that has a file's name."""
+        """Write; an OSError has the file name "standard output"."""
         if self.gone:
             return memoryview(data).nbytes
         try:
@@ -133,11 +133,11 @@ class _StandardOutput(io.FileIO):
 
 
 def _name_standard_output() -> None:
-    """Print through `_StandardOutput` from now on, as before otherwise."""
+    """Make sys.stdout write through `_StandardOutput`; its other settings stay."""
     _StandardOutput.gone = False
     out = sys.stdout
     if out is not sys.__stdout__ or not isinstance(out, io.TextIOWrapper):
-        return  # a caller of ours put its own there
+        return  # a caller replaced sys.stdout
     raw = _StandardOutput(1, "w", closefd=False)
     unbuffered = isinstance(out.buffer, io.RawIOBase)  # python -u
     sys.stdout = io.TextIOWrapper(
@@ -150,35 +150,40 @@ def _name_standard_output() -> None:
 
 
 def _fill_standard_descriptors() -> None:
-    """Open /dev/null where we were started with 0, 1 or 2 closed, or a spool's file gets it."""
+    """Open /dev/null as 0, 1 and 2 if closed: else a spool's file would get such a number."""
     while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:  # noqa: PLR2004 - standard error
         os.set_inheritable(fd, True)
     os.close(fd)
 
 
 def _discard_output() -> None:
-    """Send what is still buffered nowhere, or the interpreter complains of it at its end."""
+    """Discard buffered output: the interpreter would report it as an error when it ends."""
     _StandardOutput.gone = True
-    with contextlib.suppress(OSError):  # out of descriptors, it is this complaint that is too much
+    with contextlib.suppress(
+        OSError
+    ):  # without free descriptors the error message goes out as it is
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, 1)
         os.close(null)
 
 
 def _command_of(error: click.ClickException) -> str:
-    """Name the command that was not understood, if it came to one."""
+    """Return "COMMAND: " of the command whose arguments are wrong, or ""."""
     context = error.ctx if isinstance(error, click.UsageError) else None
     name = context.command_path.partition(" ")[2] if context is not None else ""
     return f"{name}: " if name else ""
 
 
 def _told(error: Exception) -> tuple[str, int]:
-    """Say what went wrong, and the exit code for it."""
+    """Return the text of an error and its exit code."""
     if isinstance(error, WatcherError):
         return str(error), error.exit_code
     if isinstance(error, OSError):
         place = f"{_shown(error.filename)}: " if error.filename else ""
         return f"{place}{error.strerror} (errno {error.errno})", _code(error)
+    if isinstance(error, ImportError):  # modules are imported when they are first needed
+        text = f"a file of the program is missing or unreadable: {error}; was it installed anew?"
+        return f"{text} Start it again", os.EX_UNAVAILABLE
     return f"bug: {type(error).__name__}: {error}; `watcher --debug` shows where", os.EX_SOFTWARE
 
 
@@ -195,6 +200,6 @@ def _code(error: OSError) -> int:
 
 
 def _fail(text: str, code: int) -> NoReturn:
-    with contextlib.suppress(OSError):  # nobody may be there to read it
+    with contextlib.suppress(OSError):  # standard error may have no reader
         os.write(2, f"watcher: {one_line(text)}\n".encode("utf-8", "backslashreplace"))
     sys.exit(code)

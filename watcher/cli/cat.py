@@ -1,4 +1,4 @@
-"""`watcher cat`: what is in one entry."""
+"""`watcher cat`: the contents of one entry."""
 
 from __future__ import annotations
 
@@ -8,19 +8,21 @@ from typing import TYPE_CHECKING
 
 import click
 
-from watcher.cli import options
+from watcher.cli import parameters
 from watcher.errors import Undecodable, Usage
+from watcher.rules.form import Form
 
 if TYPE_CHECKING:
-    from watcher.config import Queue
-    from watcher.entry import Entry, Part
-    from watcher.inspect.lookup import Found
+    from watcher.config.queue_settings import Queue
+    from watcher.handle.entry import Entry
+    from watcher.inspect.find_entry import OpenEntry
+    from watcher.spool.part import Part
 
 
 @click.command("cat")
 @click.argument("queue_dir")
 @click.argument("entry")
-@options.queue_options
+@parameters.queue_options
 @click.option("--metadata", is_flag=True, help="The metadata instead of the message.")
 @click.option("--raw", is_flag=True, help="The entry's file as it is, not decoded.")
 @click.option("--json", "as_json", is_flag=True, help="With --metadata: one JSON object.")
@@ -35,17 +37,17 @@ def command(
 ) -> None:
     """Print an entry's message, in any state; ENTRY is NAME, a file name, or STATE/NAME.
 
-    Of a pair --raw prints the message's file; ask for NAME.db by its file name.
+    For a pair, --raw prints the message's file; give the file name NAME.db for the other.
     """
-    from watcher.inspect.lookup import find, metadata as metadata_of
-    from watcher.spool.layout import display
+    from watcher.inspect.find_entry import find, metadata as metadata_of
+    from watcher.rules.names import display
 
     if raw and metadata:
         raise Usage("--raw and --metadata: one or the other")
     if as_json and not metadata:
         raise Usage("--json: goes with --metadata only")
-    settings = options.settings_for(queue_dir, config, flags)
-    found = find(options.open_spool(settings), os.fsencode(entry), settings.max_size)
+    settings = parameters.settings_for(queue_dir, config, flags)
+    found = find(parameters.open_spool(settings), os.fsencode(entry), settings.max_size)
     try:
         if raw:
             _copy(found.parts[0])
@@ -59,8 +61,8 @@ def command(
         found.close()
 
 
-def _print_message(found: Found, settings: Queue) -> None:
-    if found.kind == "half":
+def _print_message(found: OpenEntry, settings: Queue) -> None:
+    if found.form is Form.HALF:
         raise Usage(f"{settings.path}: this is metadata only: cat --metadata shows it")
     entry = _entry(found, settings)
     if entry.plain:
@@ -70,33 +72,34 @@ def _print_message(found: Found, settings: Queue) -> None:
 
 
 def _print_metadata(values: dict[str, object], as_json: bool) -> None:
-    from watcher import contents
+    from watcher import mailman
     from watcher.errors import one_line
 
+    line = mailman.to_json(values)  # raises if the values are too large to be written
     if as_json:
-        click.echo(contents.to_json(values))
+        click.echo(line)
         return
     for key, value in values.items():
-        shown = contents.to_json({"": value}).removeprefix('{"": ').removesuffix("}")
+        shown = mailman.to_json({"": value}).removeprefix('{"": ').removesuffix("}")
         click.echo(f"{one_line(key)}: {shown}")
 
 
-def _entry(found: Found, settings: Queue) -> Entry:
-    from watcher.entry import Entry
+def _entry(found: OpenEntry, settings: Queue) -> Entry:
+    from watcher.handle.entry import Entry
 
     return Entry(
         queue=settings.name,
         name=found.parts[0].name,
         directory=os.fsencode(settings.path),
         parts=found.parts,
-        kind=found.kind,
+        form=found.form,
         limit=settings.max_size,
     )
 
 
 def _copy(part: Part) -> None:
-    """Copy a file as it is, of any size, as far as it reached when it was opened."""
-    from watcher.entry import CHUNK
+    """Copy a file of any size to standard output, up to its size when it was opened."""
+    from watcher.spool.part import CHUNK
 
     offset = 0
     while offset < part.size:

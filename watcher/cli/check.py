@@ -1,4 +1,4 @@
-"""`watcher check`: what a directory and this machine can do, by trying."""
+"""`watcher check`: what a directory and this machine can do, found by trying."""
 
 from __future__ import annotations
 
@@ -7,38 +7,51 @@ from typing import TYPE_CHECKING
 
 import click
 
-from watcher.cli import options
+from watcher.cli import chosen, parameters
 from watcher.errors import Usage, WatcherError, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from watcher.config import Queue
-    from watcher.inspect.grade import Check
+    from watcher.config.queue_settings import Queue
+    from watcher.inspect.finding import Check
 
 _WORST = (os.EX_NOPERM, os.EX_NOINPUT)  # in this order before EX_UNAVAILABLE
 
 
 @click.command("check")
 @click.argument("queue_dir", required=False)
-@options.queue_options
+@click.argument("handler", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND ARG...]")
+@parameters.queue_options
+@parameters.archive_options
 @click.option("--json", "as_json", is_flag=True, help="One object a line.")
-def command(queue_dir: str | None, config: str | None, as_json: bool, **flags: object) -> int:
+def command(
+    queue_dir: str | None,
+    handler: tuple[str, ...],
+    config: str | None,
+    as_json: bool,
+    **flags: object,
+) -> int:
     """Check a queue directory, or every queue of the configuration, and the machine's limits.
 
-    Makes `.watcher/` if it is not there, to try things in. Exit status: 0 if nothing is bad;
-    77 if a permission is; 66 if a directory is missing; else 69.
+    Makes `.watcher/` if it does not exist, to try things in. With a configuration, or a command
+    after `--`, the handler is checked too. Exit status: 0 if nothing is bad; 77 if a permission is;
+    66 if a directory is missing; else 69.
     """
-    from watcher.claim.lease import ignore_sigio
-    from watcher.inspect.grade import BAD
+    from watcher.inspect.finding import BAD, Check
     from watcher.inspect.limits import check_machine
+    from watcher.spool.lease import ignore_sigio
 
     ignore_sigio()
-    places = _queues(queue_dir, config, flags)
-    if queue_dir is not None:
-        options.open_spool(places[0])  # asked for by name: missing is an error, not a finding
+    queues = _queues(queue_dir, handler, config, flags)
+    if queue_dir is not None and queues.alone:
+        # Named by the caller: if it is missing, that is an error and no finding.
+        for settings in queues.queues.values():
+            parameters.open_spool(settings)
     groups: list[tuple[str, Iterable[Check]]] = [("this machine", check_machine())]
-    groups += [(settings.path, _check(settings)) for settings in places]
+    if queues.trouble:
+        groups.append(("directories", [Check(BAD, "pattern", why) for why in queues.trouble]))
+    groups += [(settings.path, _check(settings)) for settings in queues.queues.values()]
     codes = set()
     for where, checks in groups:
         shown = one_line(where)
@@ -54,12 +67,13 @@ def command(queue_dir: str | None, config: str | None, as_json: bool, **flags: o
 
 
 def _check(settings: Queue) -> Iterator[Check]:
-    """Check one queue; a directory that cannot be had keeps no other from being checked."""
-    from watcher.inspect.grade import BAD, Check
-    from watcher.inspect.survey import check_directory
+    """Check one queue; if its directory cannot be opened, that is a finding."""
+    from watcher.inspect.check_directory import check_directory
+    from watcher.inspect.finding import BAD, Check
 
+    yield from _handler(settings)
     try:
-        spool = options.open_spool(settings)
+        spool = parameters.open_spool(settings)
     except WatcherError as error:
         yield Check(BAD, "directory", str(error), error.exit_code)
         return
@@ -71,18 +85,55 @@ def _check(settings: Queue) -> Iterator[Check]:
         yield Check(BAD, "directory", f"cannot be read: {error.strerror}", code)
 
 
-def _queues(queue_dir: str | None, config: str | None, flags: dict[str, object]) -> list[Queue]:
-    if queue_dir is not None:
-        return [options.settings_for(queue_dir, config, flags)]
-    given = [name for name, value in flags.items() if value is not None]
-    if given:
-        raise Usage(f"--{given[0].replace('_', '-')}: goes with QUEUE_DIR; say which")
-    file = config or os.environ.get("WATCHER_CONFIG")
-    if file is None:
-        return []
-    from watcher import config as configuration
+def _handler(settings: Queue) -> Iterator[Check]:
+    """Load the handler, if one is configured: a daemon does not start without it."""
+    from watcher.inspect.finding import BAD, OK, Check
 
-    return list(configuration.load(file, os.environ).values())
+    if settings.handler is None:
+        return
+    try:
+        settings.load_handler()
+    except WatcherError as error:
+        yield Check(BAD, "handler", str(error), error.exit_code)
+    except Exception as error:  # noqa: BLE001 - an import may raise anything
+        yield Check(BAD, "handler", f"cannot be loaded: {type(error).__name__}: {error}")
+    else:
+        missing = _interpreter_missing(settings.handler)
+        if missing:
+            yield Check(BAD, "handler", missing, os.EX_CONFIG)
+        else:
+            yield Check(OK, "handler", "is there")
+
+
+def _interpreter_missing(handler: object) -> str:
+    """Return what is wrong with the interpreter in a script's first line; "" if nothing is."""
+    import shutil
+
+    from watcher.handle.handler_kinds import Exec
+
+    script = shutil.which(handler.exec[0]) if isinstance(handler, Exec) else None
+    if script is None:
+        return ""
+    try:
+        with open(script, "rb") as file:
+            first = file.readline(256)
+    except OSError:  # a script may be executable and not readable
+        return ""
+    words = first[2:].split(maxsplit=1)
+    if not first.startswith(b"#!") or not words or os.access(words[0], os.X_OK):
+        return ""
+    return f"{script}: its first line names {os.fsdecode(words[0])}, which cannot be run"
+
+
+def _queues(
+    queue_dir: str | None, handler: tuple[str, ...], config: str | None, flags: dict[str, object]
+) -> chosen.Chosen:
+    given = [name for name, value in flags.items() if value is not None]
+    if queue_dir is None and given:
+        raise Usage(f"--{given[0].replace('_', '-')}: goes with QUEUE_DIR; say which")
+    if queue_dir is None and config is None and "WATCHER_CONFIG" not in os.environ:
+        return chosen.Chosen({}, alone=True)
+    return chosen.choose(queue_dir, config, flags, handler, "try")
 
 
 def _show(where: str, check: Check, as_json: bool) -> None:

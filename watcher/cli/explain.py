@@ -1,4 +1,4 @@
-"""`watcher explain`: the verdict on a file, and each piece of evidence."""
+"""`watcher explain`: the verdict on a file, with all evidence."""
 
 from __future__ import annotations
 
@@ -7,24 +7,26 @@ from typing import TYPE_CHECKING
 
 import click
 
-from watcher.cli import options
+from watcher.cli import parameters
 from watcher.errors import NoSuch, one_line
 
 if TYPE_CHECKING:
+    from watcher.config.queue_settings import Queue
     from watcher.inspect.explanation import Explanation
 
 
 @click.command("explain")
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
-@options.queue_options
+@parameters.queue_options
+@parameters.archive_options
 @click.option("--json", "as_json", is_flag=True, help="One object a line.")
 def command(paths: tuple[str, ...], config: str | None, as_json: bool, **flags: object) -> None:
-    """Say what a daemon or a sweep would do with each file now, and why. Nothing is touched.
+    """Print what a daemon or a sweep would do with each file now, and why. Nothing is changed.
 
-    A PATH that is not there keeps none of the others from being explained.
+    If one PATH does not exist, the others are still explained.
     """
-    from watcher.claim.lease import ignore_sigio
-    from watcher.spool.layout import display
+    from watcher.rules.names import display
+    from watcher.spool.lease import ignore_sigio
 
     ignore_sigio()
     missing: list[str] = []
@@ -44,14 +46,38 @@ def command(paths: tuple[str, ...], config: str | None, as_json: bool, **flags: 
 
 
 def _explain(path: bytes, config: str | None, flags: dict[str, object]) -> Explanation:
+    from watcher.inspect.archived import explain_archived, queues_above
     from watcher.inspect.explanation import explain
-    from watcher.inspect.ours import queue_of
-    from watcher.spool.layout import Layout
+    from watcher.inspect.file_facts import Fact
+    from watcher.inspect.state_paths import queue_of
+    from watcher.rules.names import display
 
+    archived = _queue_of_archive(path, config, flags)
+    if archived is not None:
+        return explain_archived(path, archived)
     directory = queue_of(path) or os.path.dirname(path) or b"/"
-    settings = options.settings_for(os.fsdecode(directory), config, flags)
-    layout = Layout(os.fsencode(settings.suffix), settings.format == "raw", settings.legacy)
-    return explain(path, layout, options.terms_for(settings))
+    settings = parameters.settings_for(os.fsdecode(directory), config, flags)
+    found = explain(path, settings.layout, parameters.terms_for(settings))
+    above = next(queues_above(path), directory)
+    if above != directory:
+        what = f"{display(above)}: its daemon looks into no directory; is this its archive? "
+        found.facts.append(Fact("queue above", f"{what}--archive or --config tells"))
+    return found
+
+
+def _queue_of_archive(path: bytes, config: str | None, flags: dict[str, object]) -> Queue | None:
+    """Return the queue in whose archive a path is; None if no known queue has one there."""
+    from watcher.config import load as configuration
+    from watcher.config.expand import expand
+    from watcher.inspect.archived import is_archived, queues_above
+
+    file = config or os.environ.get("WATCHER_CONFIG")
+    known = configuration.load(file, os.environ).values() if file else ()
+    queues = list(expand(known)[0].values())
+    queues += [
+        parameters.settings_for(os.fsdecode(above), config, flags) for above in queues_above(path)
+    ]
+    return next((queue for queue in queues if is_archived(path, queue)), None)
 
 
 def _show_json(path: str, found: Explanation) -> None:

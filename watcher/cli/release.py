@@ -1,20 +1,20 @@
-"""`watcher release`: let held entries go on."""
+"""`watcher release`: return held entries to their place."""
 
 from __future__ import annotations
 
 import click
 
-from watcher.cli import operate
+from watcher.cli import moving
 
 
 @click.command("release")
-@operate.command_options
-def command(queue_dir: str, entries: tuple[str, ...], **flags: object) -> int:
-    """Let held entries go on: back to the queue, or to their place among the deferred.
+@moving.command_options
+def command(queue_dir: str | None, entries: tuple[str, ...], **flags: object) -> int:
+    """Return held entries to the queue, or to deferred/ with their schedule.
 
-    ENTRY is NAME, a file name, or held/NAME. Where the queue has a newer entry of that name, it
-    waits beside it, due now, under the same name and key.
+    ENTRY is NAME, a file name, or held/NAME. If the queue has a newer entry of that name, the held
+    one goes to deferred/, due now, with its name and key.
     """
-    from watcher.lifecycle import Move
+    from watcher.rules.lifecycle import Move
 
-    return operate.operate(Move.RELEASE, queue_dir, entries, flags)
+    return moving.operate(Move.RELEASE, queue_dir, entries, flags)

@@ -3,30 +3,51 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import click
 
-from watcher.cli import options
+from watcher.cli import parameters
 from watcher.errors import NoSuch
 
 if TYPE_CHECKING:
-    from watcher.config import Queue
+    from types import FrameType
 
-_OWN = ("sweep_every", "concurrency", "source")
+    from watcher.config.queue_settings import Queue
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
 @click.command("run", context_settings={"ignore_unknown_options": False})
 @click.argument("queue_dir", required=False)
 @click.argument("handler", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND ARG...]")
-@options.queue_options
+@parameters.queue_options
+@parameters.archive_options
 @click.option("--sweep-every", metavar="AGE", help="Time between sweeps [60s].")
 @click.option("--concurrency", type=int, metavar="N", help="Entries handled at once [1].")
-@click.option("--source", type=click.Choice(["auto", "inotify", "polling"]), help="[auto]")
-@click.option("--log-format", type=click.Choice(["text", "json"]), default="text")
 @click.option(
-    "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info"
+    "--source",
+    type=click.Choice(["auto", "inotify", "polling"]),
+    help="Where events come from [auto].",
+)
+@click.option(
+    "--writers",
+    type=click.Choice(["any", "rename"]),
+    help="With --format raw: rename if every writer renames its files in [any].",
+)
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    help="How a line of the log is written [text].",
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    help="The lowest level that is logged [info].",
 )
 def command(
     queue_dir: str | None,
@@ -42,18 +63,37 @@ def command(
     drain, a second one stops at once; HUP reloads the configuration, USR1 logs the status, USR2
     sweeps now.
     """
-    from watcher.daemon import Daemon
-    from watcher.telemetry import log
+    asked = _note_signals()
+    from watcher.daemon.loop import Daemon
+    from watcher.handle.adopted_children import usual_signals
+    from watcher.observe import log
+
+    usual_signals()
 
     log.setup(log_format, log_level)
 
     def load() -> Mapping[str, Queue]:
-        return options.queues_for(queue_dir, config, flags, handler, _OWN)
+        return parameters.queues_for(queue_dir, config, flags, handler)
 
     queues = load()
-    if not any(os.path.isdir(settings.path) for settings in queues.values()):
-        names = ", ".join(settings.path for settings in queues.values())
+    if not any(os.path.isdir(settings.place) for settings in queues.values()):
+        names = ", ".join(settings.place for settings in queues.values())
         raise NoSuch(f"{names}: no such queue directory; make it first: mkdir -p")
-    daemon = Daemon(options.handler_for)
+    daemon = Daemon(parameters.handler_for)
     daemon.serve(queues)
-    return daemon.run(load)
+    return daemon.run(load, asked)
+
+
+def _note_signals() -> list[int]:
+    """Record the signals that arrive before the daemon has started; the daemon acts on them.
+
+    Most of the start is imports, during which a signal would kill the process by default.
+    """
+    asked: list[int] = []
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        asked.append(number)
+
+    for number in SIGNALS:
+        signal.signal(number, note)
+    return asked

@@ -5,30 +5,33 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+import time
+from collections.abc import Mapping
 from types import FrameType
 from typing import TYPE_CHECKING
 
 import click
 
-from watcher.cli import options
-from watcher.errors import Usage, WatcherError, counted, one_line
+from watcher.cli import chosen, parameters
+from watcher.errors import BadConfiguration, Usage, WatcherError, counted, one_line
 
 if TYPE_CHECKING:
-    from watcher.config import Queue
-    from watcher.handle.outcome import Handler
-    from watcher.lifecycle import Transition
-    from watcher.report import Result
-    from watcher.spool.layout import Layout
+    from watcher.config.queue_settings import Queue
+    from watcher.handle.handler import Handler
+    from watcher.rules.lifecycle import Transition
+    from watcher.rules.names import Layout
+    from watcher.rules.results import AttemptEnd, AttemptResult
+    from watcher.spool.spool import Spool
     from watcher.sweep import Line, Summary, Sweep
 
 
 @click.command("sweep")
 @click.argument("queue_dir", required=False)
 @click.argument("handler", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND ARG...]")
-@options.queue_options
-@click.option("--dry-run", is_flag=True, help="Say what a sweep would do, and do nothing.")
-@click.option("--max-time", metavar="AGE", help="Begin no entry after this long, e.g. 15m.")
+@parameters.queue_options
+@parameters.archive_options
+@click.option("--dry-run", is_flag=True, help="Print what a sweep would do; change nothing.")
+@click.option("--max-time", metavar="AGE", help="Begin no entry after this time, e.g. 15m.")
 @click.option("--max-entries", type=click.IntRange(min=0), metavar="N", help="Handle at most N.")
 @click.option("--json", "as_json", is_flag=True, help="One object a line.")
 def command(  # noqa: PLR0913, PLR0917 - click passes each option
@@ -41,70 +44,73 @@ def command(  # noqa: PLR0913, PLR0917 - click passes each option
     as_json: bool,
     **flags: object,
 ) -> int:
-    """Find what events missed: handle what is complete, set halves aside, leave the rest.
+    """Find what events missed: handle complete entries, move incomplete ones to orphans/.
 
     One directory with a command after `--`, or every queue of the configuration, one after the
-    other. Safe beside a daemon, other sweeps and live writers. TERM and INT end it after the entry
-    in hand, a second one at once. Exit status: 0; 75 if entries were left for a later try; 78 if
+    other. Safe beside a daemon, other sweeps and writers. TERM and INT end it after the current
+    entry, a second signal at once. Exit status: 0; 75 if entries were left for a later try; 78 if
     the handler cannot be run; of several queues the highest.
     """
-    from watcher.claim.lease import ignore_sigio
+    from watcher.spool.lease import ignore_sigio
 
     seconds = _seconds(max_time)
-    queues = options.queues_for(queue_dir, config, flags, handler)
+    role = "try" if dry_run else "serve"
+    queues = chosen.choose(queue_dir, config, flags, handler, role)
     ignore_sigio()
     show = _Json() if as_json else _Text(dry_run)
     sweeps = _Sweeps(show, dry_run, seconds, max_entries)
-    return max(sweeps.each(queues.values(), alone=queue_dir is not None))
+    return queues.each(lambda settings: sweeps.one(settings, queues.name(settings)))
 
 
-def _nobody(_record: Transition) -> None:
-    """Tell nobody: a sweep shows its lines itself."""
+def _ignore(_record: Transition) -> None:
+    """Do nothing: a sweep prints its own lines."""
 
 
 class _Sweeps:
-    """One queue after the other, within the same limits, until a signal ends it."""
+    """Sweeps one queue after the other, within the limits, until a signal comes."""
 
     def __init__(
         self, show: _Text | _Json, dry_run: bool, seconds: float | None, entries: int | None
     ) -> None:
         self._show = show
         self._dry_run = dry_run
-        from watcher.telemetry.log import last_words  # now: a second signal may interrupt a first
+        from watcher.observe.log import last_words  # imported now: a signal handler must not import
 
         self._last_words = last_words
-        self._seconds = seconds  # what is left of it, as of the entries
+        self._seconds = seconds  # what is left of the limit; the same for the entries
         self._entries = entries
-        self._heard = 0
+        self._signals = 0
         self._sweep: Sweep | None = None
         self._handler: Handler | None = None
 
-    def each(self, queues: Iterable[Queue], *, alone: bool) -> Iterator[int]:
-        """Sweep each queue; yield its exit status. One that cannot be swept keeps no other."""
-        for settings in queues:
-            try:
-                yield self._one(settings, "" if alone else settings.name)
-            except WatcherError as error:
-                if alone:
-                    raise
-                click.echo(f"watcher: {error}", err=True)
-                yield error.exit_code
-            if self._heard:
-                return
+    def one(self, settings: Queue, name: str) -> int:
+        """Sweep one queue, unless a signal came; return its exit status."""
+        if self._signals:
+            return os.EX_OK
+        from watcher.handle.adopted_children import Orphans, usual_signals
+        from watcher.inspect.neighbours import warning_for
+        from watcher.sweep import Limits, Sweep, SweepOptions
 
-    def _one(self, settings: Queue, name: str) -> int:
-        from watcher.sweep import Limits, Orders, Sweep
+        usual_signals()  # before a handler's first worker process begins
 
-        self._handler = None if self._dry_run else options.handler_for(settings)
-        spool = options.open_spool(settings)
-        orders = Orders(settings.name, options.terms_for(settings), settings.retry)
+        self._handler = None if self._dry_run else parameters.handler_for(settings)
+        spool = parameters.open_spool(settings)
+        if not self._dry_run and (words := _keep_record(spool, settings)):
+            click.echo(f"watcher: {words}", err=True)
+        if words := warning_for(spool.path, spool.layout):
+            click.echo(f"watcher: {words}", err=True)
+        orders = SweepOptions(settings.name, parameters.terms_for(settings), settings.retry)
         limits = Limits(self._seconds, self._entries)
         self._sweep = sweep = Sweep(spool, orders, self._handler, limits)
         self._show.begin(name, spool.layout)
         self._end_on_signals()
-        for line in sweep.lines(_nobody):
+        orphans = Orphans()
+        for line in sweep.lines(_ignore):
             self._show.line(line)
+            orphans.reap(time.monotonic())
         self._show.end(sweep)
+        if not self._dry_run and (removed := sweep.clear_archive()):
+            self._show.archive(removed)
         if self._seconds is not None:
             self._seconds -= sweep.summary.seconds
         if self._entries is not None:
@@ -112,19 +118,32 @@ class _Sweeps:
         return _code(sweep.summary)
 
     def _end_on_signals(self) -> None:
-        """End at TERM and INT, which a command does not hear: its entry is finished."""
+        """End at TERM and INT after the current entry; its command does not get the signal."""
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._hear)
+            signal.signal(number, self._on_signal)
 
-    def _hear(self, _number: int, _frame: FrameType | None) -> None:
-        self._heard += 1
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        self._signals += 1
         if self._sweep is not None:
             self._sweep.end_early()
-        if self._heard > 1:
+        if self._signals > 1:
             if self._handler is not None:
-                self._handler.abandon()
+                self._handler.terminate()
             self._last_words(b"watcher: stopped at once; the entry in hand will be handled again\n")
             os._exit(os.EX_TEMPFAIL)
+
+
+def _keep_record(spool: Spool, settings: Queue) -> str:
+    """Write what the queue is into it; return a line if it said something else before."""
+    from watcher.config.recorded import record_of
+    from watcher.spool.queue_file import keep
+
+    try:
+        return keep(spool, record_of(settings))
+    except BadConfiguration:  # a newer program's queue
+        raise
+    except (OSError, WatcherError):  # a full disk: the sweep may free some space
+        return ""
 
 
 def _seconds(text: str | None) -> float | None:
@@ -139,14 +158,41 @@ def _seconds(text: str | None) -> float | None:
 
 
 def _code(summary: Summary) -> int:
-    from watcher.report import Result
+    """Return the exit status: the highest of those of the results."""
+    return max((_code_of(result) for result in summary.counts), default=os.EX_OK)
 
-    if summary.count(Result.MISCONFIGURED):
-        return os.EX_CONFIG
-    later = (Result.RETRY, Result.DEFERRED, Result.STUCK, Result.ERROR)
-    if any(summary.count(result) for result in later):
-        return os.EX_TEMPFAIL
-    return os.EX_OK
+
+def _code_of(result: AttemptEnd) -> int:
+    from watcher.rules.results import AttemptEnd
+
+    match result:
+        case AttemptEnd.MISCONFIGURED:
+            return os.EX_CONFIG
+        case (
+            AttemptEnd.RETRY
+            | AttemptEnd.DEFERRED
+            | AttemptEnd.STUCK
+            | AttemptEnd.ERROR
+            | AttemptEnd.PINNED
+        ):
+            return os.EX_TEMPFAIL
+        case (
+            AttemptEnd.DONE
+            | AttemptEnd.REJECTED
+            | AttemptEnd.ORPHANED
+            | AttemptEnd.REUNITED
+            | AttemptEnd.FOLLOWED
+            | AttemptEnd.STOPPED
+            | AttemptEnd.RETURNS
+            | AttemptEnd.KEPT
+            | AttemptEnd.GONE
+            | AttemptEnd.BUSY
+            | AttemptEnd.YOUNG
+            | AttemptEnd.WRITER
+            | AttemptEnd.UNPROVEN
+            | AttemptEnd.FOREIGN
+        ):
+            return os.EX_OK
 
 
 class _Text:
@@ -163,7 +209,15 @@ class _Text:
     def line(self, line: Line) -> None:
         why = f": {one_line(line.report.why)}" if line.report.why else ""
         name = _name(line.name, self._layout)
-        click.echo(f"{name}  {_words(line.report.result, self._dry_run)}{why}")
+        click.echo(f"{name}  {self._words(line.report)}{why}")
+
+    def _words(self, report: AttemptResult) -> str:
+        from watcher.observe.log import NEXT_TRY, clock_time
+        from watcher.rules.results import AttemptEnd
+
+        if report.result is AttemptEnd.DEFERRED and report.wait is not None:
+            return NEXT_TRY.format(clock_time(time.time() + report.wait))
+        return _words(report.result, self._dry_run)
 
     def end(self, sweep: Sweep) -> None:
         summary = sweep.summary
@@ -179,12 +233,16 @@ class _Text:
         if not summary.complete:
             click.echo("         ended early; the rest is as it was")
 
+    def archive(self, removed: int) -> None:
+        click.echo(f"{removed:8d} removed from the archive")
+
 
 class _Json:
-    """For machines: what a handler prints goes to standard error, not among the objects."""
+    """For programs: the handler's output goes to standard error, not between the objects."""
 
     def __init__(self) -> None:
-        self._out = os.dup(1)  # no file object: it would complain at its end of a reader that left
+        # No file object: it would report an error at its end if the reader has ended.
+        self._out = os.dup(1)
         sys.stdout.flush()
         os.dup2(2, 1)
 
@@ -200,7 +258,7 @@ class _Json:
             line = line[os.write(self._out, line) :]
 
     def line(self, line: Line) -> None:
-        from watcher.spool.layout import display
+        from watcher.rules.names import display
 
         stem = _name(line.name, self._layout)
         record = {
@@ -225,32 +283,56 @@ class _Json:
         }
         self._put(record)
 
+    def archive(self, removed: int) -> None:
+        self._put({"archive_removed": removed})
+
 
 def _name(file: bytes, layout: Layout) -> str:
-    """Show NAME, also of deferred/STAMP-NAME.pck."""
-    from watcher.spool.layout import DEFERRED, display
-    from watcher.spool.schedule import parse
+    """Return the entry's name, also for deferred/STAMP-NAME.pck."""
+    from watcher.rules.names import Location, display, is_deferred
+    from watcher.rules.stamp import parse
 
-    found = parse(file.removeprefix(DEFERRED)) if file.startswith(DEFERRED) else None
-    return display(layout.stem(file) if found is None else layout.as_put_away().stem(found[1]))
+    found = parse(Location.parse(file).name) if is_deferred(file) else None
+    return display(layout.stem(file) if found is None else layout.in_state_dir().stem(found[1]))
 
 
-def _words(result: Result, dry_run: bool) -> str:
-    from watcher.report import Result
+def _words(result: AttemptEnd, dry_run: bool) -> str:
+    from watcher.observe.log import MOVES
+    from watcher.rules.lifecycle import Move
+    from watcher.rules.results import AttemptEnd
 
-    if not dry_run:
-        words = {
-            Result.YOUNG: "left: too young",
-            Result.WRITER: "left: a writer has it open",
-            Result.BUSY: "left: claimed by another",
-        }
-    else:
-        words = {
-            Result.DONE: "would go to the handler",
-            Result.REJECTED: "would move to dead/",
-            Result.ORPHANED: "would move to orphans/",
-            Result.YOUNG: "would be left: too young",
-            Result.WRITER: "would be left: a writer has it open",
-            Result.BUSY: "would be left: claimed by another",
-        }
-    return words.get(result, result.value)
+    words = result.value, result.value
+    match result:
+        case AttemptEnd.DONE:
+            words = MOVES[Move.FINISH], "would go to the handler"
+        case AttemptEnd.REJECTED:
+            words = result.value, "would move to dead/"
+        case AttemptEnd.ORPHANED:
+            words = MOVES[Move.ABANDON], "would move to orphans/"
+        case AttemptEnd.YOUNG:
+            words = "left: not old enough yet", "would be left: not old enough yet"
+        case AttemptEnd.WRITER:
+            words = "left: a writer has it open", "would be left: a writer has it open"
+        case AttemptEnd.BUSY:
+            words = "left: claimed by another", "would be left: claimed by another"
+        case AttemptEnd.DEFERRED:
+            words = "failed, to be tried again", result.value
+        case AttemptEnd.RETRY:
+            words = "failed, left in the queue: the disk refused to defer it", result.value
+        case (
+            AttemptEnd.REUNITED
+            | AttemptEnd.FOLLOWED
+            | AttemptEnd.MISCONFIGURED
+            | AttemptEnd.STUCK
+            | AttemptEnd.STOPPED
+            | AttemptEnd.RETURNS
+            | AttemptEnd.KEPT
+            | AttemptEnd.GONE
+            | AttemptEnd.UNPROVEN
+            | AttemptEnd.FOREIGN
+            | AttemptEnd.ERROR
+            | AttemptEnd.PINNED
+        ):
+            pass
+    done, would = words
+    return would if dry_run else done

@@ -1,4 +1,4 @@
-"""`watcher torture`: what a file system keeps of the promises, by trying and by killing."""
+"""`watcher torture`: which promises hold on a file system, by trying and by killing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from watcher.errors import one_line
 if TYPE_CHECKING:
     from watcher.spool.mounts import Mount
     from watcher.torture.account import Account
-    from watcher.torture.storm import Count, Plan, Storm
+    from watcher.torture.chaos import Chaos, Count, Plan
     from watcher.torture.verdict import Fact, Promise
 
 _WIDTH = 100
@@ -30,29 +30,34 @@ _STEPS = 1000  # of the progress bar
 @click.command("torture")
 @click.argument("directory", metavar="DIR")
 @click.option(
-    "--seconds", type=click.FloatRange(0.0), default=30.0, help="How long the storm rages [30]."
+    "--seconds",
+    type=click.FloatRange(0.0),
+    default=30.0,
+    help="How long to kill and stop processes [30].",
 )
 @click.option("--rounds", type=click.IntRange(1), metavar="N", help="N kills and stops instead.")
-@click.option("--seed", type=int, help="Draw the same moments again.")
+@click.option("--seed", type=int, help="Draw the same times again.")
 @click.option("--json", "as_json", is_flag=True, help="One object a line.")
 def command(
     directory: str, seconds: float, rounds: int | None, seed: int | None, as_json: bool
 ) -> int:
-    """Try what a file system keeps of the promises: facts first, then kills.
+    """Find out which promises hold on a file system: facts first, then kills.
 
-    Works in a directory of its own, DIR/watcher-torture.RANDOM, and removes it in the end; should
-    something be wrong with an entry it is kept and named. Exit status: 0 if every promise is kept;
-    69 if one is not; 66, 77 or 73 if nothing can be made in DIR.
+    Works in a directory of its own, DIR/watcher-torture.RANDOM, and removes it at the end; if
+    something is wrong with an entry, the directory is kept and named. Exit status: 0 if every
+    promise is kept; 69 if one is not; 66, 77 or 73 if nothing can be made in DIR.
     """
-    from watcher.claim.lease import ignore_sigio
-    from watcher.torture import ground
-    from watcher.torture.storm import Plan
+    from watcher.handle.adopted_children import usual_signals
+    from watcher.spool.lease import ignore_sigio
+    from watcher.torture import workdir
+    from watcher.torture.chaos import Plan
 
+    usual_signals()
     ignore_sigio()
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     seed = random.SystemRandom().randrange(1 << 32) if seed is None else seed
-    path = ground.make(directory)
+    path = workdir.make(directory)
     keep = False
     try:
         show = _Show(as_json, path)
@@ -60,10 +65,10 @@ def command(
         return show.end(path if keep else None)
     finally:
         if not keep:
-            from watcher.torture.crew import undisturbed
+            from watcher.torture.processes import undisturbed
 
             with undisturbed():
-                ground.remove(path)
+                workdir.remove(path)
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
@@ -71,13 +76,13 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
 
 
 def _torture(path: str, plan: Plan, show: _Show) -> bool:
-    """Torture; say whether the directory is worth keeping."""
-    from watcher.inspect.grade import OK
+    """Try the file system and run the chaos; return whether to keep the directory."""
+    from watcher.inspect.finding import OK
     from watcher.spool import mounts
-    from watcher.spool.disk import DIRECTORY
-    from watcher.torture import facts, ground
+    from watcher.spool.dirs import DIRECTORY
+    from watcher.torture import file_system_facts, workdir
     from watcher.torture.account import balance
-    from watcher.torture.storm import Storm
+    from watcher.torture.chaos import Chaos
     from watcher.torture.verdict import judge
 
     fd = os.open(path, DIRECTORY)
@@ -85,27 +90,27 @@ def _torture(path: str, plan: Plan, show: _Show) -> bool:
     os.close(fd)
     show.mount(mount, plan.seed)
     found = []
-    for fact in facts.find_out(os.path.join(path, ground.TRIED)):
+    for fact in file_system_facts.find_out(os.path.join(path, workdir.TRIED)):
         found.append(fact)
         show.fact(fact)
     leases = any((fact.about, fact.grade) == ("lease", OK) for fact in found)
     with _bar() as tell:
-        storm = Storm(path, plan._replace(leases=leases), tell)
-        account = balance(storm.run())
-    audited = ground.audit(path)
-    show.storm(storm, account)
-    for line in storm.fell:
+        chaos = Chaos(path, plan._replace(leases=leases), tell)
+        account = balance(chaos.run())
+    audited = workdir.audit(path)
+    show.chaos(chaos, account)
+    for line in chaos.unexpected_ends:
         show.trouble(line)
     if audited is not None:
         show.audited(audited)
     for promise in judge(found, account, mount.filesystem, mount.options):
         show.promise(promise)
-    return bool(account.wrong or storm.fell or audited)
+    return bool(account.wrong or chaos.unexpected_ends or audited)
 
 
 @contextlib.contextmanager
 def _bar() -> Iterator[Callable[[Count], None]]:
-    """Show where the storm is, on a terminal; elsewhere nothing."""
+    """Show the progress, on a terminal only."""
     if not sys.stderr.isatty():
         yield lambda _count: None
         return
@@ -122,12 +127,12 @@ def _bar() -> Iterator[Callable[[Count], None]]:
 def _progress(count: Count | None) -> str | None:
     if count is None:
         return None
-    words = f"{count.deeds} kills and stops, {count.accepted} accepted, {count.handled} handled"
-    return f"calm: {words}" if count.share >= 1.0 else words
+    words = f"{count.actions} kills and stops, {count.accepted} accepted, {count.handled} handled"
+    return f"draining: {words}" if count.share >= 1.0 else words
 
 
 class _Show:
-    """Says what is found, for people or for machines, and knows the exit status."""
+    """Prints the results, as text or as JSON, and knows the exit status."""
 
     def __init__(self, as_json: bool, path: str) -> None:
         self._as_json = as_json
@@ -154,13 +159,13 @@ class _Show:
         record: dict[str, object] = {"fact": fact.about, "grade": fact.grade, "what": fact.what}
         self._say(record, _block(f"{fact.grade:<8} {fact.about:<18} {fact.what}", 30))
 
-    def storm(self, storm: Storm, account: Account) -> None:
+    def chaos(self, chaos: Chaos, account: Account) -> None:
         counts = account._asdict()
-        record = {"kills": storm.kills, "stops": storm.stops, **counts}
+        record = {"kills": chaos.kills, "stops": chaos.stops, **counts}
         orphaned, left, lost = map(len, (account.orphaned, account.left, account.lost))
         self._say(
             record,
-            f"\n{storm.kills} kills and {storm.stops} stops later:\n"
+            f"\n{chaos.kills} kills and {chaos.stops} stops later:\n"
             f"  {account.accepted:,} accepted = {account.done:,} done + {account.dead:,} in dead/"
             f" + {orphaned:,} in orphans/ + {left:,} left over + {lost:,} lost",
         )
@@ -191,7 +196,7 @@ class _Show:
 
     def end(self, kept: str | None) -> int:
         if kept is not None:
-            self._say({"kept": one_line(kept)}, f"\nkept, to be looked into: {one_line(kept)}")
+            self._say({"kept": one_line(kept)}, f"\nkept, for you to look at: {one_line(kept)}")
         elif not self._as_json:
             words = {os.EX_OK: "every promise that can be tried is kept here"}
             click.echo("\n" + words.get(self._code, "not every promise is kept here: see above"))
@@ -199,7 +204,7 @@ class _Show:
 
 
 def _block(text: str, indent: int) -> str:
-    """Lay out a text of several lines, all but the first under one another."""
+    """Wrap a text; all lines but the first are indented by `indent`."""
     lines = textwrap.wrap(
         text,
         _WIDTH,

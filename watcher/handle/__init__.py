@@ -1,1 +1,1 @@
-"""Stage 3, WORK: run the user's code, learn the outcome."""
+"""Stage 3, WORK: run the user's code, learn the result."""

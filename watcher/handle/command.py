@@ -1,13 +1,12 @@
 """An exec handler: a command, its arguments as they are, no shell.
 
-Guarantees: the whole message is on the command's standard input, as a file (the claimed one, or a
-sealed memory file), never through a pipe: should we die, the command still reads all of it. The
-command inherits the claim, so the entry stays claimed for as long as it lives. It is a process
-group of its own, and a timeout ends the group: TERM, and KILL for what is left of it. Standard
-error is a memory file, so that nobody waits for whoever still holds it; while the command runs it
-is cut to its end when it grows large.
-Fails: `run` never raises; a command that cannot be started is the operator's mistake; an entry
-that cannot be read, or want of processes, memory, space or descriptors, is a retry.
+Guarantees: the command's standard input is a file with the whole message (the claimed file, or a
+sealed memory file), never a pipe: if this process dies, the command still reads all of it. The
+command inherits the claim, so the entry stays claimed until the command ends. It has its own
+process group, and a timeout ends the group: TERM, then KILL for the processes that are left.
+Standard error is a bounded memory file (`child_process`).
+Fails: `run` never raises. A command that cannot be started is MISCONFIGURED. An entry that cannot
+be read is a RETRY; so is a shortage of processes, memory, space or descriptors.
 """
 
 from __future__ import annotations
@@ -22,21 +21,21 @@ import tempfile
 import threading
 from collections.abc import Sequence
 
-from watcher import contents
+from watcher import mailman
 from watcher.durations import show
-from watcher.entry import Entry
 from watcher.errors import Undecodable
-from watcher.handle.child import end_of, signal_group, stderr_file
-from watcher.handle.outcome import SHORT, Outcome, Verdict, from_exit_status, shortened
+from watcher.handle.child_process import last_of, signal_group, stderr_file
+from watcher.handle.command_process import Spawned, above_standard, start
+from watcher.handle.entry import Entry
 from watcher.handle.posix_spawn import Strings, strings
-from watcher.handle.spawned import Spawned, start
+from watcher.rules.results import SHORT, HandlerResult, Verdict, from_exit_status, shortened
 
-INLINE = 64 << 10  # bytes of metadata that go into the environment (execve(2): 128 KiB a string)
+INLINE = 64 << 10  # bytes of metadata in the environment (execve(2): 128 KiB a string)
 KILL_AFTER = 5.0  # seconds between TERM and KILL
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
-_GIVEN = (  # to each command anew: we may ourselves be what a handler runs
+_GIVEN = (  # not inherited: this process may itself have been started by a handler
     *(b"WATCHER_QUEUE", b"WATCHER_ENTRY", b"WATCHER_KEY", b"WATCHER_ATTEMPT", b"WATCHER_FILE"),
-    *(b"WATCHER_METADATA", b"WATCHER_METADATA_FILE"),
+    *(b"WATCHER_PATH", b"WATCHER_METADATA", b"WATCHER_METADATA_FILE"),
 )
 _SHORTAGE = (*SHORT, errno.ENOMEM, errno.ETXTBSY)
 
@@ -49,36 +48,37 @@ class Command:
         self.timeout = timeout
         self._running: set[int] = set()
         self._lock = threading.Lock()
-        # To start a command takes dozens of short system calls; workers that made them at the same
-        # time would hand the interpreter's lock to each other at every one.
+        # Held for a few short system calls, whatever the entry's size. Without it, workers that
+        # start commands at the same time would exchange the interpreter's lock at every call.
         self._turn = threading.Lock()
-        self._abandoned = False
+        self._terminated = False
         self._inherited = [b"%s=%s" % item for item in os.environb.items() if item[0] not in _GIVEN]
 
     @functools.cached_property
     def _encoded(self) -> Strings:
-        """The arguments as the kernel wants them; raises ValueError, each time."""
+        """The arguments as an array for the kernel; raises ValueError, at each access."""
         return strings(os.fsencode(argument) for argument in self.argv)
 
-    def run(self, entry: Entry) -> Outcome:
+    def run(self, entry: Entry) -> HandlerResult:
         """Run the command and read its exit status; never raises."""
         try:
             with contextlib.ExitStack() as opened:
                 return self._run(entry, opened)
         except Undecodable as error:
-            return Outcome(Verdict.REJECT, str(error))
+            return HandlerResult(Verdict.REJECT, str(error), ran=False)
         except (OSError, MemoryError) as error:
             why = getattr(error, "strerror", None) or repr(error)
             reason = shortened(f"cannot be given to the command: {why}")
-            return Outcome(Verdict.RETRY, reason, given=getattr(error, "errno", None) not in SHORT)
+            attempted = getattr(error, "errno", None) not in SHORT
+            return HandlerResult(Verdict.RETRY, reason, attempted=attempted, ran=False)
 
-    def _run(self, entry: Entry, opened: contextlib.ExitStack) -> Outcome:
+    def _run(self, entry: Entry, opened: contextlib.ExitStack) -> HandlerResult:
         process, stderr = self._begin(entry, opened)
         if isinstance(process, (OSError, ValueError)):
             return self._not_started(process)
         with self._lock:
             self._running.add(process.pid)
-        if self._abandoned:
+        if self._terminated:
             signal_group(process.pid, signal.SIGTERM)
         try:
             late = not process.ended_within(self.timeout)
@@ -87,23 +87,29 @@ class Command:
         finally:
             with self._lock:
                 self._running.discard(process.pid)
-        text = end_of(stderr).decode("utf-8", "backslashreplace")
+        text = last_of(stderr).decode("utf-8", "backslashreplace")
         if late:
             reason = f"timeout: still running after {show(self.timeout or 0)}"
-            return Outcome(Verdict.RETRY, reason, None, text, process.returncode)
-        if self._abandoned and process.returncode != 0:
-            return Outcome(Verdict.STOPPED, "stopped at once", None, text, process.returncode)
+            return HandlerResult(Verdict.RETRY, reason, None, text, process.returncode)
+        if self._terminated and process.returncode != 0:
+            code = process.returncode
+            return HandlerResult(Verdict.STOPPED, "stopped at once", None, text, code, ran=False)
         return from_exit_status(process.returncode or 0, text)
 
     def _begin(
         self, entry: Entry, opened: contextlib.ExitStack
     ) -> tuple[Spawned | OSError | ValueError, int]:
-        """Gather what the command is given, and start it, or return why not; and its stderr."""
+        """Start the command; return its process or the error, and its standard error."""
+        # Work whose time grows with the entry comes before the lock.
+        metadata = mailman.to_json(entry.metadata).encode("utf-8", "replace")
+        key = entry.key.encode()
+        large = not entry.plain and len(entry.message) > INLINE
+        early = _message(entry, opened) if large else None
         with self._turn:
-            metadata = contents.to_json(entry.metadata).encode("utf-8", "replace")
-            passed = [part.fd for part in entry.parts]
-            environment = self._environment(entry)
-            stdin = _message(entry, opened)
+            entry.lent = True
+            passed = [above_standard(part.fd, opened) for part in entry.parts]
+            environment = [b"WATCHER_KEY=" + key, *self._environment(entry, passed[0])]
+            stdin = _message(entry, opened) if early is None else early
             stderr = stderr_file()
             opened.callback(os.close, stderr)
         process: Spawned | OSError | ValueError = OSError(errno.E2BIG, "")
@@ -118,38 +124,40 @@ class Command:
     def _start(
         self, stdin: int, stderr: int, environment: list[bytes], passed: list[int]
     ) -> Spawned | OSError | ValueError:
-        """Start the command, or return why not (ValueError: an argument that has no bytes)."""
+        """Start the command, or return the error (ValueError: an argument cannot be encoded)."""
         try:
             return start(self._encoded, strings(environment), stdin, stderr, passed)
         except (OSError, ValueError) as error:
             return error
 
-    def _not_started(self, error: OSError | ValueError) -> Outcome:
+    def _not_started(self, error: OSError | ValueError) -> HandlerResult:
         why = getattr(error, "strerror", None) or str(error)
         short = isinstance(error, OSError) and error.errno in _SHORTAGE
         verdict = Verdict.RETRY if short else Verdict.MISCONFIGURED
         reason = shortened(f"{self.argv[0]}: cannot be run: {why}")
-        return Outcome(verdict, reason, given=getattr(error, "errno", None) not in SHORT)
+        attempted = getattr(error, "errno", None) not in SHORT
+        return HandlerResult(verdict, reason, attempted=attempted, ran=False)
 
-    def _environment(self, entry: Entry) -> list[bytes]:
+    def _environment(self, entry: Entry, fd: int) -> list[bytes]:
+        """Return the environment; `fd` is the message's file in the command."""
         return [
             *self._inherited,
             b"WATCHER_QUEUE=" + os.fsencode(entry.queue),
             b"WATCHER_ENTRY=" + os.fsencode(entry.name),
-            b"WATCHER_KEY=" + entry.key.encode(),
             b"WATCHER_ATTEMPT=%d" % entry.attempt,
-            b"WATCHER_FILE=" + os.fsencode(entry.path),
+            b"WATCHER_FILE=/dev/fd/%d" % fd,
+            b"WATCHER_PATH=" + os.fsencode(entry.path),
         ]
 
-    def abandon(self) -> None:
-        """Ask every running command, and what it started, to end."""
-        self._abandoned = True  # first: its end must not be taken for a failure
+    def terminate(self) -> None:
+        """Send TERM to the process group of every running command."""
+        self._terminated = True  # before the signal: the end is no failure of the command
         for pid in list(self._running):
             signal_group(pid, signal.SIGTERM)
 
 
 def _message(entry: Entry, opened: contextlib.ExitStack) -> int:
-    """Return a descriptor at the message's beginning."""
+    """Return a descriptor whose offset is at the message's beginning."""
     if entry.plain:
         fd = entry.parts[0].fd
         os.lseek(fd, 0, os.SEEK_SET)
@@ -158,13 +166,13 @@ def _message(entry: Entry, opened: contextlib.ExitStack) -> int:
     opened.callback(os.close, fd)
     message, written = memoryview(entry.message), 0
     while written < len(message):
-        written += os.pwrite(fd, message[written:], written)  # its offset stays at the beginning
+        written += os.pwrite(fd, message[written:], written)  # pwrite leaves the offset at 0
     fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
     return fd
 
 
 def _file_of(metadata: bytes, opened: contextlib.ExitStack) -> bytes:
-    """Write metadata that no environment holds to a private file, removed afterwards."""
+    """Write metadata to a private file, for one too large for the environment."""
     file = opened.enter_context(
         tempfile.NamedTemporaryFile(prefix="watcher-")  # noqa: SIM115 - it is one
     )

@@ -1,10 +1,10 @@
 """A python handler: `package.module:function`, called with the `Entry`.
 
-Guarantees: nothing the function raises leaves `run`, SystemExit and KeyboardInterrupt included.
-A function that only returned something still to be run (`async def`, a generator) has done nothing
-yet, and is the operator's mistake rather than done. An entry that was in the hands of a process
-that died is handled in a process of its own, so that it takes no other with it.
-Fails: `load` raises BadConfiguration when there is no such function.
+Guarantees: no exception of the function leaves `run`, not even SystemExit or KeyboardInterrupt.
+If the function returns something that still has to run (a coroutine, a generator), the result is
+MISCONFIGURED: nothing was done. An entry whose earlier process died goes to another handler, which
+runs the function in a worker process, so that another crash harms no other entry.
+Fails: `load` raises BadConfiguration if it finds no such function.
 """
 
 from __future__ import annotations
@@ -19,61 +19,53 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from watcher.durations import LONGEST
-from watcher.entry import Entry
 from watcher.errors import BadConfiguration, Undecodable
-from watcher.handle.isolated import Isolated
-from watcher.handle.outcome import DONE, Outcome, Reject, Retry, Verdict, shortened
+from watcher.handle.entry import Entry
+from watcher.handle.handler import Handler, Reject, Retry
+from watcher.rules.results import HANDLED, HandlerResult, Verdict, shortened
 
 KEPT = 4096  # characters of a traceback
 _NOT_RUN = "expected a function that works when called, not `async def` or a generator"
 
 
 class Function:
-    """Calls one function for every entry."""
+    """Calls one function for every entry, in this process.
 
-    def __init__(self, function: Callable[[Entry], object], alone: Isolated | None = None) -> None:
+    `alone` handles the entries that were in hand when a process died; None: this process does.
+    """
+
+    def __init__(self, function: Callable[[Entry], object], alone: Handler | None = None) -> None:
         self._function = function
         self._alone = alone
 
-    def run(self, entry: Entry) -> Outcome:
-        """Handle one entry, a suspect in a process of its own."""
+    def run(self, entry: Entry) -> HandlerResult:
+        """Call the function with the entry: if it returns, the entry is done."""
         if self._alone is not None and entry.crashes > 0:
             return self._alone.run(entry)
-        return self.here(entry)
-
-    def here(self, entry: Entry) -> Outcome:
-        """Call the function in this process."""
         generation = _generation[0]
-        outcome = self._call(entry)
+        try:
+            returned = self._function(entry)
+        except BaseException as error:  # noqa: BLE001 - sys.exit() in a handler must not end the worker
+            outcome = _failure(error)
+        else:
+            outcome = HANDLED
+            if returned is not None and _unrun(returned):
+                outcome = HandlerResult(Verdict.MISCONFIGURED, f"nothing ran: {_NOT_RUN}")
         if _generation[0] != generation:
             _leave(outcome)
         return outcome
 
-    def _call(self, entry: Entry) -> Outcome:
-        """Call the function: returning is done, `Retry` and `Reject` say so, the rest retries."""
-        try:
-            returned = self._function(entry)
-        except Retry as retry:
-            return _retry(retry)
-        except Reject as reject:
-            return Outcome(Verdict.REJECT, _text(reject) or "rejected by the handler")
-        except Undecodable as error:
-            return Outcome(Verdict.REJECT, str(error))
-        except BaseException as error:  # noqa: BLE001 - sys.exit() in a handler must not end the worker
-            text = "".join(traceback.format_exception(error))[-KEPT:]
-            return Outcome(Verdict.RETRY, f"{type(error).__name__}: {_text(error)}", None, text)
-        if returned is not None and _unrun(returned):
-            return Outcome(Verdict.MISCONFIGURED, f"nothing ran: {_NOT_RUN}")
-        return DONE
-
-    def abandon(self) -> None:
-        """End what runs in another process; what runs in this one ends with it."""
+    def terminate(self) -> None:
+        """End the worker processes of `alone`; a function in this process ends with it."""
         if self._alone is not None:
-            self._alone.abandon()
+            self._alone.terminate()
 
 
-def load(spec: str) -> Function:
-    """Import `package.module:function`; raise BadConfiguration naming what is missing."""
+def load(spec: str, alone: Handler | None = None) -> Function:
+    """Import `package.module:function`; raise BadConfiguration naming what is missing.
+
+    `alone` as in `Function`.
+    """
     module_name, colon, name = spec.partition(":")
     if not colon or not module_name or not name:
         raise BadConfiguration(f"handler {spec!r}: expected package.module:function")
@@ -92,7 +84,7 @@ def load(spec: str) -> Function:
         )
     if any(kind(target) for kind in _LATER):
         raise BadConfiguration(f"handler {spec!r}: {_NOT_RUN}")
-    return Function(target, Isolated(spec, keep=False))
+    return Function(target, alone)
 
 
 _LATER = (
@@ -102,7 +94,7 @@ _LATER = (
 )
 
 
-_generation = [0]  # how often this process is a child's child: os.getpid() is a system call
+_generation = [0]  # changes in a forked child; os.getpid() would cost a system call
 
 
 def _in_child() -> None:
@@ -112,8 +104,8 @@ def _in_child() -> None:
 os.register_at_fork(after_in_child=_in_child)
 
 
-def _leave(outcome: Outcome) -> NoReturn:
-    """End a process that the function forked: it came here, and the entry is not its own."""
+def _leave(outcome: HandlerResult) -> NoReturn:
+    """End a child that the function forked and that returned here: the parent has the entry."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
             stream.flush()
@@ -121,27 +113,41 @@ def _leave(outcome: Outcome) -> NoReturn:
 
 
 def _unrun(returned: object) -> bool:
-    """Whether a call only made something that would do the work, had somebody run it."""
+    """Whether a call returned something that has to run before any work is done."""
     if inspect.iscoroutine(returned) or inspect.isgenerator(returned):
         returned.close()
         return True
     return inspect.isawaitable(returned) or inspect.isasyncgen(returned)
 
 
-def _retry(retry: Retry) -> Outcome:
-    """Read a handler's wish; an `after` that is no number of seconds is said and passed over."""
+def _failure(error: BaseException) -> HandlerResult:
+    """Return what an exception means: `Retry` and `Reject` say so, any other is a retry."""
+    if isinstance(error, Retry):
+        return _retry(error)
+    if isinstance(error, Reject):
+        return HandlerResult(Verdict.REJECT, _text(error) or "rejected by the handler")
+    if isinstance(error, Undecodable):
+        return HandlerResult(Verdict.REJECT, str(error))
+    text = "".join(traceback.format_exception(error))[-KEPT:]
+    return HandlerResult(Verdict.RETRY, f"{type(error).__name__}: {_text(error)}", None, text)
+
+
+def _retry(retry: Retry) -> HandlerResult:
+    """Read a `Retry`; if its `after` is no number of seconds, ignore it and say so."""
     reason = _text(retry) or "the handler asks for a retry"
     after = getattr(retry, "after", None)
     if after is None:
-        return Outcome(Verdict.RETRY, reason)
+        return HandlerResult(Verdict.RETRY, reason)
     if type(after) in (int, float) and 0 <= after <= LONGEST:
-        return Outcome(Verdict.RETRY, reason, float(after))
-    return Outcome(Verdict.RETRY, f"{reason} (its `after` is passed over: not a number of seconds)")
+        return HandlerResult(Verdict.RETRY, reason, float(after))
+    return HandlerResult(
+        Verdict.RETRY, f"{reason} (its `after` is passed over: not a number of seconds)"
+    )
 
 
 def _text(error: BaseException) -> str:
-    """Return what an exception says, in one line; its own __str__ may raise as well."""
+    """Return an exception's text in one line; its __str__ may raise as well."""
     try:
         return shortened(str(error))
     except Exception as another:  # noqa: BLE001 - it is the handler's code
-        return f"(its text cannot be had: {type(another).__name__})"
+        return f"(it has no text: {type(another).__name__})"

@@ -1,12 +1,13 @@
 """posix_spawn(3) called without the interpreter's lock.
 
-It returns when the command's own program has begun, some hundred microseconds later, most of which
-the kernel spends in execve(2). `os.posix_spawn` and `subprocess` keep the interpreter's lock all
-that time: then the workers of a process begin one command at a time and settle none meanwhile.
+The call returns when the command's program has started, after some hundred microseconds, most of
+which the kernel spends in execve(2). `os.posix_spawn` and `subprocess` hold the interpreter's lock
+for all that time: no other worker could start a command or finish an entry.
 
-Guarantees: the command leads a process group of its own, and has the signals that Python ignores
-as they were; it has open what it is given and nothing else that is closed on exec.
-Fails: OSError, the C library's; ValueError for a string with a NUL in it.
+Guarantees: the command leads its own process group. No signal is blocked for it. The ignored
+signals are those that were ignored when this process started, without SIGCHLD. Of the descriptors
+that are close-on-exec it has only those passed to it.
+Fails: the C library's OSError; ValueError for a string that contains NUL.
 """
 
 from __future__ import annotations
@@ -17,15 +18,17 @@ import os
 import signal
 from collections.abc import Iterable, Sequence
 
-_SETPGROUP, _SETSIGDEF = 0x02, 0x04  # spawn.h
-_ROOM = 1024  # bytes: for any of its structures, of which the C library alone knows the size
-_IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
-_LIBRARY = ctypes.CDLL(None)
+from watcher.spool import libc
+
+_SETPGROUP, _SETSIGDEF, _SETSIGMASK = 0x02, 0x04, 0x08  # spawn.h
+_ROOM = 1024  # bytes: more than any of its structures, whose sizes only the C library knows
+_DEFAULT = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD)  # Python ignores the first two
+_LIBRARY = libc.library()
 Strings = ctypes.Array[ctypes.c_char_p]
 
 
 def strings(items: Iterable[bytes]) -> Strings:
-    """Return an array as argv and envp are; raises ValueError."""
+    """Return an array in the form of argv and envp; raise ValueError."""
     found = list(items)
     if any(b"\0" in item for item in found):
         raise ValueError("embedded null byte")
@@ -33,17 +36,17 @@ def strings(items: Iterable[bytes]) -> Strings:
 
 
 def spawn(argv: Strings, environment: Strings, duplicates: Sequence[tuple[int, int]]) -> int:
-    """Start a command, found on PATH, and return its process; raises OSError.
+    """Start a command, found on PATH, and return its process ID; raise OSError.
 
-    Each pair of `duplicates` is a descriptor of ours and the one that the command has it as; one
-    that it has under the same number stays open on exec, ours is still closed there.
+    A pair of `duplicates` is a descriptor here and its number in the command. If both are the
+    same, it stays open in the command; the descriptor here remains close-on-exec.
     """
     pid = ctypes.c_int()
     actions = ctypes.create_string_buffer(_ROOM)
     _checked(_LIBRARY.posix_spawn_file_actions_init(actions))
     try:
-        for ours, its in duplicates:
-            _checked(_LIBRARY.posix_spawn_file_actions_adddup2(actions, ours, its))
+        for here, there in duplicates:
+            _checked(_LIBRARY.posix_spawn_file_actions_adddup2(actions, here, there))
         attributes = _attributes()
         _checked(
             _LIBRARY.posix_spawnp(
@@ -58,15 +61,18 @@ def spawn(argv: Strings, environment: Strings, duplicates: Sequence[tuple[int, i
 
 @functools.cache
 def _attributes() -> ctypes.Array[ctypes.c_char]:
-    """Return what is the same for all commands."""
-    attributes, signals = (ctypes.create_string_buffer(_ROOM) for _ in range(2))
+    """Return the attributes, which are the same for all commands."""
+    attributes, signals, blocked = (ctypes.create_string_buffer(_ROOM) for _ in range(3))
     _LIBRARY.sigemptyset(signals)
-    for number in _IGNORED_BY_PYTHON:
+    _LIBRARY.sigemptyset(blocked)
+    for number in _DEFAULT:
         _LIBRARY.sigaddset(signals, number)
     _checked(_LIBRARY.posix_spawnattr_init(attributes))
     _checked(_LIBRARY.posix_spawnattr_setpgroup(attributes, 0))
     _checked(_LIBRARY.posix_spawnattr_setsigdefault(attributes, signals))
-    _checked(_LIBRARY.posix_spawnattr_setflags(attributes, ctypes.c_short(_SETPGROUP | _SETSIGDEF)))
+    _checked(_LIBRARY.posix_spawnattr_setsigmask(attributes, blocked))
+    flags = _SETPGROUP | _SETSIGDEF | _SETSIGMASK
+    _checked(_LIBRARY.posix_spawnattr_setflags(attributes, ctypes.c_short(flags)))
     return attributes
 
 

@@ -1,17 +1,21 @@
-"""The kernel's limits of inotify, and how close this user is to them (proc(5))."""
+"""The kernel's limits of inotify, and how close this user is to them (proc(5)).
+
+Guarantees: only /proc is read; a process that may not be looked at is left out.
+Fails: OSError from `watching` if /proc cannot be listed.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
 
-from watcher.inspect.grade import OK, WARNING, Check
+from watcher.inspect.finding import OK, WARNING, Check
 
 NEARLY = 0.8  # of a limit
 
 
 def check_machine() -> Iterator[Check]:
-    """Look at each limit; what other users' processes use does not count, and is hidden."""
+    """Compare each limit with its use; other users' processes have limits of their own."""
     instances, watches = _used()
     for name, used in (("max_user_instances", instances), ("max_user_watches", watches)):
         limit = _limit(name)
@@ -56,7 +60,7 @@ def _used() -> tuple[int, int]:
 
 
 def _watches(pid: str, fd: str) -> int | None:
-    """Return the watches of one descriptor; None when it is no inotify instance."""
+    """Return the watches of one descriptor; None if it is no inotify instance."""
     try:
         if os.readlink(f"/proc/{pid}/fd/{fd}") != "anon_inode:inotify":
             return None
@@ -64,3 +68,27 @@ def _watches(pid: str, fd: str) -> int | None:
             return sum(line.startswith("inotify ") for line in info)
     except OSError:
         return None
+
+
+def watching(directory: os.stat_result) -> Iterator[int]:
+    """Yield the daemons, as far as /proc shows them, that watch a directory by inotify."""
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/cmdline", "rb") as words:
+                if b"watcher" not in words.read() or int(pid) == os.getpid():
+                    continue
+            descriptors = os.listdir(f"/proc/{pid}/fd")
+        except OSError:
+            continue
+        if any(_watches_it(pid, fd, directory) for fd in descriptors):
+            yield int(pid)
+
+
+def _watches_it(pid: str, fd: str, directory: os.stat_result) -> bool:
+    try:
+        if os.readlink(f"/proc/{pid}/fd/{fd}") != "anon_inode:inotify":
+            return False
+        with open(f"/proc/{pid}/fdinfo/{fd}", encoding="ascii") as info:
+            return any(f" ino:{directory.st_ino:x} " in line for line in info)
+    except OSError:
+        return False

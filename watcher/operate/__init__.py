@@ -1,1 +1,1 @@
-"""What an operator does to entries: hold, release, requeue, delete; which ones, and who did."""
+"""What an operator does to entries: hold, release, requeue, delete; and to which of them."""

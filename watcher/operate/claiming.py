@@ -1,8 +1,9 @@
-"""Claim an entry for an operator, wherever it lies, and learn its name in the queue.
+"""Claim an entry for an operator, in any state, and find out its name in the queue.
 
-Guarantees: as `claim.take`: no handler and no other command has it meanwhile. A file's true name is
-believed of a note only if it gives, cut and numbered, the name that the file has.
-Fails: as `take`.
+Guarantees: as `claim.claim`: no worker and no other command has the entry meanwhile. The name that
+a note gives is used only if, cut and numbered, it is the name that the file has.
+Fails: NotPermitted or Unavailable if a state directory cannot be opened; else never: an entry that
+is not claimed is a `NotClaimed`.
 """
 
 from __future__ import annotations
@@ -12,118 +13,124 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from watcher.claim.take import Claim, Refusal, Refused, Terms, take
-from watcher.evidence import How, Shape
-from watcher.inspect.census import IN_QUEUE, Listed
-from watcher.inspect.notes import read_note, stamp_of, stem_of
-from watcher.lifecycle import State
-from watcher.spool.layout import NAME_MAX, Layout, display, stored
-from watcher.spool.schedule import Schedule, stamped
+from watcher.claim.claim import add_part
+from watcher.claim.take import take
+from watcher.inspect.list_entries import IN_QUEUE, EntryInfo
+from watcher.inspect.notes_view import split, stamp_of, stem_of
+from watcher.rules.evidence import Proof, Shape
+from watcher.rules.form import Form
+from watcher.rules.lifecycle import State
+from watcher.rules.names import NAME_MAX, Layout, display, numbered_name
+from watcher.rules.pair_names import other_half_names
+from watcher.rules.results import NotClaimed, Reason
+from watcher.rules.stamp import Schedule, stamped
+from watcher.spool.claimed import Claim, ClaimOptions
+from watcher.spool.notes import read_note
 from watcher.spool.spool import Spool
 
 _NUMBER = re.compile(rb"~([0-9]{1,9})\Z")
 _MAY_BE_CUT = NAME_MAX - 10  # bytes, of a file's name
 
 
-class Claimed(NamedTuple):
-    """An entry in the hands of an operator."""
+class OperatorClaim(NamedTuple):
+    """An entry that an operator has claimed."""
 
     claim: Claim
     state: State
-    directory: int  # where it lies
-    file: bytes  # the name that its message's file has there
-    own: tuple[bytes, ...]  # its files' names in the queue
-    number: int  # among its namesakes in the directory of its state; 0: the first
-    schedule: Schedule | None  # of one that was deferred
-    note: Mapping[str, object]  # as far as it was needed so far
+    directory: int  # of its files
+    file: bytes  # the name of its message's file there
+    own: tuple[bytes, ...]  # the names of its files in the queue
+    number: int  # of NAME~NUMBER in its directory; 0: none
+    schedule: Schedule | None  # if it was deferred
+    note: Mapping[str, object]  # empty if it was not needed
 
     @property
     def half(self) -> bool:
         """Whether it is half of a pair."""
-        return self.claim.kind == "half"
+        return self.claim.form is Form.HALF
 
 
-def take_for_operator(spool: Spool, entry: Listed, terms: Terms) -> Claimed | Refused:
-    """Claim a listed entry; `terms.grace` does not matter: an operator need not wait."""
-    if entry.state in IN_QUEUE:
+def take_for_operator(
+    spool: Spool, entry: EntryInfo, terms: ClaimOptions
+) -> OperatorClaim | NotClaimed:
+    """Claim a listed entry; the grace age does not count for an operator."""
+    if entry.lies_in in IN_QUEUE:
         return _from_queue(spool, entry.files[0], terms._replace(grace=0.0))
-    directory = spool.peek(entry.state)
+    directory = spool.state_dir(entry.lies_in)
     if directory is None:
-        return Refused(Refusal.GONE, "no longer there")
+        return NotClaimed(Reason.GONE, "no longer there")
     file, note = entry.files[0], entry.note
-    schedule, _ = stamp_of(file, entry.state)
+    schedule, _ = stamp_of(file, entry.lies_in)
     if not note and _may_be_another(file, spool.layout):
         note = read_note(directory, file, spool.layout)
     own, number = true_names(entry, schedule, note, spool.layout)
-    claim = Claim(spool, file, terms)
+    claim = Claim(spool, file, stem_of(own[0], spool.layout), terms)
     if not spool.layout.raw and len(own) == 1 and own[0].endswith((b".msg", b".db")):
-        claim.kind = "half"
+        claim.form = Form.HALF
         if (refused := _not_alone(spool, directory, file)) is not None:
             return refused
     for each, name in zip(entry.files, own, strict=True):
         try:
-            refused = claim.add(each, directory, name)
+            refused = add_part(claim, each, directory, name)
         except OSError as error:
-            refused = Refused(Refusal.ERROR, f"{display(each)}: {error.strerror}")
+            refused = NotClaimed(Reason.ERROR, f"{display(each)}: {error.strerror}")
         if refused is not None:
             claim.release()
             return refused
-    return Claimed(claim, entry.state, directory, file, own, number, schedule, note)
+    return OperatorClaim(claim, entry.lies_in, directory, file, own, number, schedule, note)
 
 
-def _not_alone(spool: Spool, directory: int, half: bytes) -> Refused | None:
-    """Refuse a half whose other half is there after all: a listing could not see it."""
-    stem, _, suffix = half.rpartition(b".")
-    others = (b".msg", b".pck") if suffix == b"db" else (b".db",)
+def _not_alone(spool: Spool, directory: int, half: bytes) -> NotClaimed | None:
+    """Refuse a half if its other half has come since the entries were listed."""
     try:
-        beside = any(spool.stat(stem + other, directory) for other in others)
+        beside = any(spool.stat(other, directory) for other in other_half_names(half))
     except OSError as error:
-        return Refused(Refusal.ERROR, f"{display(half)}: {error.strerror}")
+        return NotClaimed(Reason.ERROR, f"{display(half)}: {error.strerror}")
     why = "its other half is beside it: they are one entry"
-    return Refused(Refusal.BUSY, why) if beside else None
+    return NotClaimed(Reason.BUSY, why) if beside else None
 
 
-def _from_queue(spool: Spool, name: bytes, terms: Terms) -> Claimed | Refused:
-    claim = take(spool, name, How.CATCH_UP, terms)
-    if isinstance(claim, Refused):
+def _from_queue(spool: Spool, name: bytes, terms: ClaimOptions) -> OperatorClaim | NotClaimed:
+    claim = take(spool, name, Proof.NO_WRITER, terms)
+    if isinstance(claim, NotClaimed):
         return claim
-    if claim.kind == "half":
+    if claim.form is Form.HALF:
         claim.release()
-        return Refused(Refusal.YOUNG, "half of a pair: the other may yet come", 0.0, Shape.HALF)
+        return NotClaimed(Reason.YOUNG, "half of a pair: the other may yet come", 0.0, Shape.HALF)
     own = tuple(part.name for part in claim.parts)
-    return Claimed(claim, State.READY, spool.fd, name, own, 0, None, {})
+    return OperatorClaim(claim, State.READY, spool.fd, name, own, 0, None, {})
 
 
 def _may_be_another(file: bytes, layout: Layout) -> bool:
-    """Whether the name that a file has may not be its own: numbered or cut."""
-    return len(file) >= _MAY_BE_CUT or _NUMBER.search(stem_of(file, layout)) is not None
+    """Whether a file's name may be numbered or cut, and so not its name in the queue."""
+    return len(file) >= _MAY_BE_CUT or _NUMBER.search(split(file, layout)[0]) is not None
 
 
 def true_names(
-    entry: Listed, schedule: Schedule | None, note: Mapping[str, object], layout: Layout
+    entry: EntryInfo, schedule: Schedule | None, note: Mapping[str, object], layout: Layout
 ) -> tuple[tuple[bytes, ...], int]:
-    """Return the names in the queue of an entry's files, and its number among its namesakes."""
+    """Return the names of an entry's files in the queue, and the number of NAME~NUMBER."""
     file = entry.files[0]
-    here = tuple(stamp_of(each, entry.state)[1] for each in entry.files)
-    stem = stem_of(here[0], layout)
+    here = tuple(stamp_of(each, entry.lies_in)[1] for each in entry.files)
+    stem, _ = split(here[0], layout)
     suffixes = [name[len(stem) :] for name in here]
     found = _NUMBER.search(stem) if schedule is None else None
     if found is None and len(file) < _MAY_BE_CUT:
         return here, 0
-    told = _stem_in(note, suffixes[0])
+    whole_stem = _stem_in(note, suffixes[0])
     number = int(found[1]) if found is not None else 0
-    if told is not None:
+    if whole_stem is not None:
         if schedule is None:
-            expected = stored(told, suffixes[0], number)
+            expected = numbered_name(whole_stem, suffixes[0], number)
         else:
-            expected = stamped(schedule, told, suffixes[0])
+            expected = stamped(schedule, whole_stem, suffixes[0])
         if expected == file:
-            return tuple(told + suffix for suffix in suffixes), number
+            return tuple(whole_stem + suffix for suffix in suffixes), number
     return here, 0
 
 
 def _stem_in(note: Mapping[str, object], suffix: bytes) -> bytes | None:
-    """Return the stem of the entry's own name as its note has it."""
+    """Return the stem of the entry's name in the queue from its note."""
     names = note.get("own") or note.get("was")
     if not isinstance(names, list) or not names or not isinstance(names[0], str):
         return None

@@ -4,48 +4,55 @@
     release   its place in deferred/ if it has a stamp; else the queue
     requeue   the queue; deferred/ under a stamp that is due now where that would not do
 
-It does not do where the queue has a file of that name: the newer one. `deferred/` keeps both, and
-the older one's name and key. Nor for a numbered pair: should its move be cut in two, the halves
-would not find each other.
+A requeue goes to deferred/ in three cases. The queue has a newer file of that name: deferred/ keeps
+both, and the older one keeps its name and key. A pair is numbered: after a crash between its two
+renames, its halves would not find each other. The file was copied (`cp -a` of the spool) after it
+was deferred: it is a new inode, and without its stamp it would get another key.
 
-A pair's order: to the queue and to held/ its message first, to deferred/ its .db first. So where a
-daemon acts, a message without its .db is one whose .db it knows to find (`settle.halfway`).
+A pair's message moves first to the queue and to held/; its .db moves first to deferred/. So if a
+daemon finds a message without its .db, `settle.interrupted` knows where that is.
+
+Guarantees: nothing is moved. All names of a target were free when they were checked.
+Fails: CannotCreate if no number is free; WatcherError or OSError if a state directory cannot be
+used.
 """
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from watcher.inspect.notes import stem_of
-from watcher.lifecycle import Move, State
-from watcher.operate.claiming import Claimed
-from watcher.settle.aside import inode
-from watcher.spool.layout import Kind, note_of, stored
-from watcher.spool.schedule import Schedule, parse, stamped
+from watcher.inspect.notes_view import split, stem_of
+from watcher.operate.claiming import OperatorClaim
+from watcher.rules.kinds import ENTRY_KINDS
+from watcher.rules.lifecycle import Move, State
+from watcher.rules.names import TRIES, free_number, note_of, numbered_name
+from watcher.rules.pair_names import names_of_entry
+from watcher.rules.stamp import Schedule, beside, parse, stamped
+from watcher.spool.dirs import inode_of
+from watcher.spool.part import identity_of
 from watcher.spool.spool import Spool
 
 
 class Target(NamedTuple):
-    """A place for an entry's files: all its names were free when last looked at."""
+    """A directory and names for an entry's files; all names were free when they were checked."""
 
     state: State
     directory: int
     names: tuple[bytes, ...]
-    note: bytes  # "": in the queue there is none
+    note: bytes  # empty in the queue, which has no notes
 
 
 class Targets:
-    """The targets of one command; no two of its entries get the same moment."""
+    """The targets of one command; no two of its entries get the same due time."""
 
     def __init__(self, spool: Spool) -> None:
         self._spool = spool
         self._last_ms = 0
 
-    def of(self, move: Move, taken: Claimed) -> Iterator[Target]:
-        """Yield the targets to try: none if the entry has to stay where it is."""
+    def targets_for(self, move: Move, taken: OperatorClaim) -> Iterator[Target]:
+        """Yield the targets to try; none if the entry has to stay."""
         if move is Move.HOLD:
             yield from self._held(taken)
             return
@@ -55,63 +62,90 @@ class Targets:
         if fits_queue(self._spool, taken):
             yield Target(State.READY, self._spool.fd, taken.own, b"")
         if not taken.half or taken.own[0].endswith(b".msg"):
-            yield from self._stamped(State.DEFERRED, taken, Schedule(self._now()))
+            yield from self._stamped(State.DEFERRED, taken, self._due_now(taken))
 
     def _now(self) -> int:
         self._last_ms = max(time.time_ns() // 1_000_000, self._last_ms + 1)
         return self._last_ms
 
-    def _held(self, taken: Claimed) -> Iterator[Target]:
+    def _due_now(self, taken: OperatorClaim) -> Schedule:
+        """Return a schedule that is due now and keeps the entry's key."""
+        identity = 0
+        if not self._spool.layout.is_unique_name(taken.own[0]):
+            known = 0 if taken.schedule is None else taken.schedule.identity
+            identity = known or identity_of(taken.claim.parts[0])
+        return Schedule(self._now(), identity=identity)
+
+    def _held(self, taken: OperatorClaim) -> Iterator[Target]:
         schedule = taken.schedule
         if schedule is None and parse(taken.own[0]) is not None:
-            schedule = Schedule(self._now())  # its own name looks like a stamp: give it a real one
+            schedule = self._due_now(taken)  # its own name looks stamped: add a real stamp
         if schedule is not None:
             yield from self._stamped(State.HELD, taken, schedule)
-        stem = stem_of(taken.own[0], self._spool.layout)
+        stem, _ = split(taken.own[0], self._spool.layout)
         suffixes = [name[len(stem) :] for name in taken.own]
-        for number in itertools.count():
-            names = tuple(stored(stem, suffix, number) for suffix in suffixes)
-            yield from self._if_free(State.HELD, taken, names)
 
-    def _stamped(self, state: State, taken: Claimed, schedule: Schedule) -> Iterator[Target]:
-        stem = stem_of(taken.own[0], self._spool.layout)
+        def names_of(number: int) -> tuple[bytes, ...]:
+            return tuple(numbered_name(stem, suffix, number) for suffix in suffixes)
+
+        first = 0
+        for _ in range(TRIES):
+            number = free_number(
+                lambda n: not any(True for _ in self._if_free(State.HELD, taken, names_of(n))),
+                first,
+            )
+            first = number + 1
+            yield from self._if_free(State.HELD, taken, names_of(number))
+
+    def _stamped(self, state: State, taken: OperatorClaim, schedule: Schedule) -> Iterator[Target]:
+        stem, _ = split(taken.own[0], self._spool.layout)
         suffixes = [name[len(stem) :] for name in taken.own]
-        for more in itertools.count():
-            later = schedule._replace(due_ms=schedule.due_ms + more)
-            names = tuple(stamped(later, stem, suffix) for suffix in suffixes)
+        for number in range(TRIES):
+            names = tuple(stamped(beside(schedule, number), stem, suffix) for suffix in suffixes)
             yield from self._if_free(state, taken, names)
 
-    def _if_free(self, state: State, taken: Claimed, names: tuple[bytes, ...]) -> Iterator[Target]:
-        """Yield the target if no other entry has any of its names, or a note there.
+    def _if_free(
+        self, state: State, taken: OperatorClaim, names: tuple[bytes, ...]
+    ) -> Iterator[Target]:
+        """Yield the target if no other entry has any of its names or its note there.
 
-        Half of a pair may go beside its other half, and its note: a move was cut in two.
+        Half of a pair may go beside its other half and their note: a crash cut the move in two.
         """
-        directory, note = self._spool.place(state), note_of(names[0], self._spool.layout)
+        directory, note = self._spool.make_state_dir(state), note_of(names[0], self._spool.layout)
         wanted = _wanted(names, self._spool, half=taken.half)
         if not taken.half:
             wanted.append(note)
-        if not any(inode(name, directory) for name in wanted):
+        if not any(inode_of(name, directory) for name in wanted):
             yield Target(state, directory, names, note)
 
 
-def fits_queue(spool: Spool, taken: Claimed) -> bool:
-    """Whether an entry can go back to the queue under its own name."""
-    if taken.number and len(taken.own) > 1:
+def fits_queue(spool: Spool, taken: OperatorClaim) -> bool:
+    """Whether an entry can go back to the queue under its own name.
+
+    In a queue with markers it would wait there for a marker; in deferred/ it needs none.
+    """
+    if spool.layout.marker or (taken.number and len(taken.own) > 1) or not keeps_key(taken):
         return False
     wanted = _wanted(taken.own, spool, half=taken.half)
-    return not any(inode(name, spool.fd) for name in wanted)
+    return not any(inode_of(name, spool.fd) for name in wanted)
+
+
+def keeps_key(taken: OperatorClaim) -> bool:
+    """Whether an entry has the same key without its stamp; a copied file has another."""
+    if taken.half or taken.schedule is None or not taken.schedule.identity:
+        return True
+    return taken.schedule.identity == identity_of(taken.claim.parts[0])
 
 
 def _wanted(names: tuple[bytes, ...], spool: Spool, *, half: bool) -> list[bytes]:
-    """Return the names that must be free, lest the files of two entries be taken for one's."""
+    """Return the names that must be free, so that no two entries look like one pair."""
     if spool.layout.raw or half:
         return list(names)  # half of a pair may meet its other half
     stem = stem_of(names[0], spool.layout)
-    return [stem + suffix for suffix in (b".pck", b".msg", b".db")]
+    return names_of_entry(stem)
 
 
-def is_entry(spool: Spool, taken: Claimed) -> bool:
-    """Whether its files have an entry's names: an operator may have put anything anywhere."""
-    layout = spool.layout.as_put_away()
-    good = (Kind.ENTRY, Kind.MESSAGE_HALF, Kind.METADATA_HALF)
-    return all(layout.kind(name) in good for name in taken.own)
+def is_entry(spool: Spool, taken: OperatorClaim) -> bool:
+    """Whether its files have entries' names; an operator may have put other files there."""
+    layout = spool.layout.in_state_dir()
+    return all(layout.kind(name) in ENTRY_KINDS for name in taken.own)

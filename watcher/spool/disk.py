@@ -1,8 +1,11 @@
-"""The only file-system calls that change a spool, so that a test can stop before and after each.
+"""The file-system calls that change entries, so that a test can stop before and after each.
 
-Guarantees: nothing here overwrites a file (`move` refuses a taken name), nothing follows a
-symbolic link in the last component, and every descriptor is closed on exec.
-Fails: every call raises the OSError of the kernel; the callers decide what it means.
+This process's own directory, the journal and the producer's scratch files have calls of their own.
+
+Guarantees: nothing here overwrites a file (`move` refuses a taken name) but `write_record`, whose
+file is no entry's. Nothing follows a symbolic link in the last component, and every descriptor is
+closed on exec.
+Fails: every call raises the kernel's OSError; the caller decides what it means.
 """
 
 from __future__ import annotations
@@ -11,40 +14,52 @@ import contextlib
 import errno
 import fcntl
 import os
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
-if TYPE_CHECKING:
-    import ctypes
+from watcher.spool import libc
 
 LOOK = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _RENAME_NOREPLACE = 1  # linux/fs.h
+_UNLOCK_TRIES = 5
 _NOT_SUPPORTED = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 class Disk:
-    """The calls, by what they are for. One instance serves a process; a test passes its own."""
+    """The calls, named by purpose. A process uses one instance; a test passes another."""
 
     def open(self, name: bytes, directory: int) -> int:
-        """Open a file to look at and to claim; never blocks on a FIFO, never follows a link."""
+        """Open a file to claim it; never blocks on a FIFO, never follows a link."""
         return os.open(name, LOOK, dir_fd=directory)
 
     def open_writable(self, name: bytes, directory: int) -> int:
-        """Do what `open` does, where flock(2) is made of record locks, which need it."""
+        """Open a file as `open` does, and for writing: on NFS an exclusive lock needs that."""
         return os.open(name, LOOK | os.O_RDWR, dir_fd=directory)
 
     def lock(self, fd: int) -> None:
-        """Claim: BlockingIOError when another open file description has it."""
+        """Claim; raises BlockingIOError if another open file description has the lock."""
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
+    def unlock(self, fd: int) -> None:
+        """Release a claim, also in processes that inherited the open file description.
+
+        A process that a handler left running may have inherited it: closing the descriptor here
+        would leave the entry claimed for as long as that process lives. So a refused unlock is
+        repeated at once.
+        """
+        for _ in range(_UNLOCK_TRIES):
+            try:
+                fcntl.flock(fd, fcntl.LOCK_UN)
+            except OSError:
+                continue  # if every try is refused, the claim ends with the last descriptor
+            return
+
     def unlink(self, name: bytes, directory: int) -> None:
-        """Remove one file: the end of an entry that a handler called done."""
+        """Remove one file of a done entry."""
         os.unlink(name, dir_fd=directory)
 
     def move(self, name: bytes, source: int, target_name: bytes, target: int) -> None:
-        """Rename without overwriting: FileExistsError when the target's name is taken."""
-        code = _renameat2()(source, name, target, target_name, _RENAME_NOREPLACE)
+        """Rename without overwriting; raises FileExistsError if the target's name is taken."""
+        code = libc.renameat2(source, name, target, target_name, _RENAME_NOREPLACE)
         if code == 0:
             return
         if code in _NOT_SUPPORTED:
@@ -53,22 +68,26 @@ class Disk:
         raise OSError(code, os.strerror(code), os.fsdecode(name))
 
     def move_aside(self, name: bytes, source: int, target: int) -> None:
-        """Rename into a directory that only the caller uses, where it knows the name to be free.
+        """Rename into the process directory, where the caller knows that the name is free.
 
-        One step on every file system: `link_and_unlink` would unlink a newcomer to the name.
+        It is one step on every file system. `link_and_unlink` would unlink a file that a writer
+        renamed over the name between its two steps.
         """
         os.rename(name, name, src_dir_fd=source, dst_dir_fd=target)
 
     def link_and_unlink(self, name: bytes, source: int, target_name: bytes, target: int) -> None:
-        """Do what `move` does on file systems without RENAME_NOREPLACE.
+        """Do what `move` does, on file systems without RENAME_NOREPLACE.
 
-        A crash between the two leaves one file under two names, one of them ours: the sweep
-        recognises it by the inode and finishes (`halfway.finish_move`). The new name is durable
-        before the old one goes: these are two changes, and a disk may keep only the second.
+        A crash between the two steps leaves one file with two names, one of them in a state
+        directory. The sweep recognises it by its inode number and completes the move
+        (`interrupted.finish_move`). The target is synced before the unlink: else a power failure
+        could keep the second change and lose the first.
         """
         with self._held(name, source):
             os.link(name, target_name, src_dir_fd=source, dst_dir_fd=target, follow_symlinks=False)
-            with contextlib.suppress(OSError):  # what cannot be synced here was no safer before
+            with contextlib.suppress(
+                OSError
+            ):  # a refused sync makes the file no less safe than it was
                 os.fsync(target)
             try:
                 os.unlink(name, dir_fd=source)
@@ -78,48 +97,77 @@ class Disk:
 
     @contextlib.contextmanager
     def _held(self, name: bytes, directory: int) -> Iterator[None]:
-        """Keep a file claimed that nobody has: or a sweep takes its two names for a cut move's.
+        """Claim a file during a move, if it is not claimed.
 
-        It would remove the one, and the mover then the other. Where the caller has it claimed, or
-        it cannot be, nothing is added.
+        Else a sweep would take its two names for an interrupted move and remove one, and the mover
+        would remove the other. If the caller has the claim, or it is refused, nothing is added.
         """
-        fd = -1
+        fd = None
         with contextlib.suppress(OSError):
             fd = self.open(name, directory)
             self.lock(fd)
         try:
             yield
         finally:
-            if fd >= 0:
+            if fd is not None:
                 os.close(fd)
 
-    def make_directory(self, name: bytes, directory: int) -> None:
-        """Make a directory of ours, for its owner only; an existing one is as good.
+    def archive(self, name: bytes, source: int, target_name: bytes, target: int) -> None:
+        """Rename a done file into the archive; raises FileExistsError if the name is taken there.
 
-        It is synced all the same: whoever made it may have died before that, or be about to.
+        On file systems without RENAME_NOREPLACE an empty file is made first, which must be new, and
+        the rename replaces it. A crash between the two steps leaves the empty file. `move` would
+        leave one file with two names: an operator may make such links in an archive, so no recovery
+        could tell which of the two names to remove.
+        """
+        code = libc.renameat2(source, name, target, target_name, _RENAME_NOREPLACE)
+        if code == 0:
+            return
+        if code not in _NOT_SUPPORTED:
+            raise OSError(code, os.strerror(code), os.fsdecode(name))
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        os.close(os.open(target_name, flags, 0o600, dir_fd=target))
+        try:
+            os.rename(name, target_name, src_dir_fd=source, dst_dir_fd=target)
+        except OSError:
+            os.unlink(target_name, dir_fd=target)
+            raise
+
+    def make_directory(self, name: bytes, directory: int, mode: int = 0o700) -> None:
+        """Make a directory in `.watcher/` or of the archive; it may exist already.
+
+        The parent is synced in any case: the process that made it may have died before its sync.
         """
         try:
-            os.mkdir(name, 0o700, dir_fd=directory)
+            os.mkdir(name, mode, dir_fd=directory)
         except FileExistsError:
-            with contextlib.suppress(OSError):  # to look at what is there needs no sync
+            with contextlib.suppress(OSError):  # a directory that is only read needs no sync
                 os.fsync(directory)
             return
         os.fsync(directory)
 
     def write_note(self, name: bytes, directory: int, data: bytes, *, durable: bool = True) -> None:
-        """Write the small file that explains, whole or not at all."""
+        """Write a note, whole or not at all."""
         scratch = b".%d.%x.tmp" % (os.getpid(), id(data))
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        fd = os.open(scratch, flags, 0o600, dir_fd=directory)
+        fd = _new_file(scratch, directory, data, durable=durable)
         try:
-            view = memoryview(data)
-            while view:
-                view = view[os.write(fd, view) :]
-            if durable:
-                os.fsync(fd)
             self.move(scratch, directory, name, directory)
         except OSError:
             os.unlink(scratch, dir_fd=directory)
+            raise
+        finally:
+            os.close(fd)
+
+    def write_record(self, name: bytes, directory: int, data: bytes) -> None:
+        """Write the record of the queue, in the place of the one before, whole or not at all."""
+        scratch = b".%s.%s.tmp" % (name, os.urandom(4).hex().encode())
+        fd = _new_file(scratch, directory, data, durable=True)
+        try:
+            os.rename(scratch, name, src_dir_fd=directory, dst_dir_fd=directory)
+            os.fsync(directory)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.unlink(scratch, dir_fd=directory)
             raise
         finally:
             os.close(fd)
@@ -129,24 +177,30 @@ class Disk:
         os.fsync(directory)
 
 
-def _renameat2() -> Callable[[int, bytes, int, bytes, int], int]:
-    """Return renameat2(2) as a function that returns 0 or the errno (Python 3.13 has no other)."""
-    if not _CACHE:
-        import ctypes
+def _new_file(name: bytes, directory: int, data: bytes, *, durable: bool) -> int:
+    """Make and write a file; return its descriptor. If that fails, there is no such file."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    fd = os.open(name, flags, 0o600, dir_fd=directory)
+    try:
+        give(fd, directory)
+        view = memoryview(data)
+        while view:
+            view = view[os.write(fd, view) :]
+        if durable:
+            os.fsync(fd)
+    except OSError:
+        os.close(fd)
+        os.unlink(name, dir_fd=directory)
+        raise
+    return fd
 
-        library = ctypes.CDLL(None, use_errno=True)
-        raw: ctypes._NamedFuncPointer | None = getattr(library, "renameat2", None)
 
-        def call(source: int, name: bytes, target: int, target_name: bytes, flags: int) -> int:
-            if raw is None:
-                return errno.ENOSYS
-            if raw(source, name, target, target_name, ctypes.c_uint(flags)) == 0:
-                return 0
-            return ctypes.get_errno()
-
-        _CACHE.append(call)
-    return _CACHE[0]
+def give(fd: int, directory: int) -> None:
+    """Give a file that root made to the owner of the directory that it is in."""
+    if os.geteuid() == 0:
+        owner = os.fstat(directory)
+        if owner.st_uid != 0:
+            os.fchown(fd, owner.st_uid, owner.st_gid)
 
 
-_CACHE: list[Callable[[int, bytes, int, bytes, int], int]] = []
 DISK = Disk()

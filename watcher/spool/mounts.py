@@ -1,14 +1,15 @@
-"""Which file system a directory is on, and what cannot be trusted there.
+"""Which file system a directory is on, and which calls cannot be trusted there.
 
-The name comes from the mount table by the mount id of an open descriptor (proc(5): fdinfo,
-mountinfo), so that bind mounts, subvolumes and mounts over a path are told apart as statfs would.
-Where /proc cannot be read the name is "" and nothing is assumed to be blind.
-Fails: OSError for want of what there may be again in a moment: that says nothing of /proc.
+The name is read from the mount table by the mount id of an open descriptor (proc(5): fdinfo,
+mountinfo). So bind mounts, subvolumes and mounts over a path are distinguished, as by statfs(2).
+If /proc cannot be read the name is "", and events and leases are trusted.
+Fails: OSError for an error that may be over soon, such as no free descriptor.
 """
 
 from __future__ import annotations
 
 import errno
+import os
 from typing import NamedTuple
 
 _REMOTE = frozenset(
@@ -22,8 +23,13 @@ _REMOTE = frozenset(
 EVENTS_BLIND = _REMOTE
 # A lease is refused, or granted without knowing of writers elsewhere or in a user-space server.
 LEASES_BLIND = _REMOTE | {"fuseblk"}
+# Here a refused lease means a writer on this machine, because the kernel's own count of writers
+# decides. (NFS and CIFS also refuse a lease if they have no delegation or oplock.)
+LEASES_LOCAL = frozenset({"fuse", "fuseblk", "virtiofs"})
 # flock(2): on NFS an exclusive lock needs a descriptor open for writing.
 LOCK_BY_RECORD = frozenset({"nfs", "nfs4"})
+# No ctime is stored here, so that nothing tells when a file was moved.
+CTIME_LOST = frozenset({"exfat", "msdos", "vfat"})
 _OVER_SOON = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, errno.EIO)
 
 
@@ -38,6 +44,20 @@ class Mount(NamedTuple):
 def filesystem(fd: int) -> str:
     """Return the type of the file system that `fd` is on, as the mount table has it; "" unknown."""
     return mount(fd).filesystem
+
+
+def are_one(one: int, other: int) -> bool:
+    """Whether a file can be renamed from one open directory to another one."""
+    return os.fstat(one).st_dev == os.fstat(other).st_dev and _number(one) == _number(other)
+
+
+def _number(fd: int) -> bytes:
+    """Return the mount id of a descriptor; b"" where /proc cannot be read."""
+    try:
+        with open(f"/proc/self/fdinfo/{fd}", "rb") as info:
+            return next((line for line in info if line.startswith(b"mnt_id:")), b"")
+    except OSError:
+        return b""
 
 
 def mount(fd: int) -> Mount:

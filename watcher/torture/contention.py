@@ -1,8 +1,8 @@
-"""What a file system does between processes: renames, locks, leases, events, with real ones.
+"""What a file system does between processes: renames, locks, leases, events.
 
-Guarantees: everything happens in the directory that is given, by processes forked off for it, which
-are gone when a trial returns.
-Fails: OSError where a trial cannot be made; `facts` makes a finding of it.
+Guarantees: all files are made in the given directory. Each trial forks the other process, which has
+ended when the trial returns.
+Fails: OSError if a trial cannot be made; `file_system_facts` reports it.
 """
 
 from __future__ import annotations
@@ -18,49 +18,49 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 
-from watcher.claim import lease
-from watcher.evidence import Writer
-from watcher.inspect.grade import BAD, OK, WARNING
+from watcher.inspect.finding import BAD, OK, WARNING
+from watcher.inspect.probe import lockable, renames_seen, writer_of
+from watcher.rules.evidence import Writer
 from watcher.spool import mounts
-from watcher.torture.crew import die_with_parent
+from watcher.torture.processes import die_with_parent
 from watcher.torture.verdict import Fact
 
-PATIENCE = 5.0  # seconds for an answer of another process
-RENAMING = 0.5  # seconds of looking at a name that is renamed over
+PATIENCE = 5.0  # seconds to wait for the other process
+RENAMING = 0.5  # seconds for which to read a name that is renamed over
 _ONE, _OTHER = b"1" * 5_000, b"2" * 70_000
 _LOOK = os.O_RDONLY | os.O_CLOEXEC
 _MAKE = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
 
 
 class Peer:
-    """The other process of a trial; both sides say and hear one byte at a time."""
+    """The connection between the two processes of a trial; each step sends one byte."""
 
     def __init__(self, end: socket.socket) -> None:
         self._end = end
         self._end.settimeout(PATIENCE)
 
-    def say(self) -> None:
-        """Tell the other side that a step is taken."""
+    def send(self) -> None:
+        """Tell the other process that a step is done."""
         self._end.send(b".")
 
-    def hear(self) -> None:
-        """Wait for the other side; raises OSError (TimeoutError) when it does not come."""
+    def receive(self) -> None:
+        """Wait for the other process; raise OSError (TimeoutError after `PATIENCE`)."""
         if not self._end.recv(1):
             raise OSError(errno.EPIPE, "the other process has ended")
 
     def waits(self) -> bool:
-        """Whether the other side has said nothing yet."""
+        """Whether the other process has sent nothing yet."""
         return not select.select([self._end], [], [], 0)[0]
 
 
 @contextlib.contextmanager
 def another(work: Callable[[Peer], None]) -> Iterator[tuple[Peer, Callable[[], None]]]:
-    """Fork a process that does `work`; yield our side, and how to kill it; it goes at the end."""
+    """Fork a process that runs `work`; yield a connection and a function that kills it."""
     ours, theirs = socket.socketpair()
     parent = os.getpid()
     pid = os.fork()
     if pid == 0:
-        _be_the_other(parent, ours, theirs, work)
+        _run_in_child(parent, ours, theirs, work)
     theirs.close()
     gone: list[int] = []
 
@@ -77,23 +77,23 @@ def another(work: Callable[[Peer], None]) -> Iterator[tuple[Peer, Callable[[], N
         ours.close()
 
 
-def _be_the_other(
+def _run_in_child(
     parent: int, ours: socket.socket, theirs: socket.socket, work: Callable[[Peer], None]
 ) -> None:
-    """Never returns."""
+    """Run `work` in the child process; never returns."""
     try:
         die_with_parent(parent)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
         ours.close()
         work(Peer(theirs))
-        theirs.recv(1)  # stay until we are killed
+        theirs.recv(1)  # stay until this process is killed
     finally:
         os._exit(0)
 
 
 def renames(directory: int) -> Fact:
-    """Rename files over one name, while we look whether it is ever missing or short."""
+    """Rename files over a name in another process; check here that it is never missing or short."""
 
     def rename_over(peer: Peer) -> None:
         said = False
@@ -102,16 +102,16 @@ def renames(directory: int) -> Fact:
                 _fill(directory, b"r.tmp", data)
                 os.rename(b"r.tmp", b"r", src_dir_fd=directory, dst_dir_fd=directory)
             if not said:
-                peer.say()
+                peer.send()
                 said = True
 
     counts = {"looks": 0, "missing": 0, "short": 0, "stale": 0}
     with another(rename_over) as (peer, _kill):
-        peer.hear()
+        peer.receive()
         end = time.monotonic() + RENAMING
         while time.monotonic() < end:
             counts[_look(directory)] += 1
-        peer.say()
+        peer.send()
     looks = sum(counts.values())
     if counts["missing"] or counts["short"]:
         found = f"missing {counts['missing']} times and short {counts['short']} times"
@@ -143,18 +143,18 @@ def _fill(directory: int, name: bytes, data: bytes) -> None:
 
 
 def locks(directory: int) -> Iterator[Fact]:
-    """Lock in one process, try in another; kill the first, try again."""
+    """Lock a file in another process and try it here; kill the other process, and try again."""
     _fill(directory, b"l", b"")
 
     def lock(peer: Peer) -> None:
         fd = os.open(b"l", _MAKE, dir_fd=directory)
         fcntl.flock(fd, fcntl.LOCK_EX)
-        peer.say()
-        peer.hear()
+        peer.send()
+        peer.receive()
 
     with another(lock) as (peer, kill):
-        peer.hear()
-        if _lockable(directory):
+        peer.receive()
+        if lockable(directory, b"l"):
             yield Fact(
                 "lock",
                 BAD,
@@ -165,13 +165,13 @@ def locks(directory: int) -> Iterator[Fact]:
         yield Fact("lock", OK, "flock(2) keeps other processes out")
         kill()
         end = time.monotonic() + PATIENCE
-        while not (free := _lockable(directory)) and time.monotonic() < end:
+        while not (free := lockable(directory, b"l")) and time.monotonic() < end:
             time.sleep(0.01)
     yield (
-        Fact("lock of the dead", OK, "free as soon as its process is killed")
+        Fact("lock of a killed process", OK, "free as soon as its process is killed")
         if free
         else Fact(
-            "lock of the dead",
+            "lock of a killed process",
             BAD,
             f"still there {PATIENCE:.0f} s after its process was killed: entries stay claimed",
             2,
@@ -179,24 +179,13 @@ def locks(directory: int) -> Iterator[Fact]:
     )
 
 
-def _lockable(directory: int) -> bool:
-    fd = os.open(b"l", _MAKE, dir_fd=directory)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    finally:
-        os.close(fd)
-    return True
-
-
 def leases(directory: int, filesystem: str) -> Fact:
-    """Ask by a read lease whether a writer, a mapping kept after close, and nobody are seen."""
+    """Try a read lease beside a writer, beside a mapping kept after close, and with neither."""
     if filesystem in mounts.LEASES_BLIND:
         return Fact(
             "lease",
             WARNING,
-            f"not asked for on {filesystem}: it cannot know of writers elsewhere. What a scan finds"
+            f"not used on {filesystem}: it cannot know of writers elsewhere. What a scan finds"
             " waits for the grace age, so let no writer be slower than that",
             1,
         )
@@ -204,38 +193,30 @@ def leases(directory: int, filesystem: str) -> Fact:
 
     def write_map_and_go(peer: Peer) -> None:
         fd = os.open(b"w", os.O_RDWR | os.O_CLOEXEC, dir_fd=directory)
-        peer.say()
-        peer.hear()
+        peer.send()
+        peer.receive()
         mapping = mmap.mmap(fd, 100)
         os.close(fd)
-        peer.say()
-        peer.hear()
+        peer.send()
+        peer.receive()
         mapping.close()
 
     with another(write_map_and_go) as (peer, kill):
-        peer.hear()
-        open_for_writing = _writer(directory)
-        peer.say()
-        peer.hear()
-        mapped = _writer(directory)
+        peer.receive()
+        open_for_writing = writer_of(directory, b"w")
+        peer.send()
+        peer.receive()
+        mapped = writer_of(directory, b"w")
         kill()
-    return _weigh_leases(open_for_writing, mapped, _writer(directory))
+    return _weigh_leases(open_for_writing, mapped, writer_of(directory, b"w"))
 
 
-def _writer(directory: int) -> Writer:
-    fd = os.open(b"w", _LOOK, dir_fd=directory)
-    try:
-        return lease.writer(fd)
-    finally:
-        os.close(fd)
-
-
-def _weigh_leases(writing: Writer, mapped: Writer, nobody: Writer) -> Fact:
-    if Writer.UNKNOWN in (writing, mapped, nobody):
+def _weigh_leases(writing: Writer, mapped: Writer, neither: Writer) -> Fact:
+    if Writer.UNKNOWN in (writing, mapped, neither):
         return Fact(
             "lease",
             WARNING,
-            "not to be had: what a scan finds waits for the grace age, so let no writer be slower"
+            "not available: what a scan finds waits for the grace age, so let no writer be slower"
             " than that",
             1,
         )
@@ -248,31 +229,32 @@ def _weigh_leases(writing: Writer, mapped: Writer, nobody: Writer) -> Fact:
             " have writers rename",
             1,
         )
-    if nobody is Writer.SOME:
+    if neither is Writer.SOME:
         return Fact(
             "lease",
             BAD,
-            "refused although the writer is dead: its file would be left alone for ever",
+            "refused although the writer is dead: its file is never taken",
             2,
         )
-    return Fact("lease", OK, "sees a writer, and a mapping kept after close; forgets the dead")
+    return Fact(
+        "lease", OK, "shows a writer, and a mapping kept after close; free again when they are gone"
+    )
 
 
 def events(path: str, filesystem: str) -> Fact:
-    """Have another process rename a file into a watched directory; a path, as queues have one."""
+    """Have another process rename a file into a watched directory; check for the event."""
     from watcher.arrive.inotify import Inotify
-    from watcher.arrive.source import Seen
     from watcher.errors import WatchFailed
-    from watcher.spool.layout import Layout
+    from watcher.rules.names import Layout
     from watcher.spool.spool import Spool
 
     spool = Spool(os.fsencode(path), Layout())
 
     def rename_in(peer: Peer) -> None:
-        peer.hear()
+        peer.receive()
         _fill(spool.fd, b"e.tmp", b"")
         os.rename(b"e.tmp", b"e.pck", src_dir_fd=spool.fd, dst_dir_fd=spool.fd)
-        peer.say()
+        peer.send()
 
     try:
         source = Inotify()
@@ -281,10 +263,9 @@ def events(path: str, filesystem: str) -> Fact:
     try:
         with another(rename_in) as (peer, _kill):
             source.arm(1, spool)
-            peer.say()
-            peer.hear()
-            select.select([source.fileno()], [], [], PATIENCE)
-            seen = [hint.name for hint in source.read() if hint.seen is Seen.RENAMED]
+            peer.send()
+            peer.receive()
+            seen = renames_seen(source, PATIENCE)
     except WatchFailed as error:
         return Fact("inotify", WARNING, f"{error}; a queue here is polled until then")
     finally:

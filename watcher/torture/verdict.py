@@ -1,8 +1,8 @@
-"""What a file system keeps of the promises (design section 2), in plain words. PURE.
+"""Which promises (docs/design.md, "Promises") hold on a file system, in plain words. PURE.
 
-A promise is kept when nothing that was tried and nothing in the books speaks against it; with what
-follows for the operator where a fact bears on it. What no program can find out is said to be so:
-power loss above all, which no program survives to tell of.
+A promise is kept if no fact and no entry of the account contradicts it. A fact that concerns a
+promise adds what the operator must know. Some promises cannot be tried by a program, such as
+durability at a power loss: then the verdict says so.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from watcher.inspect.grade import BAD, WARNING
+from watcher.inspect.finding import BAD, WARNING
 from watcher.torture.account import Account
 
 KEPT, BROKEN, UNKNOWN = "kept", "not kept", "cannot be told"
-SHOWN = 5  # names of entries
+SHOWN = 5  # names of entries that a verdict shows
 PROMISES = {
     1: "nothing is handled before its writer finished",
     2: "nothing committed is forgotten",
@@ -29,13 +29,13 @@ _MEMORY = frozenset({"tmpfs", "ramfs", "devtmpfs", "hugetlbfs", "rootfs"})
 _SERVERS = frozenset({"nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "afs", "fuse", "virtiofs"})
 _NO_SYNC = frozenset({"volatile", "fsync=volatile"})  # of overlay, before and since Linux 6.19
 _AGAINST = {  # mount options that let a sync return before anything is safe
-    "nobarrier": "no barriers: safe only where every disk's cache outlives the power",
-    "barrier=0": "no barriers: safe only where every disk's cache outlives the power",
+    "nobarrier": "no barriers: safe only if every disk's cache survives a power loss",
+    "barrier=0": "no barriers: safe only if every disk's cache survives a power loss",
 }
 
 
 class Fact(NamedTuple):
-    """One thing that was tried: how it is, what it is, and the promise it bears on (0: none)."""
+    """One fact that was tried: its grade, its text, and the promise that it concerns (0: none)."""
 
     about: str
     grade: str
@@ -44,17 +44,17 @@ class Fact(NamedTuple):
 
 
 class Promise(NamedTuple):
-    """A promise, and whether it is kept here."""
+    """A promise, and whether it holds here."""
 
     number: int
     verdict: str
-    what: str  # how it was found out, and what follows
+    what: str  # the reason, and what follows for the operator
 
 
 def judge(
     facts: Sequence[Fact], account: Account, filesystem: str, options: Sequence[str]
 ) -> list[Promise]:
-    """Judge each promise by what was tried and by the books."""
+    """Judge each promise by the facts and the account."""
     return [
         _weigh(1, facts, account, _before_its_end(account)),
         _weigh(2, facts, account, _forgotten(account)),
@@ -63,19 +63,19 @@ def judge(
         _durable(facts, filesystem, options),
         _served(facts),
         Promise(7, UNKNOWN, "no torture is long enough: measure with a backlog of your own"),
-        Promise(8, UNKNOWN, "no matter of the file system, and not tried here"),
+        Promise(8, UNKNOWN, "does not depend on the file system, and not tried here"),
     ]
 
 
-class _Seen(NamedTuple):
-    """What the books say of one promise: against it, or what there is to say beside "kept"."""
+class _Finding(NamedTuple):
+    """What the account says of one promise: against it, or the text for "kept"."""
 
     against: str
     kept: str
 
 
-def _weigh(number: int, facts: Sequence[Fact], account: Account, seen: _Seen) -> Promise:
-    """Weigh the facts that bear on a promise, and what the books say of it."""
+def _weigh(number: int, facts: Sequence[Fact], account: Account, seen: _Finding) -> Promise:
+    """Judge one promise by the facts that concern it and by the account."""
     bad = [_of(fact) for fact in facts if fact.promise == number and fact.grade == BAD]
     follows = [_of(fact) for fact in facts if fact.promise == number and fact.grade == WARNING]
     if seen.against or bad:
@@ -89,43 +89,43 @@ def _of(fact: Fact) -> str:
     return f"{fact.about}: {fact.what}"
 
 
-def _before_its_end(account: Account) -> _Seen:
+def _before_its_end(account: Account) -> _Finding:
     kept = f"{account.done + account.dead:,} entries, each whole when its handler had it"
     if account.cut_short:
         kept += (
-            f". {account.cut_short} more were of writers that write in place and were killed in the"
-            " middle: that is a file like any other, and no program can tell"
+            f". {account.cut_short} more are of writers that write in place and were killed before"
+            " the end: such a file looks like any other, so that no program can know"
         )
     against = [
         _named("handled though not whole", account.torn),
         _named("called damaged before its writer had finished", account.damaged),
     ]
-    return _Seen(_said(against), kept)
+    return _Finding(_said(against), kept)
 
 
-def _forgotten(account: Account) -> _Seen:
+def _forgotten(account: Account) -> _Finding:
     against = [
-        _named("still there in the end, and handled by nobody", account.left),
+        _named("still there at the end, and not handled", account.left),
         _named("whole, and taken for half of a pair", account.orphaned),
     ]
     kept = f"{account.accepted:,} accepted, none left over"
-    return _Seen(_said(against), kept)
+    return _Finding(_said(against), kept)
 
 
-def _deleted(account: Account) -> _Seen:
+def _deleted(account: Account) -> _Finding:
     kept = f"{account.accepted:,} accepted = {account.done:,} done + {account.dead:,} in dead/"
-    return _Seen(_named("LOST", account.lost), kept)
+    return _Finding(_named("LOST", account.lost), kept)
 
 
-def _twice(account: Account) -> _Seen:
+def _twice(account: Account) -> _Finding:
     against = [
-        _named("in two hands at once", account.overlapped),
-        _named("handled again though nobody was killed", account.doubled),
+        _named("handled twice at the same time", account.overlapped),
+        _named("handled again though no process was killed", account.doubled),
     ]
-    kept = "one handler at a time, and none again"
+    kept = "one handler at a time, and no entry again"
     if account.repeated:
-        kept += f" but {account.repeated:,} whose process was killed before it had settled them"
-    return _Seen(_said(against), kept)
+        kept += f" but {account.repeated:,} whose process was killed before their end"
+    return _Finding(_said(against), kept)
 
 
 def _named(what: str, entries: Sequence[str]) -> str:
@@ -136,7 +136,7 @@ def _named(what: str, entries: Sequence[str]) -> str:
 
 
 def _durable(facts: Sequence[Fact], filesystem: str, options: Sequence[str]) -> Promise:
-    """Judge promise 5 by all that can be known without cutting the power."""
+    """Judge promise 5 by what can be known without a power loss."""
     refused = [_of(fact) for fact in facts if fact.promise == 5 and fact.grade == BAD]  # noqa: PLR2004 - the promise
     if refused:
         return Promise(5, BROKEN, _said(refused))
@@ -146,14 +146,14 @@ def _durable(facts: Sequence[Fact], filesystem: str, options: Sequence[str]) -> 
         )
     if filesystem == "overlay" and _NO_SYNC.intersection(options):
         return Promise(5, BROKEN, "mounted volatile: a sync does nothing")
-    said = [f"a power loss cannot be tried from within. A sync {_sync(facts)}"]
+    said = [f"a program cannot try a power loss. A sync {_sync(facts)}"]
     said += [f"mounted {option}: {_AGAINST[option]}" for option in options if option in _AGAINST]
     if "data=writeback" in options:
         said.append("mounted data=writeback: harmless here, each file is synced before its rename")
     if filesystem in _SERVERS:
         said.append(f"{filesystem}: it is as durable as its server makes it (exports: sync)")
     if filesystem == "overlay":
-        said.append("overlay: it is as durable as what its upper directory lies on")
+        said.append("overlay: it is as durable as the file system of its upper directory")
     if len(said) == 1:
         said.append("No mount option speaks against it")
     return Promise(5, UNKNOWN, _said(said))
@@ -170,11 +170,11 @@ def _served(facts: Sequence[Fact]) -> Promise:
     if bad:
         return Promise(6, BROKEN, _said(bad + follows))
     if not any(fact.about == "order" for fact in facts):
-        return Promise(6, UNKNOWN, "The order of a scan could not be tried")
+        return Promise(6, UNKNOWN, "the order of a scan could not be tried")
     kept = "with one worker: a scan gives entries in the order of their commits"
     return Promise(6, KEPT, _said([kept, *follows]))
 
 
 def _said(parts: Sequence[str]) -> str:
-    """Make sentences of them."""
+    """Join the parts as sentences."""
     return ". ".join(part[:1].upper() + part[1:] for part in parts if part)

@@ -1,1 +1,1 @@
-"""One module a measure; each returns rows (`bench.rows.Row`)."""
+"""One module for each measure; each returns rows (`bench.rows.Row`)."""

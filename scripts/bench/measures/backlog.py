@@ -1,4 +1,4 @@
-"""4: a backlog of a million: the first, the memory, the cost of each, the order."""
+"""4: a backlog of a million: time to the first entry, memory, cost of an entry, order."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ LOOK_EVERY = 0.05  # seconds between two looks at the memory
 NANO = 1e9
 SMALL = 10_000
 STORM = 10_000
-BATCH = 32_768  # entries: what a scan takes at once, and so how far the order may be off
+BATCH = 32_768  # entries of one batch of a scan: the order may differ by so many places
 PATIENCE = 600.0
-NOTED = 16  # bytes an entry that the handler of the benchmark keeps itself
+NOTED = 16  # bytes for an entry that the handler of the benchmark keeps
 
 
 class Drained(NamedTuple):
-    """What one backlog came to."""
+    """The result for one backlog."""
 
     result: dict[str, Any]
     first_after: float  # seconds from the start of the process
@@ -34,7 +34,7 @@ class Drained(NamedTuple):
 
     @property
     def each(self) -> float:
-        """Microseconds an entry, the first left out."""
+        """Microseconds an entry, without the first."""
         return 1e6 / rate(self.result["handled"] - 1, self.result["first"], self.result["last"])
 
 
@@ -48,10 +48,10 @@ def idle_memory(stand: Stand) -> float:
 
 
 def drained(stand: Stand, count: int, storm: int, idle: float) -> Drained:
-    """Start the daemon on a backlog; let a storm come on top after the first."""
+    """Start the daemon on a backlog; add a storm once it watches."""
     with room(stand.base) as place:
         place.fill(count)
-        os.sync()  # what is written back meanwhile would be measured too
+        os.sync()  # else the write-back would be measured too
         writer = Writer(place, storm, first=count) if storm else None
         argv = consumers.daemon_argv(place, "ordered", 'grace_age = "1s"')
         began = time.monotonic_ns()
@@ -75,7 +75,7 @@ def drained(stand: Stand, count: int, storm: int, idle: float) -> Drained:
 
 
 def bare(stand: Stand, count: int) -> float:
-    """Return microseconds an entry of the reference: what the file system asks at that size."""
+    """Return microseconds an entry of the reference: the cost of the file system at that size."""
     with room(stand.base) as place:
         place.fill(count)
         os.sync()
@@ -86,7 +86,7 @@ def bare(stand: Stand, count: int) -> float:
 
 def measure(stand: Stand) -> list[Row]:
     """Drain the great backlog once and small ones before and after it."""
-    os.sync()  # what other measures wrote is not this one's
+    os.sync()  # so that the files of other measures are not written back now
     great, few = stand.pick(1_000_000, 20_000), stand.pick(SMALL, 4_000)
     idle = idle_memory(stand)
     small = [drained(stand, few, 0, idle).each for _ in range(stand.pick(2, 1))]

@@ -16,45 +16,49 @@ SINGLE, SINGLES = 50.0, 250  # entries a second, each alone, and how many
 MOST, MOST_PAIR = 8.0, 10.0
 PURPOSE = {
     "openat": "claim: open the file, without following a link",
-    "flock": "claim: nobody else has it",
+    "flock": "claim: no other process or thread has it",
     "fstat": "claim: a regular file with one name",
-    "newfstatat": "still under its name when claimed; the one that was claimed when removed",
-    "rename": "done: aside, out of reach of a newcomer of that name",
-    "renameat": "done: aside, out of reach of a newcomer of that name",
+    "newfstatat": "claim: the file has its name; done: the name leads to the claimed file",
+    "rename": "done: move the file aside, where no replacement can get its name",
+    "renameat": "done: move the file aside, where no replacement can get its name",
     "unlink": "done: remove the file",
     "unlinkat": "done: remove the file",
-    "close": "give the claim back",
-    "pwrite64": "ledger: what is in hand, before the handler is called",
-    "write": "journal: a line a transition; waking the daemon's thread",
-    "read": "events, as many as there are; the file's contents when the handler asks for them",
-    "fcntl": "evidence: does a process have it open for writing (a lease, asked and given back)",
+    "close": "release the claim",
+    "pwrite64": "ledger: which entry is in hand, before the handler is called",
+    "write": "journal: a line for each transition; wake the daemon's thread",
+    "read": "all pending events; the file's contents if the handler asks for them",
+    "fcntl": "evidence: does a process have it open for writing (a lease, taken and given back)",
     "futex": "the two threads wait for each other",
     "poll": "wait for events",
     "ioctl": "how many events there are",
     "ppoll": "wait for events",
     "clock_nanosleep": "wait",
-    "getpid": "which process we are: a fork is noticed",
-    "gettid": "which thread this is",
-    "lseek": "the standard library's look at a descriptor",
+    "getpid": "this process's number: shows a fork",
+    "gettid": "this thread's number",
+    "lseek": "the standard library checks a descriptor",
     "getdents64": "a scan",
 }
 
 
-def counts(stand: Stand, entries: int, rate: float, *, legacy: bool) -> dict[str, int]:
+def counts(
+    stand: Stand, entries: int, rate: float, options: str = "", *, legacy: bool, inside: bool
+) -> dict[str, int]:
     """Run the daemon under strace for so many entries; return its calls."""
     with room(stand.base) as place:
-        argv = consumers.daemon_argv(place, options="legacy = true" if legacy else "")
+        argv = consumers.daemon_argv(place, options="legacy = true" if legacy else options)
         summary = f"{place.path}/calls"
         with consumers.running(strace.counting(argv, summary), place, entries) as consumer:
             child = consumer.wait_armed_below()
             if legacy:
                 write_pairs(place, entries, rate)
             else:
-                writer = Writer(place, entries, rate)
+                writer = Writer(place, entries, rate, inside=inside)
                 writer.go()
                 writer.wait()
             handled = consumer.result(PATIENCE)["handled"]
-            time.sleep(consumers.SETTLE)  # the last one's unlink, under strace
+            time.sleep(
+                consumers.SETTLE
+            )  # until the unlink of the last entry, which strace slows down
             os.kill(child, 15)
             consumer.process.wait(PATIENCE)
         if handled != entries:
@@ -79,12 +83,20 @@ def write_pairs(place: Room, entries: int, rate: float) -> None:
             time.sleep(1 / rate)
 
 
-def per_entry(stand: Stand, entries: int, rate: float, *, legacy: bool = False) -> dict[str, float]:
-    """Return calls an entry: a run with many, less a run with few."""
+def per_entry(
+    stand: Stand,
+    entries: int,
+    rate: float,
+    options: str = "",
+    *,
+    legacy: bool = False,
+    inside: bool = False,
+) -> dict[str, float]:
+    """Return calls an entry: the difference of a run with many and one with few."""
     few = max(entries // 5, 10)
     return strace.between(
-        counts(stand, few, rate, legacy=legacy),
-        counts(stand, entries, rate, legacy=legacy),
+        counts(stand, few, rate, options, legacy=legacy, inside=inside),
+        counts(stand, entries, rate, options, legacy=legacy, inside=inside),
         entries - few,
     )
 

@@ -1,7 +1,7 @@
 """7: a command for each entry, beside a bare loop over `subprocess`.
 
-Both find their entries there: the daemon is stopped while they are committed, and the clock begins
-when it goes on. So nobody's writer takes a processor from either side.
+In both cases the entries exist before the time begins: the daemon is stopped while they are
+committed and then resumed. So no writer takes processor time from either program.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def empty_since(place: Room) -> float:
 def daemon(stand: Stand, count: int, workers: int) -> float:
     """Return entries a second of the daemon with a command that does nothing."""
     with room(stand.base) as place:
-        begin = [sys.executable, "-m", "watcher", "run", place.queue, *consumers.QUIET]
+        begin = [sys.executable, "-P", "-m", "watcher", "run", place.queue, *consumers.QUIET]
         argv = [*begin, "--concurrency", str(workers), "--", NOTHING]
         writer = Writer(place, count)
         with consumers.running(argv, place) as consumer:

@@ -28,7 +28,7 @@ def bare(stand: Stand, count: int) -> float:
 def one_by_one(stand: Stand, count: int) -> float:
     """Return commits a second of `watcher.enqueue`."""
     with room(stand.base) as place:
-        watcher.enqueue(place.queue, MESSAGE, METADATA)  # what is imported late is imported
+        watcher.enqueue(place.queue, MESSAGE, METADATA)  # so that late imports are done
         began = time.monotonic_ns()
         for _ in range(count):
             watcher.enqueue(place.queue, MESSAGE, METADATA)
@@ -46,7 +46,7 @@ def in_groups(stand: Stand, count: int) -> float:
 
 
 def measure(stand: Stand) -> list[Row]:
-    """Compare in many short rounds, because a sync's price wanders."""
+    """Compare in many short rounds, because the cost of a sync changes with time."""
     count, times = stand.pick(200, 60), stand.pick(75, 5)
     grouped = hasattr(watcher, GROUPS)
     ours: list[float] = []

@@ -1,4 +1,4 @@
-"""8: what 100,000 deferred entries cost the fresh ones."""
+"""8: the cost of 100,000 deferred entries for fresh ones."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from bench.measures import latency, throughput
 from bench.rooms import Room, Writer, room
 from bench.rows import Row, Target
 from bench.stand import Stand, tell
-from watcher.spool.schedule import Schedule, stamped
+from watcher.rules.stamp import Schedule, stamped
 
-DELAY = 3600.0  # seconds: none falls due while this runs
-NO_COST = 1.1  # what two medians of the same thing differ by here
+DELAY = 3600.0  # seconds: no entry is due while this runs
+NO_COST = 1.1  # two medians of the same measure differ by so much
 LISTED = 0.7  # seconds in which deferred/ is read
 PATIENCE = 60.0  # seconds
 
 
 def put_off(place: Room, count: int) -> None:
-    """Make deferred entries, as `docs/spool-format.md` has them."""
+    """Make deferred entries in the format of `docs/spool-format.md`."""
     directory = os.fsencode(f"{place.queue}/.watcher/deferred")
     os.makedirs(directory)
     for path in (directory, os.path.dirname(directory)):

@@ -1,4 +1,4 @@
-"""5: a daemon that has nothing to do; how soon one is there; what `watcher enqueue` costs."""
+"""5: an idle daemon; the time of its start; the cost of `watcher enqueue`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bench.stand import Stand, tell
 
 MEGABYTE = 1 << 20
 MILLI = 1000.0
-WARM_UP = 1.0  # seconds until the start has ebbed away
+WARM_UP = 1.0  # seconds until the work of the start is over
 NOTHING = "/bin/true"
 
 
@@ -26,7 +26,7 @@ def resident(pid: int) -> float:
 
 
 def wake_ups(pid: int) -> int:
-    """Return how often the threads of a process went to sleep so far."""
+    """Return how often the threads of a process have gone to sleep."""
     total = 0
     for task in os.listdir(f"/proc/{pid}/task"):
         with open(f"/proc/{pid}/task/{task}/status") as file:
@@ -38,7 +38,7 @@ def wake_ups(pid: int) -> int:
 
 def exec_argv(place: Room, *options: str) -> list[str]:
     """Return the daemon with a command for its handler."""
-    begin = [sys.executable, "-m", "watcher", "run", place.queue, *consumers.QUIET]
+    begin = [sys.executable, "-P", "-m", "watcher", "run", place.queue, *consumers.QUIET]
     return [*begin, *options, "--", NOTHING]
 
 
@@ -53,7 +53,7 @@ def idle(stand: Stand, seconds: float) -> tuple[float, float]:
 
 
 def until_armed(stand: Stand) -> float:
-    """Return the milliseconds from the start of the process until its watch is there."""
+    """Return the milliseconds from the start of the process until it has its watch."""
     with room(stand.base) as place:
         began = time.monotonic()
         with consumers.running(exec_argv(place), place) as consumer:
@@ -77,7 +77,9 @@ def environment() -> dict[str, str]:
 def enqueue_process(stand: Stand) -> float:
     """Return the milliseconds of `watcher enqueue` of one file."""
     with room(stand.base) as place:
-        return process([sys.executable, "-m", "watcher", "enqueue", place.queue, place.payload])
+        return process(
+            [sys.executable, "-P", "-m", "watcher", "enqueue", place.queue, place.payload]
+        )
 
 
 def measure(stand: Stand) -> list[Row]:

@@ -33,7 +33,7 @@ def once(stand: Stand, count: int, *, ours: bool) -> dict[str, Any]:
 
 
 def measure(stand: Stand) -> list[Row]:
-    """Compare the median and the 99th of a hundred."""
+    """Compare the median and the 99th percentile."""
     count = stand.pick(600, 200)
     ours: list[dict[str, Any]] = []
     others: list[dict[str, Any]] = []

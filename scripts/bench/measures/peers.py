@@ -1,4 +1,4 @@
-"""The peers, each on what it can do; where one loses entries, how many."""
+"""The peers, each in the trials that it can do; how many entries it loses."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from bench.peers.trials import OURS, Commits
 from bench.rows import Row, Target, number
 from bench.stand import Stand, tell, warn
 
-MEASURE = 10
+MEASURE = 11
 KILLED = 200  # entries, half of them handled when the process is killed
 STORM = 20_000  # entries, more than the 16,384 events that the kernel keeps
 
 
 class Found(NamedTuple):
-    """What was found of one."""
+    """The results of one program."""
 
     name: str
     latency: Spread  # us
@@ -27,7 +27,7 @@ class Found(NamedTuple):
     commits: Commits | None
     lost: int | None
     left: int | None
-    died: str  # what it died of by itself, if it did
+    died: str  # the error that ended it, if one did
 
     @property
     def loses_nothing(self) -> bool:
@@ -81,14 +81,14 @@ def one(stand: Stand, program: Program) -> Found:
         None if stand.quick else trials.left_after_kill(stand, program, KILLED),
         next((storm.died for storm in storms if storm.died), ""),
     )
-    print("10 ", " | ".join(found.cells()), flush=True)
+    print("11 ", " | ".join(found.cells()), flush=True)
     return found
 
 
 def measure(stand: Stand) -> list[Row]:
-    """Try each peer that is here, and watcher in the same trials."""
+    """Try each installed peer, and watcher in the same trials."""
     head = [HEAD[0], *HEAD[1:5], HEAD[5].format(STORM), HEAD[6].format(KILLED), HEAD[7]]
-    print("10 ", " | ".join(head), flush=True)
+    print("11 ", " | ".join(head), flush=True)
     ours = one(stand, OURS)
     others: list[Found] = []
     absent = []
@@ -124,7 +124,7 @@ def compared(
 
 
 def against_each_other(mine: Spread, theirs: Spread) -> Spread:
-    """Return the ratio of the medians, and the ends it may have by the ends of both."""
+    """Return the ratio of the medians, and its bounds from the lowest and highest of both."""
     return Spread(mine.median / theirs.median, mine.low / theirs.high, mine.high / theirs.low)
 
 

@@ -1,4 +1,4 @@
-"""What every peer's program does, so that all are measured alike.
+"""The common part of every peer's program, so that all are measured in the same way.
 
     python -m bench.peers.NAME consume DIRECTORY COUNT
         prints "ready", handles so many, prints the result
@@ -7,8 +7,9 @@
     python -m bench.peers.NAME check "" ""
         ends well if it can be imported
 
-The handler notes when it was called and does nothing else. The moment of the commit is at the head
-of the message, or in the file's name. After TERM the result is that of what has come so far.
+The handler records when it was called, and does nothing else. The time of the commit is at the
+beginning of the message, or in the file's name. After TERM, the result is that of the entries so
+far.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ SIZE = 1800  # bytes of a message
 
 
 class Enough(BaseException):
-    """Everything expected was handled, or TERM came: leaves whatever loop the peer is in."""
+    """All expected entries were handled, or TERM came: ends the peer's loop."""
 
 
 class Notes:
@@ -40,7 +41,7 @@ class Notes:
         self.died = ""
 
     def handle(self, commit: int) -> None:
-        """Handle one message: note it. Whether it was the last is asked after its removal."""
+        """Record one message; the peer checks `full` after it has removed the message."""
         if len(self.starts) == DIE_AT:
             os.kill(os.getpid(), signal.SIGKILL)
         self.starts.append(time.monotonic_ns())
@@ -75,7 +76,7 @@ class Notes:
 
 
 class Peer(Protocol):
-    """One peer: `put` is None where any program may put files into the directory."""
+    """One peer; `put` is None if any program may put files into the directory."""
 
     def serve(self, notes: Notes) -> None:
         """Handle what comes, until `notes.full`."""

@@ -1,4 +1,4 @@
-"""dirq's simple queue: lock, get, remove, over and over; it has no way to wait, so we sleep."""
+"""dirq's simple queue: lock, get, remove in a loop; it cannot wait, so the loop sleeps."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """persist-queue's SQLite queue with acknowledgements, the one that loses nothing in a crash.
 
-Its `get` waits for a `put` of its own process only, so between processes we ask and sleep.
+Its `get` waits for a `put` in its own process only; between processes this program polls.
 """
 
 from __future__ import annotations

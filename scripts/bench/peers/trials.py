@@ -1,6 +1,6 @@
-"""What one peer, or watcher itself, does in each trial: latency, a storm, a backlog, loss.
+"""The trials of one peer, or of watcher: latency, a storm, a backlog, loss.
 
-Guarantees: every trial is the same for all; what a peer cannot do is None, not nought.
+Guarantees: every trial is the same for all; if a peer cannot do something, that is None and not 0.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from bench.stand import Stand
 OURS = Program("watcher", "", "", files=True, drains=True)
 SINGLE = 200.0  # entries a second
 PATIENCE = 4.0  # seconds for a hundred entries and a start
-LONGEST = 45.0  # seconds that are waited for the slowest
-STILL = 2.5  # seconds without a change, after which what is left is left
+LONGEST = 45.0  # seconds to wait for the slowest
+STILL = 2.5  # seconds without a change after which a trial ends
 SYNCS = ("fsync", "fdatasync", "msync", "sync_file_range")
 
 
 class Producer:
-    """A peer's own way to commit, with the face of `rooms.Writer`."""
+    """A peer's own way to commit, with the interface of `rooms.Writer`."""
 
     def __init__(self, argv: list[str]) -> None:
         self._process = subprocess.Popen(
@@ -57,7 +57,7 @@ class Producer:
 
 
 def payload(program: Program, place: Room) -> None:
-    """Have what is renamed into the queue be the peer's own format (Mailman's is a pickle)."""
+    """Write the payload in the peer's format (Mailman's is a pickle)."""
     if program.module == "mailman_runner":
         produced(program, place, 1)
         (name,) = os.listdir(place.queue)
@@ -89,7 +89,7 @@ def started(
 
 
 def writer_for(program: Program, place: Room, count: int, speed: float) -> Writer | Producer:
-    """Return who commits."""
+    """Return the writer for a program."""
     if program.files:
         return Writer(place, count, speed)
     return Producer(program.produce(place, count, speed))
@@ -128,14 +128,14 @@ def latency(stand: Stand, program: Program, count: int) -> float:
 
 
 class Storm(NamedTuple):
-    """How a storm went."""
+    """The result of a storm."""
 
     rate: float  # entries a second
-    died: str  # what the consumer died of, ""
+    died: str  # the error that ended the consumer, or ""
 
 
 def storm(stand: Stand, program: Program, count: int, seconds: float) -> Storm:
-    """Have entries committed as fast as they go."""
+    """Commit entries as fast as possible."""
     with room(stand.base) as place:
         payload(program, place)
         writer = writer_for(program, place, count, 0)
@@ -163,14 +163,14 @@ def drain(stand: Stand, program: Program, count: int, seconds: float) -> float |
 
 
 class Commits(NamedTuple):
-    """What a commit costs."""
+    """The cost of a commit."""
 
     micro: float
     syncs: int | None  # None without strace
 
 
 def commits(stand: Stand, program: Program, count: int) -> Commits | None:
-    """Return what a commit costs in the peer's own way."""
+    """Return the cost of a commit in the peer's own way."""
     if not program.python or (program.files and program.name != "Mailman 3"):
         return None
     with room(stand.base) as place:
@@ -187,7 +187,7 @@ def commits(stand: Stand, program: Program, count: int) -> Commits | None:
 
 
 def lost_in_storm(stand: Stand, program: Program, count: int) -> int | None:
-    """Return how many of a storm that came while it was stopped are never handled."""
+    """Return how many entries are never handled that were committed while it was stopped."""
     if not program.files:
         return None  # it polls: there is no event to lose
     with room(stand.base) as place:
@@ -202,7 +202,7 @@ def lost_in_storm(stand: Stand, program: Program, count: int) -> int | None:
 
 
 def until_still(place: Room) -> int | None:
-    """Wait until a queue changes no more; return how many are left in it, None if it goes on."""
+    """Wait until a queue stops changing; return how many are left; None if it does not stop."""
     left, since = place.left(), time.monotonic()
     ends = since + LONGEST
     while left and time.monotonic() - since < STILL:

@@ -20,12 +20,14 @@ class Asking:
     def __init__(self, root: bytes, number: int, asks: int, grants: int) -> None:
         self.root = root
         self.number = number
-        self.quiet: frozenset[str] = frozenset()  # paths that nobody makes or removes
+        self.quiet: frozenset[str] = frozenset()  # paths that no actor makes or removes
         self.has_noreplace = True
+        self.pinned: frozenset[str] = frozenset()  # paths that may be neither removed nor renamed
         self.pieces = 2  # in which a writer's file is written
         self.now = FIRST_MOMENT + number
         self._asks, self._grants = asks, grants
         self._granted = 0
+        self._events: frozenset[str] = frozenset()  # of the queue's directory, until now
         self._made: list[tuple[Any, ...]] = []
         self._blocked = False
         self._random = 0
@@ -38,7 +40,7 @@ class Asking:
     # -- asking and telling -------------------------------------------------------------------
 
     def step(self, pending: Pending, do: Callable[[], tuple[Any, Step]]) -> Any:
-        """Ask, do, tell. `do` returns what the caller gets and what is told."""
+        """Ask, make the call, report. `do` returns the caller's result and the report."""
         while True:
             self._ask(pending)
             try:
@@ -57,17 +59,18 @@ class Asking:
         if self._granted == 0:
             send(self._asks, (self._made, tuple(pending), self._blocked, ""))
             self._made, self._blocked = [], False
-            self._granted = receive(self._grants)
+            self._granted, events = receive(self._grants)
+            self._events = frozenset(events)
         self._granted -= 1
 
     def end(self, result: str) -> None:
-        """Tell the last steps, and that there are no more."""
+        """Report the last steps, and that there are no more."""
         send(self._asks, (self._made, None, False, result))
 
     # -- names ----------------------------------------------------------------------------------
 
     def where(self, name: Any, directory: int | None = None) -> str | None:
-        """Return the path below the queue; None for what is not below it."""
+        """Return the path below the queue; None for any other path."""
         path = os.fsencode(name)
         if not path.startswith(b"/"):
             if directory is None or directory not in self._paths:
@@ -83,7 +86,7 @@ class Asking:
         return self._paths.get(fd)
 
     def is_quiet(self, *paths: str) -> bool:
-        """Whether nobody else can tell whether the call was made, nor it whether theirs were."""
+        """Whether no other actor can observe the call, and the call cannot observe theirs."""
         return all(path in self.quiet or path.startswith(".watcher/journal") for path in paths)
 
     @staticmethod
@@ -92,5 +95,5 @@ class Asking:
 
 
 def random_bytes(actor: int, turn: int, size: int) -> bytes:
-    """Return what an actor gets for random bytes, the same in every run."""
+    """Return the random bytes of an actor, which are the same in every run."""
     return hashlib.sha256(b"%d.%d" % (actor, turn)).digest()[:size]

@@ -75,10 +75,11 @@ class DataCalls(Asking):
                 if operation & fcntl.LOCK_NB:
                     raise
                 raise Blocked from None
-            self._locked.add(fd)
+            (self._locked.discard if unlocks else self._locked.add)(fd)
             return None, Step(call, "ok", changed=True, inodes=(REAL["fstat"](fd).st_ino,))
 
-        call = f"lock {where}"
+        unlocks = operation == fcntl.LOCK_UN
+        call = f"unlock {where}" if unlocks else f"lock {where}"
         self.step(self.on(fd, call, where), do)
 
     def fcntl(self, fd: int, command: int, argument: Any = 0) -> Any:

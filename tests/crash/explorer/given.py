@@ -1,7 +1,7 @@
-"""What lies in a queue before anybody comes, and the names that writers will draw.
+"""The files in a queue before the first actor starts, and the names that writers will draw.
 
 Two kinds of names: a plain one, which may be used again at any moment, and one as Mailman and
-`enqueue` draw it, which nobody uses again; files of the one and the other are removed differently.
+`enqueue` draw it, which is never used again. Files of the two kinds are removed differently.
 """
 
 from __future__ import annotations
@@ -9,17 +9,18 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+from collections.abc import Callable
 from functools import cache, partial
 from typing import NamedTuple
 from unittest import mock
 
-from explorer.actors import PROTOCOLS, message, metadata
+from explorer.actors import MARKER, PROTOCOLS, message, metadata
 from explorer.asking import FIRST_MOMENT, FIRST_PID, random_bytes
 
 import writers
-from watcher import contents
-from watcher.producer import enqueue
-from watcher.spool.schedule import Schedule, stamped
+from watcher import mailman
+from watcher.commit_one import enqueue
+from watcher.rules.stamp import Schedule, stamped
 
 PLAIN = "1000000000.0+aaaa"
 DRAWN = "1000000000.0+" + hashlib.sha1(b"a").hexdigest()
@@ -28,7 +29,7 @@ DUE = Schedule(1_500_000_000_000, attempts=1, delay=30.0)
 
 def whole(token: str) -> bytes:
     """Return a committed entry's file."""
-    return contents.write_pck(message(token), metadata(token))
+    return mailman.write_pck(message(token), metadata(token))
 
 
 class Entry(NamedTuple):
@@ -47,7 +48,7 @@ class Pair(NamedTuple):
 
     def __call__(self, root: str) -> None:
         _put(root, self.name + ".msg", message("a"))
-        letter = writers.Letter(message("a"), metadata("a"))
+        letter = writers.TestMessage(message("a"), metadata("a"))
         _put(root, self.name + ".db", writers._marshalled(letter))
 
 
@@ -80,8 +81,33 @@ def a_report(root: str) -> None:
     _put(root, "report.csv", message("a"))
 
 
+def a_report_and_an_archive(root: str) -> None:
+    """Put a file into a drop folder that has an archive with a file of its name."""
+    a_report(root)
+    os.mkdir(os.path.join(root, "archive"), 0o700)
+    _put(root, "archive/report.csv", b"of an earlier day")
+
+
+def a_marked_report(root: str) -> None:
+    """Put a file and its marker into a drop folder."""
+    a_report(root)
+    _put(root, "report.csv" + MARKER, b"")
+
+
+class Another(NamedTuple):
+    """The same, and another entry behind it."""
+
+    first: Callable[[str], None]
+    name: str = "behind.csv"
+
+    def __call__(self, root: str) -> None:
+        self.first(root)
+        raw = self.name.endswith(".csv")
+        _put(root, self.name, message("b") if raw else whole("b"))
+
+
 def deferred_name(name: str) -> str:
-    """Return what a deferred entry is called in the queue's own terms."""
+    """Return the location of a deferred entry."""
     return "deferred/" + os.fsdecode(stamped(DUE, os.fsencode(name), b".pck"))
 
 
@@ -95,11 +121,11 @@ def drawn_by(protocol: str) -> str:
         mock.patch("time.time_ns", return_value=FIRST_MOMENT * 1_000_000_000),
         mock.patch("os.getpid", return_value=FIRST_PID),
         mock.patch("os.urandom", fixed),
-        mock.patch("watcher.producer._last_time", [0]),
+        mock.patch("watcher.commit_one._last_time", [0]),
     ):
         if protocol == "enqueue":
             return enqueue(root, message("a"), metadata("a"))
-        letter = writers.Letter(message("a"), metadata("a"))
+        letter = writers.TestMessage(message("a"), metadata("a"))
         return PROTOCOLS[protocol](root, letter, writers.no_pause)
 
 

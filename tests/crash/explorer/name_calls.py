@@ -9,11 +9,12 @@ from typing import Any
 
 from explorer.asking import Asking
 from explorer.stand_ins import Scanned
-from explorer.steps import REAL, Pending, Step, inode_of, moved, shown, status_told
+from explorer.steps import REAL, Pending, Step, created, gone, inode_of, moved, shown, status_told
 
-from watcher.spool.disk import _renameat2
+from watcher.spool import libc
 
 _WRITING = os.O_WRONLY | os.O_RDWR
+UNNAMED = "#unnamed"
 
 
 class NameCalls(Asking):
@@ -39,8 +40,9 @@ class NameCalls(Asking):
                 if "/" not in where:
                     self._short.add(fd)
             inode = REAL["fstat"](fd).st_ino
-            changed = bool(flags & _WRITING)
-            return fd, Step(call, "ok", changed, (inode,), born=before == 0)
+            changed, born = bool(flags & _WRITING), before == 0
+            event = created(where) if born else ""
+            return fd, Step(call, "ok", changed, (inode,), born=born, event=event)
 
         call = f"open {where}" + (" to write" if flags & _WRITING else "")
         if self.is_quiet(where):
@@ -48,6 +50,7 @@ class NameCalls(Asking):
         return self.step(Pending(call, (where,), looks=not flags & _WRITING), do)
 
     def close(self, fd: int) -> None:
+        self._leased.pop(fd, None)
         where = self._paths.get(fd)
         if fd not in self._writing and fd not in self._locked:
             self._paths.pop(fd, None)
@@ -145,9 +148,10 @@ class NameCalls(Asking):
             return
 
         def do() -> tuple[None, Step]:
+            self._may_go(where)
             inode = inode_of(path, dir_fd)
             REAL[what](path, dir_fd=dir_fd)
-            return None, Step(call, "ok", changed=True, inodes=(inode,))
+            return None, Step(call, "ok", changed=True, inodes=(inode,), event=gone(where))
 
         call = f"{what} {where}"
         self.step(Pending(call, (where,)), do)
@@ -174,9 +178,10 @@ class NameCalls(Asking):
         assert target is not None, dst
 
         def do() -> tuple[None, Step]:
+            self._may_go(source, target)
             inodes = inode_of(src, src_dir_fd), inode_of(dst, dst_dir_fd)
             REAL["rename"](src, dst, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)
-            return None, Step(call, "ok", True, inodes, event=moved(target))
+            return None, Step(call, "ok", True, inodes, event=moved(target) or gone(source))
 
         call = f"rename {source} {target}"
         self.step(Pending(call, (source, target)), do)
@@ -190,13 +195,19 @@ class NameCalls(Asking):
 
         def do() -> tuple[int, Step]:
             inode = inode_of(name, source)
-            code = _REAL_RENAMEAT2[0](source, name, target, new, flags)
+            pinned = old_path in self.pinned
+            code = errno.EPERM if pinned else _REAL_RENAMEAT2[0](source, name, target, new, flags)
             if code:
                 return code, Step(call, errno.errorcode[code])
-            return 0, Step(call, "ok", True, (inode, 0), event=moved(new_path))
+            return 0, Step(call, "ok", True, (inode, 0), event=moved(new_path) or gone(old_path))
 
         call = f"move {old_path} {new_path}"
         return self.step(Pending(call, (old_path, new_path)), do)
+
+    def _may_go(self, *paths: str) -> None:
+        """Refuse what the kernel refuses for another user's file in a sticky directory."""
+        if not self.pinned.isdisjoint(paths):
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
 
     def link(self, src: Any, dst: Any, *, src_dir_fd: int, dst_dir_fd: int, **_: Any) -> None:
         source, target = self.where(src, src_dir_fd), self.where(dst, dst_dir_fd)
@@ -207,10 +218,39 @@ class NameCalls(Asking):
             REAL["link"](
                 src, dst, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd, follow_symlinks=False
             )
-            return None, Step(call, "ok", True, (inode_of(src, src_dir_fd),))
+            return None, Step(call, "ok", True, (inode_of(src, src_dir_fd),), event=created(target))
 
         call = f"link {source} {target}"
         self.step(Pending(call, (source, target)), do)
 
+    def open_unnamed(self, directory: str) -> int:
+        """Open a file that has no name yet (O_TMPFILE); the kernel tells of its close as `#INODE`.
 
-_REAL_RENAMEAT2 = [_renameat2()]
+        It is made when it gets its name: until then the kernel removes it with its writer.
+        """
+
+        def do() -> tuple[int, Step]:
+            fd = REAL["open"](directory, os.O_TMPFILE | os.O_WRONLY, 0o666)
+            self._paths[fd] = UNNAMED
+            self._writing.add(fd)
+            self._short.add(fd)
+            return fd, Step(call, "ok", changed=True, inodes=(REAL["fstat"](fd).st_ino,))
+
+        call = f"open {UNNAMED} to write"
+        return self.step(Pending(call, (UNNAMED,)), do)  # type: ignore[no-any-return]
+
+    def name_it(self, fd: int, path: str) -> None:
+        """Give a file without a name its first one: linkat(2) with AT_SYMLINK_FOLLOW."""
+        target = self.where(path)
+        assert target is not None, path
+
+        def do() -> tuple[None, Step]:
+            REAL["link"](f"/proc/self/fd/{fd}", path, src_dir_fd=fd)
+            inode = REAL["fstat"](fd).st_ino
+            return None, Step(call, "ok", True, (inode,), born=True, event=created(target))
+
+        call = f"link {UNNAMED} {target}"
+        self.step(Pending(call, (UNNAMED, target)), do)
+
+
+_REAL_RENAMEAT2 = [libc.renameat2]

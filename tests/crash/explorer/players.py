@@ -20,7 +20,7 @@ from explorer.steps import WAIT, Pending, Step, receive, send
 
 
 class Role(NamedTuple):
-    """Who takes part in a scenario."""
+    """One actor of a scenario."""
 
     name: str
     work: Work
@@ -45,7 +45,7 @@ class Player:
         self._pid = self._asks = self._grants = -1
 
     def start(self, root: str, others: Iterable[Player], settings: Settings) -> None:
-        """Fork it, and hear what it is about to do first."""
+        """Fork it, and receive its first pending step."""
         asks, told = os.pipe()
         granted, grants = os.pipe()
         self._pid = os.fork()
@@ -60,9 +60,12 @@ class Player:
         self._asks, self._grants = asks, grants
         self._hear()
 
-    def go(self, steps: int) -> list[Step] | None:
-        """Let it make so many steps; return them, or None if the first would have to wait."""
-        send(self._grants, steps)
+    def go(self, steps: int, events: Iterable[str]) -> list[Step] | None:
+        """Let it make so many steps; return them, or None if the first one has to wait.
+
+        `events` are those of the queue's directory so far.
+        """
+        send(self._grants, (steps, sorted(events)))
         return self._hear()
 
     def _hear(self) -> list[Step] | None:
@@ -76,7 +79,7 @@ class Player:
         return [Step(*step) for step in made]
 
     def kill(self) -> None:
-        """End it as a power switch would."""
+        """Kill it with SIGKILL."""
         os.kill(self._pid, signal.SIGKILL)
         self.state = "killed"
         self._reap()
@@ -99,20 +102,20 @@ class Player:
             self.kill()
 
     def awaits(self) -> list[str]:
-        """Return the events it waits for."""
+        """Return the events that it waits for."""
         call = "" if self.pending is None else self.pending.call
         return call.removeprefix(WAIT).split(" + ") if call.startswith(WAIT) else []
 
 
 class Settings(NamedTuple):
-    """What differs from scenario to scenario in how calls behave."""
+    """How calls behave in a scenario."""
 
     quiet: frozenset[str] = frozenset()
     noreplace: bool = True
 
 
 def _act(stepper: Stepper, role: Role, root: str, settings: Settings) -> None:
-    """Be the actor; does not return."""
+    """Run as the actor; does not return."""
     status = 1
     try:
         gc.disable()  # or finalizers would run at another step in each run

@@ -1,7 +1,7 @@
 """Mailman 2.0.13's rule for its queue, so that the explorer has losses to find.
 
-It looks at `.msg` alone. One without its `.db` is unlinked, however young; a whole pair is handled
-and unlinked. Written from what it was seen to do, not from its code.
+It reads only `.msg` files. One without its `.db` is unlinked at any age; a whole pair is handled
+and unlinked. Written from its observed behaviour, not from its code.
 """
 
 from __future__ import annotations

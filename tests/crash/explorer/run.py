@@ -21,11 +21,11 @@ Choice = tuple[str, int]  # ("step" or "kill", the actor's number)
 
 
 class Scenario(NamedTuple):
-    """Who works on one queue, and what may befall them."""
+    """The actors of one queue, and the events that may occur."""
 
     name: str
     roles: tuple[Role, ...]
-    recovery: Role  # who comes when all others have gone
+    recovery: Role  # the actor that starts when all others have ended
     old_rule: bool = False  # the runner's rule is on trial: only what it comes to is looked at
     crashes: int = 1
     prepare: Callable[[str], None] = lambda _root: None
@@ -35,7 +35,11 @@ class Scenario(NamedTuple):
     quick: bool = False  # whether it is one of the few that are tried at every turn
     long: bool = False  # whether it takes minutes
     switches: int | None = None  # from an actor that could go on to another, at most; None: any
-    there: str = ""  # the tokens of what was there before anybody came
+    again: int = 0  # how often an entry may be done once more: it could not be removed
+    there: str = ""  # the tokens of the entries before the first actor
+    marked: bool = False  # only its marker says that a file is complete
+    archives: bool = False  # a done file is in archive/ at the end
+    broken: bool = False  # the program's own rule is broken on purpose, which has to be found
 
 
 class Run:
@@ -52,7 +56,7 @@ class Run:
         quiet = {".", *self._skeleton()} if scenario.skeleton else {"."}
         self._settings = Settings(frozenset(quiet), scenario.noreplace)
         scenario.prepare(root)
-        self.world = World(root)
+        self.world = World(root, scenario.again, marked=scenario.marked, archives=scenario.archives)
         self.players: list[Player] = []
         for role in scenario.roles:
             self._start(role)
@@ -79,10 +83,10 @@ class Run:
         return [player for player in self.players if player.state == "alive"]
 
     def choices(self, *, free: bool = False) -> list[Choice]:
-        """Return what may happen next; the first is to go on with the one that went last."""
+        """Return what may happen next; first a step of the actor that made the last one."""
         living = [player for player in self.living() if self._enabled(player)]
         for player in living:
-            if self._concerns_nobody(player):
+            if self._concerns_no_other(player):
                 living = [player]
                 break
         steps: list[Choice] = [("step", player.number) for player in living]
@@ -94,12 +98,12 @@ class Run:
             return steps
         return steps + [("kill", p.number) for p in living if p.role.dies and p.changed]
 
-    def _concerns_nobody(self, player: Player) -> bool:
-        """Whether its next step can be taken at once: all others write, and nothing of the kind."""
+    def _concerns_no_other(self, player: Player) -> bool:
+        """Whether its next step can be taken at once: all others are writers, and not affected."""
         others = [other for other in self.living() if other is not player]
         if not others or player.pending is None or not all(other.role.writes for other in others):
             return False
-        if self._inodes(player) & self.world.open_to_write:
+        if self._inodes(player) & self.world.holding.open_to_write():
             return False
         return not any(
             _meet(path, written)
@@ -110,7 +114,7 @@ class Run:
         )
 
     def independent(self, one: int, other: int) -> bool:
-        """Whether two pending steps come to the same in either order, and neither can tell."""
+        """Whether two pending steps have the same effect in either order, for both actors."""
         first, second = self.players[one], self.players[other]
         a, b = first.pending, second.pending
         if a is None or b is None:
@@ -122,7 +126,7 @@ class Run:
         return not self._inodes(first) & self._inodes(second)
 
     def _inodes(self, player: Player) -> set[int]:
-        """Return the files that its next step is about, as far as there are any."""
+        """Return the files of its next step, if there are any."""
         found = set(player.pending.inodes) if player.pending is not None else set()
         for path in player.pending.paths if player.pending is not None else ():
             if not path.endswith("*"):
@@ -136,7 +140,7 @@ class Run:
         return all(event in self.world.events for event in player.awaits())
 
     def end_those_who_wait(self) -> bool:
-        """End who waits for what cannot come any more; False when there is nobody."""
+        """End an actor that waits for an event that cannot come any more; False if none does."""
         waiting = [player for player in self.living() if player.awaits()]
         for player in waiting:
             player.stop()
@@ -144,7 +148,7 @@ class Run:
         return bool(waiting)
 
     def play(self, choice: Choice, times: int = 1) -> bool:
-        """Let it happen; False when the actor would have to wait for another."""
+        """Make a choice happen; False if the actor has to wait for another one."""
         what, number = choice
         if number == len(self.players):
             self._start(self.scenario.recovery)
@@ -155,7 +159,7 @@ class Run:
             self.trace.append(f"{player.role.name:10} KILLED")
             self.world.killed(player)
             return True
-        made = player.go(times)
+        made = player.go(times, self.world.events)
         if made is None:
             return False
         if number != self._last and self.players[self._last].state == "alive":
@@ -175,7 +179,7 @@ class Run:
         self.world.apply(player, step, self.players)
 
     def replay(self, path: tuple[Choice, ...]) -> bool:
-        """Go a way again; steps of one actor in a row are told to it at once."""
+        """Repeat a way; consecutive steps of one actor are sent to it together."""
         at = 0
         while at < len(path):
             times = 1
@@ -187,7 +191,7 @@ class Run:
         return True
 
     def recover(self) -> bool:
-        """Bring in a fresh process once all others are gone; False when nothing is left to do."""
+        """Start a fresh process when all others have ended; False if nothing is left to do."""
         role, last = self.scenario.recovery, self.players[-1]
         if last.role is role and last.state == "ended":
             return False
@@ -197,7 +201,7 @@ class Run:
         return True
 
     def at_the_end(self) -> None:
-        """Look whether everything ended where it must."""
+        """Check that every entry ended where it must."""
         scenario = self.scenario
         self.world.at_the_end(self.players, scenario.ends, scenario.there, scenario.old_rule)
 
@@ -213,7 +217,7 @@ class Run:
             player.state, self.crashes, self.world = "alive", crashes, world
 
     def _spent(self) -> tuple[int, ...]:
-        """Return what was used of what is bounded."""
+        """Return how often each bounded event was used."""
         return (
             (self.crashes,)
             if self.scenario.switches is None
@@ -230,12 +234,12 @@ class Run:
             if player.state == "alive":
                 digest.update(player.history + repr(player.pending).encode())
             if self.scenario.old_rule:
-                digest.update(player.result.encode())  # it tells whom it handled
+                digest.update(player.result.encode())  # it has the entries that it handled
         return digest.digest()[:16]
 
 
 def _meet(one: str, other: str) -> bool:
-    """Whether two paths, of which each may be a whole directory (`d/*`), have a name in common."""
+    """Whether two paths, of which each may be a whole directory (`d/*`), share a name."""
     if "*" in (one, other) or one == other:
         return True
     for directory, name in ((one, other), (other, one)):

@@ -5,12 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from explorer.actors import Runner
-from explorer.given import DRAWN, PLAIN, Deferred, Entry, Lying, Pair, deferred_name
+from explorer.given import (
+    DRAWN,
+    PLAIN,
+    Another,
+    Deferred,
+    Entry,
+    Lying,
+    Pair,
+    a_report,
+    deferred_name,
+)
 from explorer.players import Role
 from explorer.run import Scenario
 
-from watcher.evidence import How
-from watcher.lifecycle import Move
+from watcher.rules.evidence import Proof
+from watcher.rules.lifecycle import Move
 
 LEGACY = Runner()
 RECOVERY = Role("recovery", LEGACY.recover)
@@ -29,6 +39,7 @@ def scenarios() -> Iterator[Scenario]:
     yield from _daemon_and_sweep()
     yield from _alone()
     yield from _operators()
+    yield from _another_users_file()
 
 
 def _runner(word: str) -> Runner:
@@ -66,7 +77,7 @@ def _daemon_and_sweep() -> Iterator[Scenario]:
     """A daemon's worker and a sweep by hand, on an entry that was renamed in or has fallen due."""
     for what, name in (("entry", PLAIN), ("drawn entry", DRAWN)):
         for word, end in WORDS:
-            renamed = _runner(word).attempt(How.RENAMED, f"{name}.pck", ())
+            renamed = _runner(word).attempt(Proof.RENAMED, f"{name}.pck", ())
             yield Scenario(
                 f"{what}: daemon ({word}) x sweep ({word})",
                 (Role("daemon", renamed), Role("sweep", _runner(word).sweep)),
@@ -77,7 +88,7 @@ def _daemon_and_sweep() -> Iterator[Scenario]:
                 switches=2 if word == "done" else 1,
                 long=True,
             )
-    due = LEGACY.attempt(How.SWEEP, deferred_name(PLAIN), ())
+    due = LEGACY.attempt(Proof.NONE, deferred_name(PLAIN), ())
     yield Scenario(
         "deferred entry: daemon (done) x sweep (done)",
         (Role("daemon", due), Role("sweep", LEGACY.sweep)),
@@ -103,7 +114,7 @@ def _alone() -> Iterator[Scenario]:
                 ends=(end,),
             )
             yield twice
-            if not what.startswith("drawn"):
+            if not what.startswith("is_unique_name"):
                 links = f"{what}: sweep ({word}), link and unlink"
                 yield twice._replace(name=links, crashes=1, noreplace=False)
     yield Scenario(
@@ -116,6 +127,46 @@ def _alone() -> Iterator[Scenario]:
         skeleton=False,
         quick=True,
     )
+
+
+def _another_users_file() -> Iterator[Scenario]:
+    """A file that may be neither removed nor renamed, and another behind it.
+
+    A sweep by hand finishes with it and leaves it; a daemon keeps its claim until it may be removed
+    (at its second new try), and no other is given it meanwhile. What a sweep gave up comes again.
+    """
+    files = (
+        ("a file", "report.csv", "behind.csv", a_report),
+        ("a drawn entry", DRAWN + ".pck", PLAIN + ".pck", Entry(DRAWN)),
+    )
+    for what, pinned, behind, there in files:
+        raw = what == "a file"
+        for word, end in WORDS:
+            words = (word, "done") if word == "retry" else (word,)
+            runner = Runner(words, raw=raw, pinned=frozenset({pinned}))
+            recovery = Runner(words[-1:], raw=raw)
+            alone = Scenario(
+                f"another user's, {what}: sweep ({word})",
+                (Role("sweep", runner.sweep),),
+                Role("recovery", recovery.recover),
+                prepare=Another(there, behind),
+                there="ab",
+                ends=(end,) if word != "retry" else ("done",),
+                again=1,
+                quick=raw and word == "done",
+            )
+            yield alone
+            if word == "done":
+                kept = Role("daemon", runner.keep(pinned, behind))
+                daemon = alone._replace(name=f"another user's, {what}: daemon", roles=(kept,))
+                yield daemon
+                yield daemon._replace(
+                    name=f"{daemon.name} x sweep, no crash",
+                    roles=(kept, Role("sweep", runner.sweep)),
+                    crashes=0,
+                    switches=1,
+                    long=True,
+                )
 
 
 def _operators() -> Iterator[Scenario]:

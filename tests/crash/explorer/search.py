@@ -1,13 +1,13 @@
 """Every interleaving of a scenario's actors, with a crash after every step, on a real directory.
 
-A state is reached by running its steps again from a fresh directory (stateless replay), and is gone
-on from once, however many ways lead to it: two ways lead to the same state when the directory is
-the same, and each living actor has seen the same. Three things are left out because they change
-nothing that anybody could see:
+A state is reached by running its steps again from a fresh directory (stateless replay). The search
+continues from each state once. Two ways lead to the same state if the directory is the same and
+each living actor has seen the same. Three things are left out, because no other actor can observe
+them:
 
-- an actor is not killed after a mere look: it might as well have been killed before it;
-- a step below .watcher/ is taken at once where all others are writers, who know nothing of it;
-- what only the actor itself can see is no step at all (`stepping`).
+- an actor is not killed after a step that only reads: a kill before that step has the same effect;
+- a step below .watcher/ is taken at once if all other actors are writers, which do not look there;
+- a call that only the actor itself can observe is not a step (`stepping`).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Found(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What the exploration of one scenario came to."""
+    """The result of exploring one scenario."""
 
     name: str
     states: int
@@ -50,7 +50,9 @@ class Search:
         self.scenario = scenario
         self.root = root
         self._most = most  # broken promises, before it ends
-        self._asleep: dict[bytes, frozenset[int]] = {}  # of a state: who was not gone on with
+        self._asleep: dict[
+            bytes, frozenset[int]
+        ] = {}  # of a state: the actors that were not continued
         self._stack: list[tuple[tuple[Choice, ...], frozenset[int]]] = [((), frozenset())]
         self._promised: set[bytes] = set()  # states that are on the way to be visited
         self._found: dict[str, Found] = {}
@@ -59,7 +61,7 @@ class Search:
         self._acted: set[str] = set()
 
     def explore(self, seconds: float = float("inf")) -> Result:
-        """Go every way, for so long at most."""
+        """Explore every way, for at most so many seconds."""
         gc.collect()
         gc.freeze()  # what is here now is no work for the collector in the actors
         self._scripts = self._write_alone()
@@ -79,14 +81,14 @@ class Search:
         return Result(self.scenario.name, *counts, not self._stack, found)
 
     def _look_who_acted(self) -> None:
-        """Report who never had a turn: a scenario that tries nothing must not look like a proof."""
+        """Report the actors that made no step: a scenario that tries nothing is no proof."""
         if not self._stack and not self._found:
             for role in self.scenario.roles:
                 if role.name not in self._acted:
                     self._found[role.name] = Found(f"{role.name} never had a turn", ())
 
     def _write_alone(self) -> Scripts:
-        """Learn what each writer will do: nothing that others do changes it."""
+        """Record the steps of each writer: no other actor changes them."""
         scripts: Scripts = {}
         for number, role in enumerate(self.scenario.roles):
             if not role.writes:
@@ -131,7 +133,7 @@ class Search:
     def _take_first(
         self, run: Run, path: tuple[Choice, ...], choices: list[Choice], asleep: frozenset[int]
     ) -> tuple[Choice, frozenset[int]] | None:
-        """Take the first choice that does not have to wait; the others are for later."""
+        """Take the first choice that need not wait; keep the others for later."""
         ways = []
         for choice in choices:
             if choice[0] == "kill" and not self._leads_on(run, choice):
@@ -156,7 +158,7 @@ class Search:
         return None
 
     def _leads_on(self, run: Run, kill: Choice) -> bool:
-        """Whether a kill leads to a state that nobody has come to, or is about to come to."""
+        """Whether a kill leads to a state that was not reached, and that no known way reaches."""
         self._crashes += 1
         key = run.key_if_killed(run.players[kill[1]])
         if key in self._promised or self._asleep.get(key) == frozenset():
@@ -171,7 +173,7 @@ class Search:
         return frozenset(n for n in asleep if n != choice[1] and run.independent(n, choice[1]))
 
     def _news(self, run: Run, asleep: frozenset[int]) -> frozenset[int] | None:
-        """Return None if nothing new can come from this state; else whose steps (empty: all)."""
+        """Return None if this state leads to nothing new; else the actors to run (empty: all)."""
         if not self.scenario.old_rule:
             run.world.look()
         if self._note(run):

@@ -1,7 +1,7 @@
 """A queue directory as a value: equal for equal states, whatever the run that led there.
 
-Inode numbers become who made the file and when; times, and what is written down of them (in notes
-and ledgers), are left out. The journal is left out: no decision is made by it.
+An inode number is replaced by the actor that made the file and its step. Times, and their copies in
+notes and ledgers, are left out. The journal is left out: no decision depends on it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _EXPLAINS = ("entry", "state", "files", "was", "own", "attempts", "crashes")
 
 
 def tree(root: str, identity: Mapping[int, str]) -> Iterator[tuple[str, str, int, str]]:
-    """Yield (path, which file, how many names, contents) of all there is, in order."""
+    """Yield path, identity, number of names and contents of each file, in order."""
     yield from _tree(root, "", root, identity)
 
 
@@ -40,7 +40,7 @@ def _tree(
 
 
 def contents(root: str, full: str, where: str, identity: Mapping[int, str]) -> str:
-    """Return what a file holds, or a digest of it, without what differs from run to run."""
+    """Return the contents of a file, or a digest, without the parts that differ between runs."""
     data = read(full)
     if where.startswith(".watcher/"):
         if where.endswith("/.ledger"):
@@ -73,7 +73,7 @@ def _note(data: bytes) -> str:
 
 
 def read(path: str) -> bytes:
-    """Read a file whole, unseen by any stepper."""
+    """Read a whole file, without a step."""
     fd = REAL["open"](path, os.O_RDONLY)
     try:
         return REAL["read"](fd, 1 << 20)

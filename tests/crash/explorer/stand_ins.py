@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 class Buffered:
     """A file object that writes when it is flushed or closed, in two pieces."""
 
-    def __init__(self, path: str) -> None:
-        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
         self._data = b""
 
     def __enter__(self) -> Self:

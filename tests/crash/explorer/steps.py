@@ -1,4 +1,4 @@
-"""What a step is, how one is told over a pipe, and the kernel's own calls."""
+"""A step, its message over a pipe, and the kernel's own calls."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import stat
 import struct
 from typing import Any, NamedTuple
 
+ENDED = "ended "  # begins the event of a writer that ended or was killed
 WAIT = "wait for "
+GONE = "gone "  # an event that counts only while an actor waits for it
 FREE = 1 << 30  # steps: more than any actor makes
 _SCRATCH = re.compile(rb"\.[0-9]+\.[0-9a-f]+\.tmp$")
 _LENGTH = struct.Struct("I")
@@ -35,15 +37,15 @@ class Step(NamedTuple):
 
 
 class Blocked(Exception):
-    """The call would have to wait for another actor."""
+    """The call has to wait for another actor."""
 
 
 class Pending(NamedTuple):
-    """What an actor is about to do: below the queue where, and to which files it has open."""
+    """The pending call of an actor: its paths below the queue, and its open files."""
 
     call: str
     paths: tuple[str, ...]
-    looks: bool = False  # whether nobody else can tell that it was made
+    looks: bool = False  # whether no other actor can observe it
     inodes: tuple[int, ...] = ()
 
 
@@ -82,6 +84,14 @@ def status_told(status: os.stat_result, where: str) -> str:
 
 def moved(target: str) -> str:
     return "" if "/" in target else f"moved {target}"
+
+
+def created(target: str) -> str:
+    return "" if "/" in target else f"created {target}"
+
+
+def gone(source: str) -> str:
+    return "" if "/" in source else f"{GONE}{source}"
 
 
 def inode_of(path: Any, directory: int | None) -> int:

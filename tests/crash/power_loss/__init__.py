@@ -1,1 +1,1 @@
-"""Power loss: every state a disk may legally be in after it, and what recovery makes of each."""
+"""Power loss: every state that a disk may have after it, and the recovery from each."""

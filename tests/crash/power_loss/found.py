@@ -1,4 +1,4 @@
-"""A state of a disk in a real directory: read from one, put into one, shown on a line."""
+"""A state of a disk: read from a real directory, written to one, shown on a line."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from power_loss.recording import IGNORED
 
 
 def read(root: str, ids: Mapping[int, int]) -> Disk:
-    """Return what is there; files by the numbers `ids` has for their inodes, or by these."""
+    """Return the state of a directory; a file is its number in `ids`, or else its inode."""
     directories, files, contents = {"."}, set(), set()
     for place, inner, names in os.walk(root):
         at = os.path.relpath(place, root)

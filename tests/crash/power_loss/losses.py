@@ -57,7 +57,7 @@ def states(
 
 
 def everything(start: Disk, ops: Sequence[Op]) -> Disk:
-    """Return the disk as whoever looks while the power is on finds it: all that was issued."""
+    """Return the disk as a process sees it while the power is on: with all changes."""
     contents = dict(start.contents)
     for op in ops:
         if op.what == "create":
@@ -83,7 +83,9 @@ def _weak_names(start: Disk, done: Sequence[Op]) -> Iterator[Disk]:
 
 
 def _is_synced(op: Op, later: Iterable[Op]) -> bool:
-    paths = [op.to] if op.what == "link" else [op.path, op.to]  # where it is linked from stays
+    paths = (
+        [op.to] if op.what == "link" else [op.path, op.to]
+    )  # the path that it is linked from stays
     touched = {os.path.dirname(path) or "." for path in paths if path}
     return any(
         after.what == "sync all" or (after.what == "sync names" and after.path in touched)
@@ -120,7 +122,7 @@ def _apply(start: Disk, ops: Iterable[Op]) -> Disk:
 
 
 def _contents(start: Disk, done: Sequence[Op]) -> Iterator[dict[int, bytes]]:
-    """Yield what each file may hold: what was synced, and what was written since, or not."""
+    """Yield the contents that each file may have: what was synced, with or without later writes."""
     before = dict(start.contents)
     written: dict[int, bytes] = {}
     synced = dict(before)
@@ -158,7 +160,7 @@ def _visible(names: Disk, contents: dict[int, bytes]) -> Disk:
     lost.
     """
     directories: set[str] = set()
-    for path in sorted(names.directories):  # an outer one comes before what lies in it
+    for path in sorted(names.directories):  # a directory comes before its contents
         if path == "." or (os.path.dirname(path) or ".") in directories:
             directories.add(path)
     files = frozenset(

@@ -17,8 +17,8 @@ import os
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from watcher import groups
-from watcher.spool import disk
+from watcher import commit_many
+from watcher.spool import libc
 
 _CALLS = ("open", "close", "write", "fsync", "rename", "link", "unlink", "mkdir", "rmdir", "dup")
 IGNORED = (".journal", ".ledger", ".fault", "journal")  # never synced, and none is an entry
@@ -58,7 +58,7 @@ class Recorder:
         self._offsets: dict[int, int] = {}
 
     def say(self, word: str) -> None:
-        """Put down a word of the program's: what it promised, it promised at this point."""
+        """Record a word of the program: at this point it made a promise."""
         self.ops.append(Op("word", path=word))
 
     def _where(self, path: Any, directory: int | None = None) -> str | None:
@@ -107,7 +107,7 @@ class Recorder:
         return new
 
     def write(self, fd: int, data: Any) -> int:
-        """Write, and record what was."""
+        """Write, and record the bytes."""
         done: int = self._real["write"](fd, data)
         if fd in self._paths:
             at = self._offsets[fd]
@@ -193,29 +193,28 @@ class Recorder:
 
     @contextlib.contextmanager
     def recording(self) -> Iterator[None]:
-        """Record what happens meanwhile."""
-        self._noreplace = disk._renameat2()
-        kept = disk._CACHE[:]
-        disk._CACHE[:] = [self._renameat2]
+        """Record the calls inside `with`."""
+        self._noreplace = libc.renameat2
+        libc.renameat2 = self._renameat2
         for name in _CALLS:
             setattr(os, name, getattr(self, name))
-        whole, groups._sync_file_system = groups._sync_file_system, self._sync_all
+        whole, commit_many.sync_file_system = commit_many.sync_file_system, self._sync_all
         try:
             yield
         finally:
             for name in _CALLS:
                 setattr(os, name, self._real[name])
-            disk._CACHE[:] = kept
-            groups._sync_file_system = whole
+            libc.renameat2 = self._noreplace
+            commit_many.sync_file_system = whole
 
 
 @contextlib.contextmanager
 def renaming(*, noreplace: bool) -> Iterator[None]:
-    """Be on a file system with RENAME_NOREPLACE meanwhile, or on one without."""
-    kept = disk._CACHE[:]
+    """Behave inside `with` as a file system with RENAME_NOREPLACE, or without."""
+    kept = libc.renameat2
     if not noreplace:
-        disk._CACHE[:] = [lambda *_: errno.ENOSYS]
+        libc.renameat2 = lambda *_: errno.ENOSYS
     try:
         yield
     finally:
-        disk._CACHE[:] = kept
+        libc.renameat2 = kept

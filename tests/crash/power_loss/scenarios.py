@@ -1,4 +1,4 @@
-"""The transitions whose power failures are tried: each made by the program's own code."""
+"""The transitions that are tried with power failures; each is made by the program's own code."""
 
 from __future__ import annotations
 
@@ -8,23 +8,24 @@ from collections.abc import Callable, Iterator
 
 from power_loss.recording import Recorder
 from power_loss.trial import ACKNOWLEDGED, DONE, Scenario
-from watcher import contents, groups
-from watcher.age import Ages, SystemClock
+from watcher import commit_many, mailman
 from watcher.attempt import Attempt
-from watcher.claim.take import Terms
-from watcher.entry import Entry
-from watcher.evidence import How
+from watcher.commit_one import enqueue
+from watcher.handle.entry import Entry
 from watcher.handle.function import Function
-from watcher.handle.outcome import Reject, Retry
-from watcher.lifecycle import Move
-from watcher.operate.moves import Moves
-from watcher.operate.selection import Filter, select, states_for
-from watcher.operate.who import Who
-from watcher.producer import enqueue
-from watcher.report import Patience
-from watcher.settle.policy import Policy
-from watcher.settlement import Settlement
-from watcher.spool.layout import Layout
+from watcher.handle.handler import Reject, Retry
+from watcher.operate.operator import Operator
+from watcher.operate.operator_moves import Moves
+from watcher.operate.select_entries import Filter, select, states_for
+from watcher.rules.age import Ages, SystemClock
+from watcher.rules.archived_names import ArchiveOptions
+from watcher.rules.evidence import Proof
+from watcher.rules.lifecycle import Move
+from watcher.rules.names import Layout
+from watcher.rules.retry import Policy
+from watcher.settle.finish import Finisher
+from watcher.settle.refused import DiskRetry
+from watcher.spool.claimed import ClaimOptions
 from watcher.spool.spool import Spool
 
 MESSAGE = b"From: ann@example.com\nSubject: one\n\nposting, and its last word is END\n"
@@ -47,7 +48,7 @@ def _put(name: str, data: bytes) -> Callable[[str], None]:
 
 
 def _pck(name: str) -> Callable[[str], None]:
-    return _put(f"{name}.pck", contents.write_pck(MESSAGE, dict(METADATA)))
+    return _put(f"{name}.pck", mailman.write_pck(MESSAGE, dict(METADATA)))
 
 
 def _pair(root: str) -> None:
@@ -59,12 +60,14 @@ def _half(root: str) -> None:
     _put(f"{DRAWN}.msg", MESSAGE)(root)
 
 
-def settlement(initial: float = 0.0) -> Settlement:
+def settlement(initial: float = 0.0) -> Finisher:
     """Return how attempts end: a retry is due at once."""
     clock = SystemClock()
-    patience = Patience(lambda _seconds: False, lambda _text: None)
+    patience = DiskRetry(lambda _seconds: False, lambda _text: None)
     policy = Policy(initial=initial, jitter=0.0)
-    return Settlement("q", Terms(0.0, Ages(clock)), policy, clock, lambda _told: None, patience)
+    return Finisher(
+        "q", ClaimOptions(0.0, Ages(clock)), policy, clock, lambda _told: None, patience
+    )
 
 
 def _attempt(layout: Layout, name: str, *words: str) -> Make:
@@ -82,8 +85,23 @@ def _attempt(layout: Layout, name: str, *words: str) -> Make:
                     raise Reject("asked to")
                 recorder.say(DONE)
 
-            report = Attempt(Function(handle), settlement())(spool, file, How.SWEEP)
+            report = Attempt(Function(handle), settlement())(spool, file, Proof.NONE)
             file = report.name or file
+
+    return make
+
+
+ARCHIVE = ArchiveOptions(b"archive")
+
+
+def _archive(layout: Layout, name: str) -> Make:
+    """Move a done entry to the archive. No word is said: it must not be lost there either."""
+
+    def make(root: str, _recorder: Recorder) -> None:
+        spool = Spool(os.fsencode(root), layout)
+        spool.use_archive(ARCHIVE)
+        handler = Function(lambda _entry: None)
+        Attempt(handler, settlement())(spool, os.fsencode(name), Proof.NONE)
 
     return make
 
@@ -103,11 +121,11 @@ def _enqueue_many(together: bool) -> Make:
     """Commit two in a group, synced one by one or by one sync of the file system."""
 
     def make(root: str, recorder: Recorder) -> None:
-        few, groups.FEW = groups.FEW, 1 if together else groups.FEW
+        few, commit_many.FEW = commit_many.FEW, 1 if together else commit_many.FEW
         try:
-            groups.enqueue_many(root, [(MESSAGE, METADATA), (SECOND, METADATA)])
+            commit_many.enqueue_many(root, [(MESSAGE, METADATA), (SECOND, METADATA)])
         finally:
-            groups.FEW = few
+            commit_many.FEW = few
         recorder.say(ACKNOWLEDGED)
 
     return make
@@ -121,9 +139,11 @@ def _operate(layout: Layout, *moves: Move) -> Make:
             if move is Move.DELETE:
                 recorder.say(DONE)  # the operator's own word
             spool = Spool(os.fsencode(root), layout)
-            entries, _ = select(spool, None, move, states_for(move), Filter(), contents.MAX_SIZE)
+            entries, _ = select(spool, None, move, states_for(move), Filter(), mailman.MAX_SIZE)
             told = list(
-                Moves(spool, Terms(0.0, Ages(SystemClock())), Who("me", 0)).make(move, entries)
+                Moves(spool, ClaimOptions(0.0, Ages(SystemClock())), Operator("me", 0)).make(
+                    move, entries
+                )
             )
             assert all(moved.state is not None for moved in told), told
 
@@ -153,13 +173,13 @@ def _sweep_of_what_died(layout: Layout) -> Make:
 
 
 def _died_in_hand(root: str) -> None:
-    """Have a process die with the entry in hand: its ledger tells of it."""
+    """Have a process die with the entry in hand, and in its ledger."""
     _pck(PLAIN)(root)
     child = os.fork()
     if child == 0:
         spool = Spool(os.fsencode(root), MAILMAN)
         Attempt(Function(lambda _entry: os._exit(1)), settlement())(
-            spool, f"{PLAIN}.pck".encode(), How.SWEEP
+            spool, f"{PLAIN}.pck".encode(), Proof.NONE
         )
         os._exit(2)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
@@ -183,9 +203,9 @@ def _directories_unsynced(make: Make) -> Make:
     return made
 
 
-def _aside_beside_newcomer(root: str) -> None:
+def _aside_beside_replacement(root: str) -> None:
     _aside(root)
-    _put(f"{PLAIN}.pck", contents.write_pck(SECOND, dict(METADATA)))(root)
+    _put(f"{PLAIN}.pck", mailman.write_pck(SECOND, dict(METADATA)))(root)
 
 
 def _aside(root: str) -> None:
@@ -202,12 +222,12 @@ _DEAD, _HELD, _ORPHANS = ".watcher/dead", ".watcher/held", ".watcher/orphans"
 def scenarios() -> list[Scenario]:
     """Return all of them."""
     found = [*_commits(), *_recoveries()]
-    drawn = ("drawn name", MAILMAN, _pck(DRAWN), f"{DRAWN}.pck")
+    is_unique_name = ("drawn name", MAILMAN, _pck(DRAWN), f"{DRAWN}.pck")
     plain = ("plain name", MAILMAN, _pck(PLAIN), f"{PLAIN}.pck")
     raw = ("raw", RAW, _put("report.csv", MESSAGE), "report.csv")
     pair = ("pair", LEGACY, _pair, f"{DRAWN}.msg")
-    found += [_of(kind, way) for kind in (drawn, plain, raw, pair) for way in _WAYS]
-    found += [move for kind in (drawn, pair) for move in _by_operator(*kind)]
+    found += [_of(kind, way) for kind in (is_unique_name, plain, raw, pair) for way in _WAYS]
+    found += [move for kind in (is_unique_name, pair) for move in _by_operator(*kind)]
     orphan = _attempt(LEGACY, f"{DRAWN}.msg", "")
     found += [
         Scenario("orphan", LEGACY, _half, orphan, (MESSAGE,), {}, ends=_ORPHANS),
@@ -217,6 +237,15 @@ def scenarios() -> list[Scenario]:
             ends=".",
         ),
     ]
+    for called, layout, prepare, name in (is_unique_name, plain, raw, pair):
+        found.append(
+            Scenario(
+                *(f"archive: {called}", layout, prepare, _archive(layout, name), (MESSAGE,)),
+                *({} if layout.raw else METADATA, HALF if layout.legacy else b""),
+                ends="archive",
+                archive=ARCHIVE,
+            )
+        )
     for each in (_of(plain, ("reject",)), _of(plain, ("retry",)), _of(pair, ("reject",))):
         other = each._replace(make=_directories_unsynced(each.make))
         found.append(other._replace(name=f"{each.name}, directories not synced"))
@@ -228,7 +257,9 @@ def scenarios() -> list[Scenario]:
         "orphan",
         "reunite",
         "in hand",
-        "recover beside a newcomer",
+        "recover beside a replacement",
+        "archive: raw",
+        "archive: pair",
     }
     for each in found[:]:
         if each.name in names:
@@ -259,7 +290,7 @@ def _recoveries() -> list[Scenario]:
         for name, prepare in (("recover", _aside), ("in hand", _died_in_hand))
     ] + [
         Scenario(
-            *("recover beside a newcomer", MAILMAN, _aside_beside_newcomer),
+            *("recover beside a replacement", MAILMAN, _aside_beside_replacement),
             *(_sweep_of_what_died(MAILMAN), (MESSAGE, SECOND), METADATA),
         )
     ]
@@ -269,7 +300,7 @@ Kind = tuple[str, Layout, Callable[[str], None], str]
 
 
 def _of(kind: Kind, way: tuple[str, ...]) -> Scenario:
-    """Return what a handler's words come to, for one kind of file."""
+    """Return the result of a handler's words, for one kind of file."""
     called, layout, prepare, name = kind
     return Scenario(
         *(f"{', '.join(way)}: {called}", layout, prepare, _attempt(layout, name, *way)),

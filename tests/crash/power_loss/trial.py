@@ -1,4 +1,4 @@
-"""Loses the power at every point of a transition, recovers, and says which promise is broken."""
+"""Lose the power at every point of a transition, recover, and return the broken promises."""
 
 from __future__ import annotations
 
@@ -10,23 +10,24 @@ from typing import NamedTuple
 from power_loss.found import read, told, write
 from power_loss.losses import Disk, everything, states
 from power_loss.recording import Op, Recorder, fresh, renaming
-from watcher.age import Ages, SystemClock
-from watcher.claim.take import Terms
-from watcher.entry import Entry
+from watcher.handle.entry import Entry
 from watcher.handle.function import Function
-from watcher.settle.policy import Policy
-from watcher.spool.layout import Layout
+from watcher.rules.age import Ages, SystemClock
+from watcher.rules.archived_names import ArchiveOptions
+from watcher.rules.names import Layout
+from watcher.rules.retry import Policy
+from watcher.spool.claimed import ClaimOptions
 from watcher.spool.spool import Spool
-from watcher.sweep import Limits, Orders, Sweep
+from watcher.sweep import Limits, Sweep, SweepOptions
 
 ACKNOWLEDGED, DONE = "acknowledged", "done"  # the words of a scenario: `Recorder.say`
 ENTRIES = (".pck", ".msg", ".csv", ".db")
-STAYS = {".watcher/dead", ".watcher/held", ".watcher/orphans"}  # else a sweep handles it
-_SWEEPS = 6  # more than a recovery takes
+STAYS = {".watcher/dead", ".watcher/held", ".watcher/orphans", "archive"}  # else a sweep handles it
+_SWEEPS = 6  # more than a recovery needs
 
 
 class Scenario(NamedTuple):
-    """One transition: what is there before it, what makes it, and what must not be lost."""
+    """One transition: the files before it, the code that makes it, what must not be lost."""
 
     name: str
     layout: Layout
@@ -38,10 +39,11 @@ class Scenario(NamedTuple):
     there: bool = True  # whether the entry is durably there before anything happens
     ends: str | None = None  # where its files are durably, and nowhere else, when all was made
     noreplace: bool = True  # whether the file system has RENAME_NOREPLACE
+    archive: ArchiveOptions | None = None
 
 
 class Result(NamedTuple):
-    """What came of one scenario on one kind of disk."""
+    """The result of one scenario on one kind of disk."""
 
     name: str
     operations: int
@@ -63,7 +65,7 @@ class Trial:
         self._broken: list[str] = []
 
     def once(self, blind: Sequence[str] = ()) -> Result:
-        """Lose the power once, at every point. Operations in `blind` are not seen to be made."""
+        """Lose the power once, at every point. Operations in `blind` are not recorded."""
         start, ops = self._recorded(blind)
         for issued, state, wanted in self._lost(start, ops, 0):
             why = self._recovered(state, wanted=wanted)
@@ -94,7 +96,7 @@ class Trial:
     # -- the parts ------------------------------------------------------------------------------
 
     def _recorded(self, blind: Sequence[str] = ()) -> tuple[Disk, list[Op]]:
-        """Make the transition; return what was there before, and what was done."""
+        """Make the transition; return the state before it, and its operations."""
         root, scenario = f"{self._base}/recorded", self._scenario
         shutil.rmtree(root, ignore_errors=True)
         os.mkdir(root)
@@ -139,7 +141,7 @@ class Trial:
         for issued, state in states(start, ops, weak=self._weak, first=first):
             words = {op.path for op in ops[:issued] if op.what == "word"}
             wanted = DONE not in words and (there or ACKNOWLEDGED in words)
-            # Whether it is where it belongs is asked of the last states in any case.
+            # The place of the entry is always checked in the last states.
             if (wanted, state) not in self._tried or issued == len(ops):
                 self._tried.add((wanted, state))
                 yield issued, state, wanted
@@ -197,7 +199,8 @@ class Trial:
         before: list[str] | None = None
         for number in range(_SWEEPS):
             spool = Spool(os.fsencode(root), self._scenario.layout)
-            orders = Orders("q", Terms(0.0, Ages(clock)), Policy(jitter=0.0))
+            spool.use_archive(self._scenario.archive)
+            orders = SweepOptions("q", ClaimOptions(0.0, Ages(clock)), Policy(jitter=0.0))
             list(Sweep(spool, orders, Function(handle), Limits()).lines(lambda _told: None))
             del spool, orders
             after = sorted(f"{at}/{name}" for at, _, names in os.walk(root) for name in names)

@@ -1,0 +1,1 @@
+"""Daemons with many workers, killed and reloaded at random: see `__main__`."""

@@ -1,0 +1,1 @@
+"""Installed programs write into watched folders: see `__main__`."""

@@ -1,0 +1,117 @@
+"""A new kind of handler is one row of the table and one file: here a row and a class of the test's.
+
+The configuration reads it, a sweep runs it, and the message for a wrong kind names it.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Mapping
+from typing import ClassVar
+
+import pytest
+
+from watcher.cli import parameters
+from watcher.config import load as configuration
+from watcher.errors import BadConfiguration
+from watcher.handle import handler_kinds
+from watcher.handle.handler_kinds import KINDS
+from watcher.handle.handler_settings import HandlerSettings
+from watcher.rules.option import Option, period
+from watcher.rules.results import HANDLED, AttemptEnd
+from watcher.sweep import Limits, Sweep, SweepOptions
+
+
+class Copy:
+    """A handler that writes the message to a directory."""
+
+    def __init__(self, directory, timeout):
+        self.directory = directory
+        self.timeout = timeout
+
+    def run(self, entry):
+        with open(os.path.join(self.directory, entry.name), "wb") as file:
+            file.write(entry.message)
+        return HANDLED
+
+    def terminate(self):
+        raise AssertionError("a sweep that ends by itself terminates nothing")
+
+
+class CopySettings(HandlerSettings, frozen=True, forbid_unknown_fields=True):
+    """`{ copy = "DIRECTORY", timeout = "2m" }`."""
+
+    copy: str
+    timeout: float = 60.0
+
+    OPTIONS: ClassVar[Mapping[str, Option]] = {"timeout": Option(period, "a duration", "1m", "")}
+    EXAMPLE: ClassVar[str] = '{ copy = "DIRECTORY" }'
+
+    def mistake(self):
+        return None if self.copy else ("copy", "a directory")
+
+    def load(self):
+        if not os.path.isdir(self.copy):
+            raise BadConfiguration(f"handler.copy: {self.copy}: no such directory")
+        return Copy(self.copy, self.timeout)
+
+
+@pytest.fixture
+def load(queue, tmp_path, monkeypatch):
+    """Load a configuration of one queue with some handler, the new kind being registered."""
+    monkeypatch.setitem(KINDS, "copy", CopySettings)
+    file = tmp_path / "w.toml"
+
+    def loaded(handler):
+        file.write_text(f'[queues.q]\npath = "{queue}"\ngrace_age = "0s"\nhandler = {handler}\n')
+        return configuration.load(str(file), {})["q"]
+
+    return loaded
+
+
+def test_a_new_kind_is_read_by_its_row_and_run_by_a_sweep(load, queue, tmp_path):
+    copies = tmp_path / "copies"
+    copies.mkdir()
+    (queue / "1.pck").write_bytes(pickle.dumps(b"message", 2) + pickle.dumps({}, 2))
+    settings = load(f'{{ copy = "{copies}", timeout = "2m" }}')
+    handler = parameters.handler_for(settings)
+    assert (type(handler), handler.timeout) == (Copy, 120.0)
+    orders = SweepOptions(settings.name, parameters.terms_for(settings), settings.retry)
+    sweep = Sweep(parameters.open_spool(settings), orders, handler, Limits())
+    assert [line.report.result for line in sweep.lines(lambda _record: None)] == [AttemptEnd.DONE]
+    assert (copies / "1").read_bytes() == b"message"
+    assert not (queue / "1.pck").exists()
+
+
+EVERY_KIND = ", ".join({**KINDS, "copy": CopySettings})
+WRONG = {
+    "a wrong kind": ("{ lmtp = 'x' }", f": no such kind: 'lmtp'; one of: {EVERY_KIND}"),
+    "two kinds": ("{ copy = 'x', exec = ['a'] }", f": expected one of: {EVERY_KIND}; got"),
+    "a wrong option": ("{ copy = 'x', timeout = 5 }", ".timeout: expected a duration; got 5"),
+    "a mistake of its own": ("{ copy = '' }", ".copy: expected a directory"),
+    "a wrong type": ("{ copy = 5 }", ": Expected `str`, got `int` - at `$.copy`; expected { exec"),
+    "an option of another kind": ("{ copy = 'x', memory = 5 }", "unknown field `memory`"),
+}
+
+
+@pytest.mark.parametrize(("handler", "expected"), WRONG.values(), ids=WRONG)
+def test_what_is_wrong_with_a_new_kind_is_said_as_of_the_others(load, handler, expected):
+    with pytest.raises(BadConfiguration) as caught:
+        load(handler)
+    assert f"queues.q.handler{expected}" in str(caught.value) or expected in str(caught.value)
+
+
+def test_a_new_kind_that_cannot_be_loaded_is_named_with_its_place(load):
+    with pytest.raises(BadConfiguration, match=r"queues\.q\.handler\.copy: /nowhere: no such"):
+        load("{ copy = '/nowhere' }").load_handler()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_row_has_a_field_of_its_own_name_and_an_example(kind):
+    row = KINDS[kind]
+    assert row.__struct_fields__[0] == kind
+    assert row.__struct_config__.forbid_unknown_fields
+    assert set(row.OPTIONS) <= set(row.__struct_fields__)
+    assert f"{{ {kind} = " in row.EXAMPLE
+    assert issubclass(row, handler_kinds.HandlerSettings)

@@ -1,0 +1,19 @@
+"""How tests commit a file to a queue: they write it elsewhere and rename it in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def rename_in(queue: Path, name: str, data: bytes = b"x\n") -> None:
+    """Rename a file into the queue from the directory above it."""
+    scratch = queue.parent / "scratch"
+    scratch.write_bytes(data)
+    scratch.rename(queue / name)
+
+
+def rename_within(queue: Path, name: str, data: bytes = b"data") -> None:
+    """Rename a file within the queue, from a name that ends in .tmp."""
+    scratch = queue / f"{name}.tmp"
+    scratch.write_bytes(data)
+    scratch.rename(queue / name)

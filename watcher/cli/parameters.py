@@ -1,0 +1,232 @@
+"""Options and settings that several commands share: which queue, and how its names are read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from watcher.errors import NoSuch, Usage, one_line
+
+if TYPE_CHECKING:
+    from watcher.config.queue_settings import Queue
+    from watcher.config.recorded import Role, Said
+    from watcher.handle.handler import Handler
+    from watcher.rules.queue_record import QueueRecord
+    from watcher.spool.claimed import ClaimOptions
+    from watcher.spool.spool import Spool
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_QUEUE = (
+    click.option("--config", metavar="FILE", help="Configuration (or WATCHER_CONFIG)."),
+    click.option("--legacy", is_flag=True, default=None, help="Also serve .db/.msg pairs."),
+    click.option(
+        "--format", type=click.Choice(["mailman", "raw"]), help="What entries are [mailman]."
+    ),
+    click.option("--suffix", help="With --format raw: the files that are entries, e.g. .csv."),
+    click.option(
+        "--match",
+        multiple=True,
+        metavar="PATTERN",
+        callback=lambda _context, _option, given: list(given) or None,
+        help="With --format raw: the files that are entries, e.g. '*.csv'; may be repeated.",
+    ),
+    click.option(
+        "--ignore",
+        multiple=True,
+        metavar="PATTERN",
+        callback=lambda _context, _option, given: list(given) or None,
+        help="With --format raw: files that are never entries; replaces the default ('': none).",
+    ),
+    click.option(
+        "--ignore-case",
+        is_flag=True,
+        default=None,
+        help="With --format raw: patterns match names in any case.",
+    ),
+    click.option(
+        "--marker",
+        metavar="TEMPLATE",
+        help="With --format raw: the file that says an entry is complete, e.g. '{name}.done'.",
+    ),
+    click.option(
+        "--companions",
+        multiple=True,
+        metavar="TEMPLATE",
+        callback=lambda _context, _option, given: list(given) or None,
+        help="With --format raw: files that say it is not, e.g. '{name}.aria2'; may be repeated.",
+    ),
+    click.option("--grace-age", metavar="AGE", help="How old a file must be for a sweep [5m]."),
+    click.option(
+        "--settle",
+        metavar="AGE",
+        help="With --format raw: take a file that is closed and unchanged for so long [off].",
+    ),
+    click.option("--max-size", metavar="SIZE", help="Larger entries go to dead/ [256M]."),
+    click.option(
+        "--hard-links",
+        is_flag=True,
+        default=None,
+        help="Files with other hard links are entries too.",
+    ),
+    click.option(
+        "--state-dir", metavar="DIRECTORY", help="Where .watcher/ lies if not in the queue."
+    ),
+    click.option(
+        "--journal/--no-journal",
+        default=None,
+        help="Write the journal, which `watcher audit` reads [yes].",
+    ),
+)
+
+
+_ARCHIVE = (
+    click.option("--archive", metavar="DIR", help="Move handled entries there; in the queue."),
+    click.option(
+        "--archive-dated", is_flag=True, default=None, help="A folder for each day in it (UTC)."
+    ),
+    click.option("--archive-for", metavar="AGE", help="Remove from it what is older."),
+)
+
+
+def archive_options(command: F) -> F:
+    """Add the options for the archive of a queue."""
+    for option in reversed(_ARCHIVE):
+        command = option(command)
+    return command
+
+
+def queue_options(command: F) -> F:
+    """Add the options for how a queue directory is read."""
+    for option in reversed(_QUEUE):
+        command = option(command)
+    return command
+
+
+def settings_for(
+    queue_dir: str,
+    config: str | None,
+    flags: Mapping[str, object],
+    argv: Sequence[str] = (),
+    role: str = "inspect",
+) -> Queue:
+    """Return the settings of one directory: flags, environment, configuration, defaults.
+
+    A flag with the name of an option sets it; the command itself reads the others. `argv` is the
+    command after `--`. `role` (`config.recorded.Role`) decides what counts if the queue itself
+    says something else of its names.
+    """
+    from watcher.config import load as configuration
+    from watcher.config.options import OPTIONS
+    from watcher.config.recorded import Role, Said
+
+    given = {key: value for key, value in flags.items() if value is not None and key in OPTIONS}
+    file = config or os.environ.get("WATCHER_CONFIG")
+    known = configuration.load(file, os.environ) if file else {}
+    if known and not os.path.isdir(queue_dir):
+        queue_dir = _directory_called(queue_dir, known)
+    base = configuration.find(known, queue_dir)
+    said = Said(queue_dir, given, os.environ, list(argv) or None, base)
+    return _chosen(said, Role(role))
+
+
+def as_recorded(settings: Queue) -> Queue:
+    """Return the settings of a configured queue, with what it records of itself."""
+    from watcher.config.recorded import Role, Said
+
+    return _chosen(Said(settings.path, {}, {}, None, settings), Role.INSPECT)
+
+
+def _chosen(said: Said, role: Role) -> Queue:
+    from watcher.config.recorded import chosen
+
+    settings, words = chosen(said, _record(said, role), role)
+    if words:
+        click.echo(f"watcher: {one_line(words)}", err=True)
+    return settings
+
+
+def _record(said: Said, role: Role) -> QueueRecord | None:
+    """Return what the queue says of itself; None if it says nothing that can be believed."""
+    from watcher.config.recorded import Role
+    from watcher.spool.queue_file import Hidden, NotBelieved, read
+
+    try:
+        return read(os.fsencode(said.path), said.outside())
+    except NotBelieved as error:
+        if role is Role.COMMIT and isinstance(error, Hidden):
+            return None  # a writer need not be able to read there
+        if role in {Role.SERVE, Role.COMMIT} and not said.of_names():
+            raise
+        click.echo(f"watcher: {error}", err=True)
+        return None
+
+
+def _directory_called(name: str, known: Mapping[str, Queue]) -> str:
+    """Return the directory of the queue of this name; the name itself if there is none."""
+    from watcher.config.expand import expand
+
+    if name in known and known[name].many:
+        raise Usage(f"{name}: names the directories of {known[name].path}: say which, {name}/...")
+    if name not in known and any(name.startswith(f"{each}/") for each in known):
+        known = expand(known.values())[0]
+    return known[name].path if name in known else name
+
+
+def queues_for(
+    queue_dir: str | None,
+    config: str | None,
+    flags: Mapping[str, object],
+    argv: Sequence[str] = (),
+    role: str = "serve",
+) -> Mapping[str, Queue]:
+    """Return the settings of one directory, or of all queues of the configuration, by name."""
+    if queue_dir is not None:
+        settings = settings_for(queue_dir, config, flags, argv, role)
+        return {settings.name: settings}
+    from watcher.config import load as configuration
+
+    file = config or os.environ.get("WATCHER_CONFIG")
+    if file is None:
+        raise Usage("name a queue directory, or a configuration with --config FILE")
+    given = [f"--{key.replace('_', '-')}" for key, value in flags.items() if value is not None]
+    if given:
+        raise Usage(f"{', '.join(given)}: only with one QUEUE_DIR; set it in {file} instead")
+    return configuration.load(file, os.environ)
+
+
+def open_spool(settings: Queue) -> Spool:
+    """Open the queue's directory; raises NoSuch, NotPermitted or Unavailable."""
+    from watcher.spool.spool import Spool
+
+    spool = Spool(os.fsencode(settings.path), settings.layout, outside=settings.outside)
+    spool.journal.enabled = settings.journal
+    spool.use_archive(settings.archived)
+    return spool
+
+
+def terms_for(settings: Queue) -> ClaimOptions:
+    """Return how this process claims the queue's entries."""
+    from watcher.rules.age import Ages, SystemClock
+
+    return settings.claim_options(Ages(SystemClock()))
+
+
+def handler_for(settings: Queue) -> Handler:
+    """Return the queue's handler; raises BadConfiguration if it cannot be loaded."""
+    handler = settings.load_handler()
+    if handler is None:
+        raise Usage(
+            f"queue {settings.name}: no handler: give a command after --, e.g. -- COMMAND ARG"
+        )
+    return handler
+
+
+def existing(queue_dir: str) -> str:
+    """Return the directory's name if it exists; raise NoSuch."""
+    if not os.path.isdir(queue_dir):
+        raise NoSuch(f"{queue_dir}: no such queue directory")
+    return queue_dir

@@ -1,0 +1,1 @@
+"""The configuration: the table of options, and the file that is read by it."""

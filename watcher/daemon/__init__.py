@@ -1,0 +1,1 @@
+"""The long-running daemon: the loop, the queues at work, and what waits in them."""

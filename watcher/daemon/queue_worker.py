@@ -1,0 +1,336 @@
+"""One queue at work: `Detector` finds entries, worker threads make an attempt at each.
+
+Guarantees: whatever an attempt raises, its entry stays and the worker goes on to the next entry.
+One table says what follows from the result of an attempt (`follow_up`).
+Fails: never; `health` says what is wrong.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from watcher.arrive.source import Event, EventKind
+from watcher.arrive.sources import Sources
+from watcher.attempt import Attempt
+from watcher.claim.passing import Passing
+from watcher.config.queue_settings import Queue
+from watcher.daemon.archive_keeper import ArchiveKeeper
+from watcher.daemon.detector import Detector
+from watcher.daemon.disk_patience import DiskPatience
+from watcher.daemon.event_reader import EventReader
+from watcher.daemon.follow_up import LOOK_AGAIN, FollowUp
+from watcher.daemon.handler_trial import HandlerTrial
+from watcher.daemon.ready import Item
+from watcher.daemon.returning import Returning, wait_for_loop
+from watcher.daemon.workers import Workers
+from watcher.errors import WatcherError
+from watcher.handle.handler import Handler
+from watcher.observe import log
+from watcher.observe.health import Health
+from watcher.recovery import Deaths, Recovered
+from watcher.rules.age import Clock
+from watcher.rules.evidence import Proof
+from watcher.rules.kinds import Kind
+from watcher.rules.lifecycle import Move
+from watcher.rules.names import display, is_deferred
+from watcher.rules.results import DONE, AttemptEnd, AttemptResult
+from watcher.settle.finish import REWRITTEN, WENT, Finisher
+from watcher.settle.moves import prepare
+from watcher.settle.refused import DiskRetry
+from watcher.settle.unremovable import Unremovable
+from watcher.spool.journal import FLUSH_AFTER
+from watcher.spool.process_dir import has_others
+from watcher.spool.spool import Spool
+
+
+class Context(NamedTuple):
+    """What a queue shares with the others of its process."""
+
+    sources: Sources
+    reader: EventReader
+    clock: Clock
+    wake: Callable[[int], None]  # makes the daemon's thread tick the queue with this tag
+
+
+class QueueWorker:
+    """One queue in this process: its detector, its pending entries, its worker threads."""
+
+    def __init__(self, tag: int, settings: Queue, handler: Handler, context: Context) -> None:
+        self.tag = tag
+        self.settings = settings
+        self.handler = handler
+        self.health = Health(settings.name)
+        sources, self._reader, clock, self._wake_daemon = context
+        self.detector = Detector(tag, settings, sources, clock, self.health, self._recover)
+        self.pending = self.detector.pending
+        self._archive_keeper = ArchiveKeeper(settings, self.health, clock)
+        self._real = clock.real
+        self._detecting = threading.Lock()  # for the detector: a thread reads events, another ticks
+        self._heir: QueueWorker | None = None  # has the queue after a reload
+        self._stopping = threading.Event()  # no entry is begun any more
+        self._disk_patience = DiskPatience(self.detector.now)
+        self._passing = Passing()
+        self._deaths = Deaths()
+        terms = settings.claim_options(self.pending.ages)._replace(closed=self._closed)
+        disk = DiskRetry(
+            self._disk_patience.pause, lambda text: self._current().health.trouble("disk", text)
+        )
+        settlement = Finisher(settings.name, terms, settings.retry, clock, log.transition, disk)
+        settlement.unremovable = self._unremovable = Unremovable(self.detector.now)
+        self._returning = Returning(self.detector.now)
+        self._follow_up = FollowUp(
+            self.detector, self.health, self._unremovable, self._current, self._wake
+        )
+        settlement.emitted = frozenset(move for move in Move if log.shows(move))
+        self._attempt = Attempt(handler, settlement)
+        self._trial = HandlerTrial(
+            self._attempt.doubt,
+            self.pending,
+            self.health,
+            settings.retry.initial,
+            self.detector.now,
+        )
+        self._workers = Workers(settings.name, settings.concurrency, self._serve, self.health)
+
+    def start(self) -> None:
+        """Start the workers; the watch and the first scan come with the first tick."""
+        self._workers.start(self.detector.now())
+
+    def take_over(self, before: QueueWorker) -> None:
+        """Take the queue over from the worker of the settings before; it is drained afterwards.
+
+        That worker keeps the entries that it has in hand, with its claims and its slots of the
+        ledger, until its last thread has ended. Process directory, ledger and journal belong to
+        the spool, which both share. What the worker before still learns (an event that was read
+        before, a moment to look again) it passes on.
+        """
+        with before._detecting:
+            before._heir = self
+            self._returning, self._unremovable = before._returning, before._unremovable
+            self._attempt.settlement.unremovable = before._unremovable
+            self._follow_up.take_over(before._follow_up)
+            self.detector.take_over(before.detector)
+
+    def _current(self) -> QueueWorker:
+        """Return the worker that has the queue now."""
+        current = self
+        while current._heir is not None:
+            current = current._heir
+        return current
+
+    def _wake(self) -> None:
+        """Have the daemon's thread tick this queue; any thread may call it."""
+        self._wake_daemon(self._current().tag)
+
+    def missing(self) -> bool:
+        """Whether the queue is one of many directories, and its own is found missing; asked once.
+
+        The daemon's thread calls this.
+        """
+        missing, self.detector.watch.missing = self.detector.watch.missing, False
+        return missing
+
+    def tick(self) -> float:
+        """Do what is due; return the moment (see `Detector.now`) at which the next thing is."""
+        with self._detecting:
+            due = self.detector.tick()
+        if self.detector.spool is not None:
+            self.detector.spool.journal.flush(FLUSH_AFTER)
+        self._reader.look_for_sources()
+        due = min(due, self._workers.start(self.detector.now()), self._try_unremovable())
+        if self._heir is None:
+            due = min(due, self._archive_keeper.tick(self.detector.spool))
+        return min(due, self._trial.tick())
+
+    def _try_unremovable(self) -> float:
+        """Try again to remove or move what could not be; return the moment of the next try."""
+        for name, report in self._unremovable.retry():
+            self._follow_up(Item(name, Proof.NONE), report)
+            log.event(self.settings.name, "recovered", f"{display(name)}: it could be moved")
+        return self._unremovable.next()
+
+    def on_events(self, events: Sequence[Event]) -> None:
+        """Take events; the thread that just read them calls this."""
+        pending, layout, renamed = self.pending, self.pending.layout, []
+        # The kind that is a proof by itself, where no other kind bears on it.
+        proof = None if layout.legacy or layout.raw else EventKind.RENAMED
+        with self._detecting:
+            event_time_ns = self._real()
+            if (heir := self._heir) is None:
+                pending.tick_due = False
+                if layout.raw:
+                    self.detector.on_raw_events(events, event_time_ns)
+                    events = ()
+                for _tag, seen, name in events:
+                    if seen is not proof or is_deferred(name):
+                        self.detector.on_event(seen, name, event_time_ns)
+                    elif layout.kind(name) is Kind.ENTRY:
+                        renamed.append(name)
+                if renamed:
+                    pending.add(renamed, Proof.RENAMED, event_time_ns)
+            tick_due = pending.tick_due
+        if heir is not None:
+            heir.on_events(events)
+        elif tick_due:
+            self._wake()
+
+    def _put_back(self, name: bytes) -> None:
+        """Take note that this process linked a file back into the queue: no writer committed it."""
+        self._reader.read_all()  # first: the IN_CREATE of that link
+        self._current().pending.created.on_close(name)
+
+    def _closed(self, name: bytes) -> bool | None:
+        """Return whether a writer closed a file of which IN_CREATE told (`ClaimOptions.closed`)."""
+        self._reader.read_all()
+        closed = self._current().pending.created.closed(name)
+        # Another process may have put the file back by a link of its own (`settle.put_back`).
+        return None if closed is False and self._has_others() else closed
+
+    def _has_others(self) -> bool:
+        """Whether another process works on the queue, as far as its directories can be read."""
+        spool = self.detector.spool
+        try:
+            return spool is None or has_others(spool, spool.process_dir)
+        except (OSError, WatcherError):
+            return True
+
+    def _prepare(self) -> None:
+        """Import what an attempt may need; while that fails, report it and try again."""
+        while not self._stopping.is_set():
+            try:
+                prepare()
+            except Exception as error:  # noqa: BLE001 - a thread that ended here would not be replaced
+                why = f"modules cannot be imported: {type(error).__name__}: {error}"
+                self.health.trouble("modules", why)
+                self._stopping.wait(LOOK_AGAIN)
+            else:
+                self.health.trouble("modules", None)
+                return
+
+    def _serve(self) -> None:
+        try:
+            self._serve_entries()
+        finally:
+            spool = self.detector.spool
+            if spool is not None:
+                spool.ledger.leave()
+
+    def _serve_entries(self) -> None:
+        self._prepare()
+        pending, reader, detector = self.pending, self._reader, self.detector
+        follow_up = self._follow_up
+        wait = functools.partial(reader.wait, pending)
+        while (item := pending.pop(wait)) is not None:
+            reader.begin_work()
+            report = self._attempt_safely(item)
+            if report.result is AttemptEnd.MISCONFIGURED:
+                self._try_others(item, report)
+                continue
+            memory = follow_up.looks or follow_up.not_deferred or self.health.troubles
+            if report is not DONE or memory or self.settings.legacy:  # DONE may end a trouble
+                follow_up(item, report)
+            pending.finish(item.name, handled=report.result is AttemptEnd.DONE)
+            if item.proof is Proof.LINKED and not pending.known(item.name):
+                pending.created.forget(item.name)
+            if self.health.troubles:
+                self._trial.look()
+            if detector.scan_waits and pending.has_room():
+                detector.scan_waits = False
+                self._wake()
+
+    def _attempt_safely(self, item: Item) -> AttemptResult:
+        """Make an attempt at an entry; whatever it raises is its result."""
+        name, proof, event_time_ns = item
+        spool = self.detector.watch.spool
+        if spool is None:
+            return AttemptResult(AttemptEnd.GONE)
+        try:
+            returning = self._returning
+            if name in returning.names and (loop := returning.look(spool, name)) is not None:
+                return wait_for_loop(self.settings.name, name, loop)
+            if name in self._deaths.uncounted and self._count_death(spool, name):
+                return AttemptResult(AttemptEnd.GONE)
+            look = self._follow_up.looks.get(name)
+            renamed = None if look is None else look.renamed
+            report = self._attempt(spool, name, proof, event_time_ns, renamed)
+            if report.result is AttemptEnd.BUSY and look is None:
+                report = self._until_free(spool, item, report)
+            returning.ended(name, report, (WENT, REWRITTEN))
+            if report.why is REWRITTEN:
+                self._put_back(report.name or name)
+            return report  # noqa: TRY300 - what comes before it may raise
+        except Exception as error:  # noqa: BLE001 - a bug of ours: the entry stays, the queue goes on
+            log.log.exception("bug")
+            return AttemptResult(
+                AttemptEnd.STUCK, f"{display(name)}: {type(error).__name__}: {error}"
+            )
+
+    def _count_death(self, spool: Spool, name: bytes) -> bool:
+        """Count the death of the process that had an entry; return whether the entry moved away."""
+        self._recover(spool)
+        return spool.stat_at(name) is None
+
+    def _until_free(self, spool: Spool, item: Item, report: AttemptResult) -> AttemptResult:
+        """Try a busy entry again for a moment: an operator's command holds it only so long."""
+        for _ in self._passing.looks(spool, item.name, self._stopping.wait):
+            report = self._attempt(spool, *item)
+            if report.result is not AttemptEnd.BUSY:
+                break
+        return report
+
+    def _try_others(self, item: Item, report: AttemptResult) -> None:
+        """Try other entries: the handler did not run for this one."""
+        if self._heir is not None:  # the heir has the names that waited, and a doubt of its own
+            self._follow_up.again(item, self.settings.retry.initial, item.proof)
+            self.pending.finish(item.name)
+            return
+        self._trial.begin(item, report.why)
+        self._wake()
+
+    def status(self, holds: str) -> str:
+        """Return the status of the queue in one line; `holds` says what lies in it."""
+        stay = len(self._unremovable)
+        more = f", {stay} that cannot be removed" if stay else ""
+        if taken := self.detector.watch.custody.vanished:
+            more += f", {taken} taken by another program"
+        return f"{self.health}; {holds}, {self.pending.handled} handled{more}"
+
+    def _recover(self, spool: Spool) -> Recovered:
+        """Settle what dead processes left, without waiting for a disk that refuses.
+
+        The daemon's thread calls this, and a worker that has an entry with an uncounted death.
+        """
+        return self._deaths.count(spool, self._attempt.settlement)
+
+    def forget_in_hand(self) -> None:
+        """Clear the ledger: this process is told to stop, and its death counts for no entry."""
+        if self.detector.spool is not None:
+            self.detector.spool.ledger.clear()
+
+    def end(self) -> None:
+        """Begin no entry any more, and soon give up what the disk refuses: the process ends."""
+        self._disk_patience.end()
+        self.drain()
+
+    def drain(self) -> None:
+        """Begin no entry any more; those in hand are finished, however long the disk refuses."""
+        self._stopping.set()
+        self._workers.stop()
+        self.detector.stop()
+
+    def drained(self) -> bool:
+        """Whether every thread has ended; if so, close the directory."""
+        ended = self._workers.ended()
+        if ended:
+            self.detector.close()
+            if self._heir is None:
+                self._unremovable.let_go()
+        return ended
+
+    def wait_drained(self, seconds: float) -> bool:
+        """Wait at most so many seconds for every thread to end; return whether all have."""
+        self._workers.wait(seconds)
+        return self.drained()

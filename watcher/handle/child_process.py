@@ -1,0 +1,86 @@
+"""What every child process of a handler needs: a file for its standard error, signals to its group.
+
+The file is in memory and has no name; all processes that have it open append to it. So the daemon
+does not wait until they close it, and its text outlives the process. Its size is bounded: while
+the process runs, a `Trimmer` frees all but the end; when it has ended, `last_of` empties and seals
+the file. A process that still has it open then gets EPERM when it writes, which most programs
+ignore; with a pipe, SIGPIPE would end it.
+Fails: `stderr_file` raises OSError when it cannot make a file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+
+from watcher.spool import libc
+
+KEPT = 4096  # bytes of standard error
+LONGEST = 4 << 20  # bytes of it; beyond them all but the end is dropped
+SOON, LATER = 0.02, 0.1  # seconds between two checks while it grows, and while it does not
+GROWN = 64 << 10  # bytes
+
+
+def stderr_file() -> int:
+    """Return a file in memory, without a name; every write appends.
+
+    Making and removing a file on ext4 takes some 80 microseconds.
+    """
+    fd = os.memfd_create("stderr", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    fcntl.fcntl(fd, fcntl.F_SETFL, os.O_APPEND)
+    return fd
+
+
+def end_of(fd: int) -> bytes:
+    """Return the end of what was written to it; b"" if it cannot be read.
+
+    The text is only an explanation: an error here must not change the result of the work.
+    """
+    try:
+        return os.pread(fd, KEPT, max(0, os.fstat(fd).st_size - KEPT))
+    except OSError:
+        return b""
+
+
+def last_of(fd: int) -> bytes:
+    """Return the end of what was written to it, and seal the file: later writes fail."""
+    text = end_of(fd)
+    with contextlib.suppress(OSError):
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW)
+        os.ftruncate(fd, 0)  # after the seal, so that it stays empty
+    return text
+
+
+class Trimmer:
+    """Keeps a standard error short while its process runs: call `look` every `wait` seconds."""
+
+    def __init__(self, fd: int) -> None:
+        self.wait = SOON
+        self._fd = fd
+        self._size = 0
+
+    def look(self) -> None:
+        """If the file is too large, free the memory of all but its end."""
+        with contextlib.suppress(OSError):  # then it stays large, which harms nothing
+            now = os.fstat(self._fd)
+            grown, self._size = now.st_size - self._size, now.st_size
+            self.wait = SOON if grown > GROWN else min(LATER, 2 * self.wait)
+            if now.st_blocks * 512 > LONGEST:
+                _forget(self._fd, now.st_size - KEPT)
+
+
+def _forget(fd: int, size: int) -> None:
+    """Free a memory file's first `size` bytes; offsets, and so appending writers, are unchanged."""
+    libc.punch_hole(fd, size)
+
+
+def signal_group(pid: int, number: int) -> bool:
+    """Send a signal to a process group; return whether it has a process."""
+    try:
+        os.killpg(pid, number)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # the handler changed its user
+    return True

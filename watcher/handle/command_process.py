@@ -1,0 +1,104 @@
+"""A command as a process: started in its own process group, waited for by a pidfd.
+
+posix_spawn(3) starts it (`posix_spawn`), at half the cost of `subprocess`. The command has only
+the descriptors that are passed to it: this program opens all files close-on-exec.
+Fails: `start` raises the kernel's OSError, or ValueError for an argument that cannot be encoded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import math
+import os
+import select
+import signal
+import time
+from collections.abc import Sequence
+
+from watcher.handle.child_process import Trimmer, signal_group
+from watcher.handle.posix_spawn import Strings, spawn
+
+WITHOUT_PIDFD = 0.01  # seconds between two checks whether it has ended
+
+
+class Spawned:
+    """One running command, the leader of a process group."""
+
+    def __init__(self, pid: int, stderr: int) -> None:
+        self.pid = pid
+        self.returncode: int | None = None  # negative: the signal that ended it
+        self._stderr = stderr
+
+    def ended_within(self, seconds: float | None) -> bool:
+        """Wait at most so long for its end; return whether it has ended and was reaped."""
+        deadline = math.inf if seconds is None else time.monotonic() + seconds
+        trimmer = Trimmer(self._stderr)
+        pidfd = None
+        with contextlib.suppress(OSError):  # before Linux 5.3, or no descriptor is free
+            pidfd = os.pidfd_open(self.pid)
+        try:
+            while True:
+                left = max(0.0, deadline - time.monotonic())
+                if self._look(pidfd, min(left, trimmer.wait)):
+                    return True
+                if left == 0:
+                    return False
+                trimmer.look()
+        finally:
+            if pidfd is not None:
+                os.close(pidfd)
+
+    def _look(self, pidfd: int | None, seconds: float) -> bool:
+        if pidfd is not None:
+            poll = select.poll()
+            poll.register(pidfd, select.POLLIN)
+            if not poll.poll(seconds * 1000):
+                return False
+            self.wait()
+            return True
+        deadline = time.monotonic() + seconds
+        while True:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self.returncode = os.waitstatus_to_exitcode(status)
+                return True
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(WITHOUT_PIDFD)
+
+    def wait(self) -> None:
+        """Wait for its end without a limit, and reap it."""
+        if self.returncode is None:
+            _pid, status = os.waitpid(self.pid, 0)
+            self.returncode = os.waitstatus_to_exitcode(status)
+
+    def end(self, seconds: float) -> None:
+        """End its process group: TERM, and `seconds` later KILL for the processes that are left."""
+        deadline = time.monotonic() + seconds
+        signal_group(self.pid, signal.SIGTERM)
+        if self.ended_within(seconds):
+            # Its children have the same time to end; no descriptor says so, hence the polling.
+            while signal_group(self.pid, 0) and time.monotonic() < deadline:
+                time.sleep(0.02)
+        signal_group(self.pid, signal.SIGKILL)
+        self.wait()
+
+
+def start(
+    argv: Strings, environment: Strings, stdin: int, stderr: int, passed: Sequence[int]
+) -> Spawned:
+    """Start a command; it inherits `passed`, and `stdin` and `stderr` as its 0 and 2."""
+    with contextlib.ExitStack() as opened:
+        given = [above_standard(fd, opened) for fd in (stdin, stderr, *passed)]
+        duplicates = [(given[0], 0), (given[1], 2), *((fd, fd) for fd in given[2:])]
+        return Spawned(spawn(argv, environment, duplicates), stderr)
+
+
+def above_standard(fd: int, opened: contextlib.ExitStack) -> int:
+    """Return a descriptor above 2, copied if need be: 0 to 2 are replaced in the command."""
+    if fd > 2:  # noqa: PLR2004 - standard input, output and error
+        return fd
+    copy: int = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
+    opened.callback(os.close, copy)
+    return copy

@@ -1,0 +1,1 @@
+"""What the operator sees of the daemon: the log, and the health of each queue."""

@@ -1,0 +1,180 @@
+"""Select the entries for a command: by name, by state, by age, by last error, by metadata.
+
+Guarantees: nothing is locked, moved or written. All entries are selected before the first is moved,
+so no entry comes twice. They are sorted in the order of commit (commit_order.py), so that they are
+handled in the order in which they came.
+Fails: Usage if several entries have a name; names that no entry has are in `Selection.missing`.
+NotPermitted or Unavailable if a state directory cannot be read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from watcher.claim.holders import holders
+from watcher.errors import NoSuch, Undecodable, Usage, WatcherError
+from watcher.inspect.find_entry import (
+    EntryLocation,
+    look_up,
+    metadata,
+    no_such,
+    open_files,
+    several,
+)
+from watcher.inspect.list_entries import IN_QUEUE, EntryInfo, in_queue, list_entries, listed
+from watcher.inspect.notes_view import look, open_state_dir
+from watcher.operate.commit_order import Order
+from watcher.rules.lifecycle import TABLE, Move, State
+from watcher.rules.names import STATE_DIRECTORIES, display
+from watcher.spool.spool import Spool
+
+EVERY = (State.READY, *STATE_DIRECTORIES)
+
+
+class Filter(NamedTuple):
+    """Conditions that an entry must all meet; None and empty values are no condition."""
+
+    older: float | None = None  # seconds in its state, at least
+    newer: float | None = None  # seconds in its state, at most
+    error: str = ""  # a part of its last error
+    where: tuple[tuple[str, str], ...] = ()  # metadata: KEY, VALUE
+
+    def __bool__(self) -> bool:
+        return self != Filter()
+
+
+class Selection(NamedTuple):
+    """The entries found, oldest first, and an error for each name that was not found."""
+
+    entries: list[EntryInfo]
+    missing: list[WatcherError]
+
+
+def states_for(move: Move) -> tuple[State, ...]:
+    """Return the states from which the life cycle's table allows this move."""
+    return tuple(state for state in EVERY if (state, move) in TABLE)
+
+
+def select(
+    spool: Spool,
+    names: Sequence[bytes] | None,
+    move: Move,
+    states: Sequence[State],
+    wanted: Filter,
+    limit: int,
+) -> Selection:
+    """Return the entries in `states` that meet `wanted`: those named, or all if `names` is None."""
+    missing: list[WatcherError] = []
+    if names is None:
+        found = _all(spool, states, wanted, limit)
+    else:
+        found, missing = _named(spool, names, move, states, limit)
+    entries = [entry for entry in found if matches(spool, entry, wanted, limit)]
+    order = Order(spool)
+    try:
+        entries.sort(key=order)
+    finally:
+        order.close()
+    return Selection(entries, missing)
+
+
+def _all(spool: Spool, states: Sequence[State], wanted: Filter, limit: int) -> list[EntryInfo]:
+    """Return the entries in the directories of `states`, claimed ones included."""
+    seen, queue = (*states, State.CLAIMED), State.READY in states
+    found = list_entries(spool, seen, limit, explained=bool(wanted.error), queue=queue)
+    return [entry for entry in found if entry.lies_in in IN_QUEUE or entry.lies_in in states]
+
+
+def _named(
+    spool: Spool, names: Sequence[bytes], move: Move, states: Sequence[State], limit: int
+) -> tuple[list[EntryInfo], list[WatcherError]]:
+    entries: dict[EntryLocation, EntryInfo] = {}
+    missing: list[WatcherError] = []
+    held = holders()
+    for name, lying in zip(names, look_up(spool, names, EVERY), strict=True):
+        right = [each for each in lying if each.state in states]
+        if len(right) > 1:
+            raise several(name, right)
+        entry = _listed(spool, right[0], held, limit) if right else None
+        if entry is None:
+            missing.append(_not_there(spool, name, lying, move, states))
+        else:
+            entries[right[0]] = entry
+    return list(entries.values()), missing
+
+
+def _listed(
+    spool: Spool, lying: EntryLocation, held: Mapping[tuple[int, int], int], limit: int
+) -> EntryInfo | None:
+    if lying.state in IN_QUEUE:
+        return in_queue(spool, lying.files[0], held, limit)
+    directory = open_state_dir(spool, lying.state)
+    if directory is None:
+        return None
+    try:
+        status = look(directory, lying.files[0])
+        if status is None:
+            return None
+        return listed(spool, lying.state, directory, lying.files, status, explained=True)
+    finally:
+        os.close(directory)
+
+
+def _not_there(
+    spool: Spool, name: bytes, lying: Sequence[EntryLocation], move: Move, states: Sequence[State]
+) -> WatcherError:
+    if not lying:
+        return no_such(spool, name)
+    if any(each.state in states for each in lying):
+        return NoSuch(f"{display(name)}: is no entry, as this queue is read (a pair? --legacy)")
+    there = " and ".join(each.state.value for each in lying)
+    if move is Move.DELETE and lying[0].state is State.READY:
+        return Usage(f"{display(name)}: is ready, and may be in a handler's hands: hold it first")
+    asked = ", ".join(state.value for state in states)
+    return NoSuch(f"{display(name)}: is {there}; {move.value} is for what is {asked}")
+
+
+def matches(spool: Spool, entry: EntryInfo, wanted: Filter, limit: int) -> bool:
+    """Whether an entry meets the conditions; reads its files only for metadata."""
+    if wanted.older is not None and entry.age < wanted.older:
+        return False
+    if wanted.newer is not None and entry.age > wanted.newer:
+        return False
+    if wanted.error:
+        known = (entry.note.get("why", ""), entry.note.get("stderr", ""))
+        if not any(wanted.error in str(text) for text in known):
+            return False
+    return not wanted.where or _has_metadata(spool, entry, wanted.where, limit)
+
+
+def _has_metadata(
+    spool: Spool, entry: EntryInfo, where: Sequence[tuple[str, str]], limit: int
+) -> bool:
+    try:
+        found = open_files(spool, EntryLocation(entry.lies_in, entry.files), limit)
+    except WatcherError:
+        return False
+    try:
+        values = metadata(found, limit)
+    except (Undecodable, OSError):
+        return False
+    finally:
+        found.close()
+    return all(key in values and value in _texts(values[key]) for key, value in where)
+
+
+def _texts(value: object) -> set[str]:
+    """Return the ways to write a metadata value on the command line."""
+    from watcher import mailman
+
+    if isinstance(value, str):
+        texts = {value}
+    else:
+        texts = {os.fsdecode(value)} if isinstance(value, bytes) else set()
+    with contextlib.suppress(Undecodable):  # a value that it refuses is too large to write
+        texts.add(mailman.to_json({"": value}).removeprefix('{"": ').removesuffix("}"))
+        texts.add(str(value))
+    return texts

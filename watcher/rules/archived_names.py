@@ -1,0 +1,92 @@
+"""Names and ages in an archive: where a handled entry goes, and when it is old enough to go. PURE.
+
+    ARCHIVE/NAME                 an entry that was handled; NAME~1.csv if NAME.csv was taken
+    ARCHIVE/YYYY-MM-DD/NAME      with `archive_dated`: in a folder for each day, UTC
+
+Guarantees: no two numbers of a name give the same name. `is_expired` is never early: a file counts
+from its ctime, which the move into the archive sets, or from the end of its folder's day, if the
+ctime is earlier than that day.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import re
+from typing import NamedTuple
+
+from watcher.rules.age import SECOND
+from watcher.rules.names import NAME_MAX, OURS
+
+DAY = 86_400 * SECOND  # nanoseconds
+_DAY = re.compile(rb"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_LONGEST_ENDING = 32  # bytes: what is longer is no ending
+
+
+class ArchiveOptions(NamedTuple):
+    """Where handled entries go, and for how long."""
+
+    directory: bytes  # relative to the queue directory, or absolute
+    dated: bool = False  # a folder for each day
+    keep_for: float | None = None  # seconds; None: nothing is removed
+
+    @property
+    def own_name(self) -> bytes | None:
+        """The name in the queue directory that leads to the archive; None if it is elsewhere."""
+        return None if self.directory[:1] == b"/" else self.directory.partition(b"/")[0]
+
+
+def archive_path(value: str) -> str:
+    """Return the normal form of the option's value; raise ValueError if no archive can be there."""
+    path = os.path.normpath(value)
+    inside = not os.path.isabs(path)
+    path = path if inside else "/" + path.lstrip("/")  # POSIX keeps two slashes
+    if "\0" in value or path in (".", "/") or path.split(os.sep)[0] == "..":
+        raise ValueError
+    if inside and os.fsencode(path).split(b"/")[0] == OURS:
+        raise ValueError
+    if any(len(os.fsencode(word)) > NAME_MAX for word in path.split(os.sep)):
+        raise ValueError
+    return path
+
+
+def archived_name(name: bytes, number: int) -> bytes:
+    """Return the `number`th name to try for an entry's file: first its own, then NAME~1 and so on.
+
+    The number comes before the ending, so that the file keeps its type.
+    """
+    if not number:
+        return name
+    stem, ending = os.path.splitext(name)
+    if len(ending) > _LONGEST_ENDING:
+        stem, ending = name, b""
+    mark = b"~%d" % number
+    return stem[: NAME_MAX - len(mark) - len(ending)] + mark + ending
+
+
+def day_name(real_ns: int) -> bytes:
+    """Return the name of the folder for a moment: its day in UTC."""
+    moment = dt.datetime(1970, 1, 1, tzinfo=dt.UTC) + dt.timedelta(seconds=real_ns // SECOND)
+    return moment.date().isoformat().encode()
+
+
+def day_begin(name: bytes) -> int | None:
+    """Return when the day of a folder begins, in nanoseconds; None if the name is no day."""
+    if not _DAY.fullmatch(name):
+        return None
+    try:
+        day = dt.date.fromisoformat(name.decode())
+    except ValueError:
+        return None
+    return (day - dt.date(1970, 1, 1)).days * DAY
+
+
+def is_expired(ctime_ns: int, day_ns: int | None, now_ns: int, keep_ns: int) -> bool:
+    """Whether a file was archived longer than `keep_ns` ago.
+
+    `day_ns` is when the day of its folder begins, None if it is in no such folder.
+    """
+    since = ctime_ns
+    if day_ns is not None and ctime_ns < day_ns:
+        since = day_ns + DAY  # the ctime does not tell when it was archived
+    return now_ns - since > keep_ns

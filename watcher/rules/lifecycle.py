@@ -1,0 +1,102 @@
+"""The life of an entry, as one table: PURE, no I/O, no clock.
+
+    writer commits          claimed by one process
+          |                        |
+       ARRIVING --COMMIT--> READY --CLAIM--> CLAIMED --FINISH--> DONE (unlinked)
+          |                   ^                |  |--RELEASE--> READY      (retry, busy, crash)
+          |                   |                |  |--DEFER----> DEFERRED --FALL_DUE--> READY
+       ABANDON             REUNITE             |  '--REJECT---> DEAD     --REQUEUE--> READY
+          '----> ORPHAN ------'                '
+       READY, DEFERRED --HOLD--> HELD --RELEASE--> READY      DEFERRED, ORPHAN --REQUEUE--> READY
+       DEFERRED --ABANDON--> ORPHAN         HELD, DEAD, ORPHAN, DEFERRED --DELETE--> REMOVED
+
+Guarantees: a pair of state and move that is not in `TABLE` raises `IllegalMove`. An entry ends only
+in DONE, after its handler reported success, or in REMOVED, by an operator.
+The words are those of docs/design.md, "Life cycle".
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import NamedTuple
+
+from watcher.errors import IllegalMove
+
+
+class State(enum.Enum):
+    """Where an entry is; on disk, the directory of its file."""
+
+    ARRIVING = "arriving"
+    READY = "ready"
+    CLAIMED = "claimed"
+    DEFERRED = "deferred"
+    HELD = "held"
+    DEAD = "dead"
+    ORPHAN = "orphan"
+    DONE = "done"
+    REMOVED = "removed"
+
+    __hash__ = object.__hash__  # Enum's own is Python code, and this is on the hot path
+
+
+class Move(enum.Enum):
+    """The step from one state to the next: one rename, one unlink, or one lock."""
+
+    COMMIT = "commit"
+    CLAIM = "claim"
+    FINISH = "finish"
+    RELEASE = "release"
+    DEFER = "defer"
+    FALL_DUE = "fall due"
+    REJECT = "reject"
+    ABANDON = "abandon"
+    REUNITE = "reunite"
+    HOLD = "hold"
+    REQUEUE = "requeue"
+    DELETE = "delete"
+
+    __hash__ = object.__hash__
+
+
+TABLE: dict[tuple[State, Move], State] = {
+    (State.ARRIVING, Move.COMMIT): State.READY,
+    (State.ARRIVING, Move.ABANDON): State.ORPHAN,
+    (State.ORPHAN, Move.REUNITE): State.READY,
+    (State.ORPHAN, Move.REQUEUE): State.READY,
+    (State.ORPHAN, Move.DELETE): State.REMOVED,
+    (State.READY, Move.CLAIM): State.CLAIMED,
+    (State.READY, Move.HOLD): State.HELD,
+    (State.CLAIMED, Move.FINISH): State.DONE,
+    (State.CLAIMED, Move.RELEASE): State.READY,
+    (State.CLAIMED, Move.DEFER): State.DEFERRED,
+    (State.CLAIMED, Move.REJECT): State.DEAD,
+    (State.DEFERRED, Move.FALL_DUE): State.READY,
+    (State.DEFERRED, Move.HOLD): State.HELD,
+    (State.DEFERRED, Move.REQUEUE): State.READY,
+    (State.DEFERRED, Move.DELETE): State.REMOVED,
+    (State.DEFERRED, Move.ABANDON): State.ORPHAN,
+    (State.HELD, Move.RELEASE): State.READY,
+    (State.HELD, Move.DELETE): State.REMOVED,
+    (State.DEAD, Move.REQUEUE): State.READY,
+    (State.DEAD, Move.DELETE): State.REMOVED,
+}
+
+
+def after(state: State, move: Move) -> State:
+    """Return the state after `move`; raise IllegalMove if the table has no such step."""
+    try:
+        return TABLE[state, move]
+    except KeyError:
+        raise IllegalMove(f"an entry that is {state.value} cannot {move.value}") from None
+
+
+class Transition(NamedTuple):
+    """One move of one entry, for the log, the status and the demo; no stage reads it back."""
+
+    queue: str
+    name: bytes
+    move: Move
+    state: State
+    detail: str = ""
+    seconds: float = 0.0
+    next_try: float | None = None  # seconds since the epoch; of a DEFER after a failed attempt

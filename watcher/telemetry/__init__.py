@@ -1,1 +1,0 @@
-"""What is told of it all: the log, and the health of each queue."""
