@@ -31,6 +31,7 @@ from typing import Any, ClassVar, NamedTuple, NoReturn
 
 PATIENCE = 60.0  # seconds: a run that takes longer hangs; a daemon is given 20 s to get well
 LOOK_EVERY = 0.002  # seconds
+LOOK_LONGEST = 0.5  # seconds between the daemon's looks at an entry that it could not open; not 60
 MAIN, WORKER, ALL = "main", "worker", "all"  # the threads that can be traced
 _CHILD_SUBREAPER = 36  # linux/prctl.h
 _CALL = re.compile(rb"(?:([0-9]+) +)?(([a-z0-9_]+)\(.*)")
@@ -231,8 +232,11 @@ def _be_victim(order: Order, announce: int) -> NoReturn:
         _redirect(order.output)
         os.environ.update(order.environment)
         from watcher import cli
-        from watcher.daemon import queue_worker
+        from watcher.daemon import follow_up, queue_worker
 
+        # Four threads that are refused four calls each may look at one entry 16 times. Without this
+        # the daemon, which is as it should be, is not healthy again for minutes.
+        follow_up.LOOK_LONGEST = LOOK_LONGEST
         if order.thread in (WORKER, ALL):
             workers = order.workers if order.thread == ALL else 1
             turns = iter(range(workers))  # those that a reload brings find none
