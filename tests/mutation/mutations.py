@@ -1833,4 +1833,13 @@ MUTATIONS = [
         "spool/test_queue_file.py",
         "test_a_file_that_may_not_be_believed",
     ),
+    Mutation(
+        "a text in the status of a daemon can control a terminal",
+        (8,),
+        "spool/daemon_status.py",
+        "if not value.isprintable():",
+        "if not value:",
+        "spool/test_daemon_status.py",
+        "test_no_text_can_control_a_terminal",
+    ),
 ]

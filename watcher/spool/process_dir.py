@@ -4,11 +4,14 @@
         .ledger              which entries its workers have in hand (`spool.ledger`)
         .fault               the traceback of a fatal signal (`spool.last_words`)
         .journal             lines that are not in the journal yet (`spool.journal`)
+        .status              what its daemon says of the queue (`spool.daemon_status`)
         NAME                 a done file that is being removed (`settle.unlink`)
 
 Guarantees: a process has one such directory for each open spool. One thread makes it, under the
 spool's lock. Its descriptor holds the directory's lock, until the last claim of that spool is gone.
 A directory whose lock is free belongs to a dead process; `dead` gives each to one caller at a time.
+A directory's `.status` is kept as `last-daemon.json` when the directory goes, unless the file there
+is a later one.
 No entry is called `.ledger`: names that begin with a dot are not claimed.
 Fails: OSError or WatcherError if no directory can be made, or the others cannot be listed.
 """
@@ -18,6 +21,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import stat
 import threading
 import weakref
 from collections.abc import Iterator
@@ -26,12 +30,14 @@ from typing import NamedTuple, Protocol
 from watcher.errors import Unavailable
 from watcher.rules.names import INFLIGHT, Layout, display
 from watcher.spool import state_files
-from watcher.spool.dirs import names_in, open_dir
+from watcher.spool.dirs import names_in, open_dir, stat_or_none
 from watcher.spool.disk import Disk, give
 from watcher.spool.journal_spill import append_spill
 from watcher.spool.state_home import StateHome
 
 LEDGER = b".ledger"
+STATUS = b".status"
+LAST_DAEMON = b"last-daemon.json"  # in `.watcher/`
 
 
 class OpenSpool(Protocol):
@@ -168,6 +174,7 @@ def _leave(pid: int, name: bytes, inflight: int, fd: int, layout: Layout) -> Non
         ours = open_dir(b"..", inflight)
         try:
             append_spill(fd, ours, layout)
+            _keep_status(fd, ours)
         finally:
             os.close(ours)
         _empty(fd)
@@ -209,8 +216,27 @@ def dead(spool: OpenSpool) -> Iterator[Left]:
 
 def clear(left: Left) -> None:
     """Remove the directory of a dead process; raises OSError if files are still in it."""
+    ours = open_dir(b"..", left.inflight)
+    try:
+        _keep_status(left.fd, ours)
+    finally:
+        os.close(ours)
     _empty(left.fd)
     os.rmdir(left.name, dir_fd=left.inflight)
+
+
+def _keep_status(directory: int, ours: int) -> None:
+    """Keep what the daemon said last, unless another daemon said something later.
+
+    Readers judge the file by themselves, so nothing of it is read here. A refusal costs an
+    explanation.
+    """
+    with contextlib.suppress(OSError):
+        said, before = stat_or_none(STATUS, directory), stat_or_none(LAST_DAEMON, ours)
+        if said is None or not stat.S_ISREG(said.st_mode):
+            return
+        if before is None or before.st_mtime_ns <= said.st_mtime_ns:
+            os.rename(STATUS, LAST_DAEMON, src_dir_fd=directory, dst_dir_fd=ours)
 
 
 def _empty(directory: int) -> None:
