@@ -284,7 +284,7 @@ def as_watcher_error(error: OSError, path: bytes) -> WatcherError:
     """Return the error to raise for an OSError: what the kernel refused, where, and what to do."""
     shown, reason = os.fsdecode(path), error.strerror
     if error.errno in (errno.ENOENT, errno.ENOTDIR):
-        return NoSuch(f"{shown}: no such queue directory; make it first: mkdir -p")
+        return NoSuch(f"{shown}: the queue directory does not exist; make it first: mkdir -p")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return NotPermitted(f"{shown}: no entry can be put here: {reason}; check owner and mode")
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM):

@@ -89,7 +89,9 @@ def test_a_file_that_cannot_be_read_ends_it_and_what_was_committed_is_printed(
 def test_no_such_directory_is_66(tmp_path, enqueue):
     for place in (tmp_path / "nowhere", tmp_path / "file"):
         (tmp_path / "file").touch()
-        assert "no such queue directory; make it first" in one_line(enqueue(place=place), 66)
+        assert "the queue directory does not exist; make it first" in one_line(
+            enqueue(place=place), 66
+        )
 
 
 @pytest.mark.parametrize(

@@ -436,7 +436,7 @@ def test_a_directory_that_is_none_is_no_such(queue, tmp_path):
     file = tmp_path / "file"
     file.touch()
     for place in (tmp_path / "nowhere", file, file / "below"):
-        with pytest.raises(NoSuch, match="no such queue directory"):
+        with pytest.raises(NoSuch, match="the queue directory does not exist"):
             enqueue(place, b"")
 
 

@@ -164,6 +164,6 @@ def test_an_interrupt_leaves_no_scratch_files(queue):
 
 
 def test_no_directory_is_said(tmp_path):
-    with pytest.raises(NoSuch, match="no such queue directory") as raised:
+    with pytest.raises(NoSuch, match="the queue directory does not exist") as raised:
         watcher.enqueue_many(tmp_path / "none", MANY)
     assert raised.value.committed == ()

@@ -9,22 +9,33 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from watcher.cli import chosen, moving, parameters
+from watcher.errors import Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from watcher.config.queue_settings import Queue
     from watcher.inspect.list_entries import EntryInfo
     from watcher.operate.select_entries import Filter
     from watcher.rules.lifecycle import State
+    from watcher.spool.spool import Spool
 
 STATES = ("arriving", "ready", "claimed", "deferred", "held", "dead", "orphan")
+
+
+ARCHIVED = "archived"
+MOST_SORTED = 10_000  # lines on a terminal that are sorted by state; more come as they are found
 
 
 @click.command("list")
 @click.argument("queue_dir", required=False)
 @parameters.queue_options
-@click.option("--state", type=click.Choice(STATES), help="Only the entries of this state.")
+@click.option(
+    "--archive", metavar="DIR", help="With --state archived: where handled entries were moved."
+)
+@click.option(
+    "--state", type=click.Choice((*STATES, ARCHIVED)), help="Only the entries of this state."
+)
 @moving.filter_options
 @click.option("--json", "as_json", is_flag=True, help="One object a line.")
 def command(
@@ -35,52 +46,102 @@ def command(
     With --config FILE and no QUEUE_DIR: those of every queue. QUEUE_DIR may also be a queue's name.
 
     One line for each, in the order of the directory and not of commit, so that a million entries
-    need little memory; deferred ones in the order of their due times. Nothing is changed; which
-    process has claimed an entry is read from /proc/locks.
+    need little memory; deferred ones in the order of their due times. On a terminal: a table that
+    fits, sorted by state, with long names cut in the middle. Nothing is changed; which process has
+    claimed an entry is read from /proc/locks. `--state archived` lists what was handled and kept.
     """
-    from watcher.rules.lifecycle import State
     from watcher.spool.lease import ignore_sigio
 
     wanted = moving.filter_from(flags)
     ignore_sigio()
     queues = chosen.choose(queue_dir, config, flags)
-    states = None if state is None else (State(state),)
     return queues.each(
-        lambda settings: _list(settings, wanted, states, (queues.name(settings), as_json)),
+        lambda settings: _list(settings, wanted, state, (queues.name(settings), as_json)),
         heading=not as_json,
     )
 
 
-def _list(
-    settings: Queue, wanted: Filter, states: tuple[State, ...] | None, output: tuple[str, bool]
-) -> int:
+def _list(settings: Queue, wanted: Filter, state: str | None, output: tuple[str, bool]) -> int:
     """Print the entries of one queue. `output`: the queue's name for each line, and --json."""
-    from watcher.inspect.list_entries import EVERYTHING, list_entries
     from watcher.operate.select_entries import matches
 
     queue, as_json = output
     spool = parameters.open_spool(settings)
+    found = (
+        entry
+        for entry in _entries(spool, settings, state)
+        if matches(spool, entry, wanted, settings.max_size)
+    )
     try:
-        none = True
-        for found in list_entries(spool, states or EVERYTHING, settings.max_size):
-            if matches(spool, found, wanted, settings.max_size):
-                none = False
-                sys.stdout.write((_json(found, queue) if as_json else _text(found)) + "\n")
-        if none and not queue and not as_json:
+        if as_json:
+            some = _print(_json(entry, queue) for entry in found)
+        elif sys.stdout.isatty():
+            some = _print(_table(found))
+        else:
+            from watcher.cli.entry_lines import whole_line
+
+            some = _print(map(whole_line, found))
+        if not some and not queue and not as_json:
             moving.say_none(spool)
     finally:
         sys.stdout.flush()  # print what was found, also if an error ends the rest
     return os.EX_OK
 
 
+def _entries(spool: Spool, settings: Queue, state: str | None) -> Iterator[EntryInfo]:
+    from watcher.inspect.list_entries import EVERYTHING, list_entries
+    from watcher.rules.lifecycle import State
+
+    if state != ARCHIVED:
+        states = EVERYTHING if state is None else (State(state),)
+        return list_entries(spool, states, settings.max_size)
+    from watcher.inspect.list_archive import list_archive
+
+    if settings.archived is None:
+        raise Usage(f"{settings.path}: no archive is configured: say --archive DIR or --config")
+    return list_archive(spool, settings.archived)
+
+
+def _print(lines: Iterable[str]) -> bool:
+    """Print the lines; return whether there were any."""
+    some = False
+    for line in lines:
+        some = True
+        sys.stdout.write(line + "\n")
+    return some
+
+
+def _table(entries: Iterator[EntryInfo]) -> Iterator[str]:
+    """Yield the lines for a terminal: a heading, the entries, how many there are."""
+    import itertools
+    import shutil
+    from collections import Counter
+
+    from watcher.cli.entry_lines import Table, sort_key, summed
+
+    table = Table(shutil.get_terminal_size().columns)
+    counts: Counter[State] = Counter()
+    first = list(itertools.islice(entries, MOST_SORTED + 1))
+    if not first:
+        return
+    if len(first) <= MOST_SORTED:
+        first.sort(key=sort_key)
+    yield table.heading()
+    for entry in itertools.chain(first, entries):
+        counts[entry.state] += 1
+        yield table.line(entry)
+    yield summed(counts)
+
+
 def _json(found: EntryInfo, queue: str) -> str:
     import json
 
+    from watcher.cli.entry_lines import state_word
     from watcher.rules.names import display
 
     record: dict[str, object] = {"queue": queue} if queue else {}
     record |= {
-        "state": found.state.value,
+        "state": state_word(found.state),
         "entry": display(found.name),
         "files": [display(name) for name in found.files],
         "size": found.size,
@@ -95,33 +156,3 @@ def _json(found: EntryInfo, queue: str) -> str:
         record["due"] = due.isoformat(timespec="milliseconds")
         record["attempts"], record["crashes"] = found.schedule.attempts, found.schedule.crashes
     return json.dumps(record)
-
-
-def _text(found: EntryInfo) -> str:
-    from watcher.durations import show
-    from watcher.errors import one_line
-    from watcher.rules.names import display
-
-    files = "1 file " if len(found.files) == 1 else f"{len(found.files)} files"
-    why = one_line("; ".join(_known(found)))
-    line = (
-        f"{found.state.value:<9}{show(found.age):>8}{found.size:>11}  {files}  "
-        f"{display(found.name)}"
-    )
-    return f"{line}  {why}" if why else line
-
-
-def _known(found: EntryInfo) -> Iterator[str]:
-    """Yield an entry's schedule, the reason for its state, and the operator that held it."""
-    from watcher.inspect.state_paths import schedule_text
-
-    if found.schedule is not None:
-        yield schedule_text(found.schedule, found.state)
-    if found.why:
-        yield " ".join(found.why.split())
-    attempts = found.note.get("attempts")
-    if found.schedule is None and isinstance(attempts, int) and attempts > 1:
-        yield f"{attempts} attempts"
-    by = found.note.get("by")
-    if isinstance(by, dict) and found.state.value == "held" and found.schedule is not None:
-        yield f"held by {by.get('user')}"

@@ -228,5 +228,5 @@ def handler_for(settings: Queue) -> Handler:
 def existing(queue_dir: str) -> str:
     """Return the directory's name if it exists; raise NoSuch."""
     if not os.path.isdir(queue_dir):
-        raise NoSuch(f"{queue_dir}: no such queue directory")
+        raise NoSuch(f"{queue_dir}: the queue directory does not exist")
     return queue_dir

@@ -78,7 +78,7 @@ def command(
     queues = load()
     if not any(os.path.isdir(settings.place) for settings in queues.values()):
         names = ", ".join(settings.place for settings in queues.values())
-        raise NoSuch(f"{names}: no such queue directory; make it first: mkdir -p")
+        raise NoSuch(f"{names}: the queue directory does not exist; make it first: mkdir -p")
     daemon = Daemon(parameters.handler_for)
     daemon.serve(queues)
     return daemon.run(load, asked)
