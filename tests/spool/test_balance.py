@@ -16,7 +16,8 @@ import pytest
 from hypothesis import example, given, settings, strategies as st
 
 from watcher.inspect import journal_replay
-from watcher.inspect.balance import Balance, Disk, match_files
+from watcher.inspect.balance import Balance, match_files
+from watcher.inspect.files_there import Disk
 from watcher.rules.lifecycle import Move, State
 from watcher.rules.names import STATE_DIRECTORIES, Layout
 from watcher.rules.stamp import Schedule, parse, stamped

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from watcher.inspect.journal_reader import number_in
+from watcher.inspect.periods import OF_MOVE, SEEN, Periods
 from watcher.inspect.same_entry import (
     TrackedEntry,
     common_part,
@@ -26,10 +27,11 @@ from watcher.inspect.same_entry import (
 )
 from watcher.rules.names import Layout, is_metadata
 from watcher.spool.journal_files import COPIED, FIRST, GOES_ON, Place, parse_begin
-from watcher.spool.journal_line import JOINS, Line, event_time_in
+from watcher.spool.journal_line import ACCEPT, JOINS, Line, accepted_time, event_time_in
 
 WINDOW = 30.0  # seconds that lines of two processes may be out of order
 EVENT_DELAY = 600.0  # seconds: how late one of several daemons may read the event of a rename
+_ACCEPT = ACCEPT.encode()
 _ENDS = {b"finish": "done", b"delete": "removed by an operator"}
 
 
@@ -38,6 +40,7 @@ class Audit:
     """The sums of the lines so far, and the entries that are open."""
 
     layout: Layout
+    periods: Periods = field(default_factory=Periods)
     seen: int = 0
     ended: dict[str, int] = field(default_factory=dict)
     open: dict[int, TrackedEntry] = field(default_factory=dict)  # by inode
@@ -52,7 +55,12 @@ class Audit:
     unnamed: int = 0  # vanished names that have no line
     unreadable: int = 0
     lines: int = 0  # valid ones
+    # The losses that an operator accepted: the line `accept`, by inode, name and time of the last
+    # line; and of names that vanished, the line of the loss and the line `accept`.
+    accepted: dict[tuple[int, bytes, float], Line] = field(default_factory=dict)
+    accepted_vanished: list[tuple[Line, Line]] = field(default_factory=list)
     begins: float | None = None
+    from_first_start: bool = False  # no journal was here before
     restarts: list[tuple[float, str]] = field(default_factory=list)  # when, and why
     place: Place | None = None  # the `.watcher` of the newest lines
     epoch: int = 0
@@ -83,6 +91,8 @@ class Audit:
             self._add_vanish(line)
         elif line.move == b"begin":
             self._add_begin(line)
+        elif line.move == _ACCEPT:
+            self._add_accept(line)
         elif line.inode == 0:
             self.unreadable += 1
         else:
@@ -100,15 +110,35 @@ class Audit:
             if known is None and older is None and line.move == b"reunite":
                 return  # another process reunited it first, and may have ended it since
             if older is None or not older.counted:
-                self.seen += 1
+                before = known or older
+                self._see(line.time if before is None else min(line.time, before.line.time))
+        if (word := OF_MOVE.get(line.move)) is not None:
+            self.periods.add(word, line.time)
         if line.move in JOINS and is_metadata(line.name, self.layout):
-            self.seen -= 1  # it is half of an entry that is counted by its message
+            # It is half of an entry that is counted by its message.
+            self._see(line.time if known is None else known.line.time, -1)
         elif line.move in _ENDS:
             how = _ENDS[line.move]
             self.ended[how] = self.ended.get(how, 0) + 1
         else:
             birth = line.birth or (line.birth if known is None else known.birth)
             self.open[line.inode] = TrackedEntry(line, self.stem(line.name), birth, self.epoch)
+
+    def _see(self, seconds: float, count: int = 1) -> None:
+        self.seen += count
+        self.periods.add(SEEN, seconds, count)
+
+    def _add_accept(self, line: Line) -> None:
+        time = accepted_time(line.detail)
+        if time is None:
+            self.unreadable += 1
+        elif line.inode:
+            self.accepted[line.inode, line.name, time] = line
+        else:
+            gone = self.vanished.get(self.stem(line.name))
+            if gone is not None and gone.time == time:
+                del self.vanished[self.stem(line.name)]
+                self.accepted_vanished.append((gone, line))
 
     def _add_vanish(self, line: Line) -> None:
         """Add a name that vanished, unless another line since its event explains it."""
@@ -155,6 +185,8 @@ class Audit:
         if begin is None:
             self.unreadable += 1
             return
+        if self.lines == 1:
+            self.from_first_start = begin.why == FIRST
         if begin.why not in (FIRST, GOES_ON):
             self.restarts.append((line.time, begin.why))
         if self._epochs.get(line, 0) > self.epoch:
@@ -240,7 +272,8 @@ class Audit:
                 continue
             self._explain(entry.line)
             older = self._continued(entry.line, entry.epoch)
-            self.seen += older is None or not older.counted
+            if older is None or not older.counted:
+                self._see(entry.line.time if older is None else older.line.time)
             entry.counted = True
             if entry.line.move == b"before":
                 continue  # from here on it is one of `earlier_entries`

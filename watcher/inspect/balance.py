@@ -1,6 +1,6 @@
 """Compare the journal with the disk: each entry is done, deleted, still here, or missing.
 
-    seen = done + removed by an operator + still here (by state) + missing
+    seen = done + removed by an operator + still here (by state) + missing + accepted as lost
 
 Guarantees: nothing is changed. An entry that moves meanwhile is looked for again before it is
 called missing. A file counts as an entry's only if it has the same inode number and time of birth;
@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from watcher.inspect import journal_replay
 from watcher.inspect.audit_rules import Audit
+from watcher.inspect.files_there import Disk, File, look
+from watcher.inspect.periods import ACCEPTED, ALWAYS, MISSING, SEEN, Window
 from watcher.inspect.same_entry import (
     QUEUE,
     TrackedEntry,
@@ -30,9 +32,7 @@ from watcher.inspect.same_entry import (
     without_stamps,
 )
 from watcher.rules.kinds import Kind
-from watcher.rules.names import INFLIGHT, STATE_DIRECTORIES, Layout, is_metadata, is_stored
-from watcher.spool.birth import birth_of
-from watcher.spool.dirs import open_dir, scan_dir
+from watcher.rules.names import INFLIGHT, STATE_DIRECTORIES, Layout, is_metadata
 from watcher.spool.journal_files import place_of
 from watcher.spool.journal_line import Line
 from watcher.spool.spool import Spool, as_watcher_error
@@ -49,6 +49,7 @@ class Missing(NamedTuple):
 
     name: bytes
     last: Line
+    accepted: Line | None = None  # the line by which an operator accepted its loss
 
 
 @dataclass
@@ -60,13 +61,15 @@ class Balance:
     by_name: int = 0  # those of `here` that were found by place and NAME only
     moved: bool = False  # the journal has no line since the queue was copied or moved
     missing: list[Missing] = field(default_factory=list)
+    accepted: list[Missing] = field(default_factory=list)
     unknown: list[tuple[str, bytes]] = field(default_factory=list)  # in a state directory, no line
     waiting: int = 0  # in the queue, no line yet
 
     @property
     def seen(self) -> int:
         """How many entries were ever seen."""
-        return self.audit.seen + sum(1 for each in self.missing if each.last.move == b"vanish")
+        lost = (*self.missing, *self.accepted)
+        return self.audit.seen + sum(1 for each in lost if each.last.move == b"vanish")
 
     @property
     def has_journal(self) -> bool:
@@ -76,49 +79,69 @@ class Balance:
     @property
     def balanced(self) -> bool:
         """Whether every entry is accounted for."""
-        ended = sum(self.audit.ended.values())
+        ended = sum(self.audit.ended.values()) + len(self.accepted)
         return not self.missing and self.seen == ended + sum(self.here.values())
 
+    @property
+    def asked_window(self) -> bool:
+        """Whether a part of the journal's time was asked for."""
+        return self.audit.periods.window != ALWAYS
 
-class File(NamedTuple):
-    """A file in the queue or in a directory of `.watcher`."""
+    @property
+    def asked(self) -> list[Missing]:
+        """The missing entries whose last line is in the window that was asked for."""
+        window = self.audit.periods.window
+        return [each for each in self.missing if window.has(each.last.time)]
 
-    place: bytes
-    name: bytes
-    directory: int
-    path: bytes  # from `directory`
+    @property
+    def unknown_before(self) -> float | None:
+        """When the journal begins, if the question reaches to before that; else None."""
+        begins, since = self.audit.begins, self.audit.periods.window.since
+        if since is None or begins is None or self.audit.from_first_start or since >= begins:
+            return None
+        return begins
 
-    def birth(self) -> int | None:
-        """Return its time of birth in ns, None if the file system has none."""
-        return birth_of(self.path, self.directory)
+    @property
+    def proved(self) -> bool:
+        """Whether every entry of the window is accounted for."""
+        if not self.asked_window:
+            return self.balanced
+        return not self.asked and self.unknown_before is None
+
+    def lose(self, line: Line, accepted: Line | None = None) -> None:
+        """Note an entry that has no file, by its last line."""
+        audit = self.audit
+        name = audit.layout.in_state_dir().stem(without_stamps(line.name))
+        accepted = accepted or audit.accepted.get((line.inode, line.name, line.time))
+        if line.move == b"vanish":
+            audit.periods.add(SEEN, line.time)
+        if accepted is None:
+            self.missing.append(Missing(name, line))
+            audit.periods.add(MISSING, line.time)
+        else:
+            self.accepted.append(Missing(name, line, accepted))
+            audit.periods.add(ACCEPTED, line.time)
 
 
-class Disk(NamedTuple):
-    """The files of the queue: by inode, and the NAMEs of all."""
-
-    by_inode: dict[int, File]
-    by_name: set[bytes]
-
-
-def balance(spool: Spool) -> Balance:
+def balance(spool: Spool, window: Window = ALWAYS) -> Balance:
     """Read the journal and the disk, and compare; again while an entry is missing."""
-    found = _compare(spool)
+    found = _compare(spool, window)
     for _ in range(LOOKS - 1):
         if not found.missing:
             break
-        found = _compare(spool)
+        found = _compare(spool, window)
     return found
 
 
-def _compare(spool: Spool) -> Balance:
+def _compare(spool: Spool, window: Window) -> Balance:
     try:
         state_root = spool.home.open()
     except PermissionError as error:
         raise as_watcher_error(error, spool.home.path, "the journal") from None
     try:
-        disk = _look(spool, state_root)
-        audit = journal_replay.replay(state_root, spool.layout)
-        later = _look(spool, state_root)  # an entry that moved meanwhile is in one of the two
+        disk = look(spool, state_root)
+        audit = journal_replay.replay(state_root, spool.layout, window)
+        later = look(spool, state_root)  # an entry that moved meanwhile is in one of the two
         moved = audit.place is not None and not audit.place.is_same(place_of(state_root))
         return match_files(Balance(audit, moved=moved), disk, later)
     finally:
@@ -144,7 +167,9 @@ def match_files(found: Balance, disk: Disk, later: Disk) -> Balance:
     _find_by_name(found, lost, left)
     for stem, line in audit.vanished.items():
         if stem not in later.by_name:
-            found.missing.append(_missing(line, audit.layout))
+            found.lose(line)
+    for line, accepted in audit.accepted_vanished:
+        found.lose(line, accepted)
     _note_unseen(found, left, audit.layout)
     return found
 
@@ -189,7 +214,7 @@ def _find_by_name(found: Balance, entries: Iterable[TrackedEntry], left: dict[in
                 found.by_name += 1
                 break
         else:
-            found.missing.append(_missing(entry.line, layout))
+            found.lose(entry.line)
 
 
 def _by_place_and_name(
@@ -201,10 +226,6 @@ def _by_place_and_name(
         stem = audit.stem(name)
         named[place, common_part(stem), is_metadata(name, audit.layout)][inode] = stem
     return named
-
-
-def _missing(line: Line, layout: Layout) -> Missing:
-    return Missing(layout.in_state_dir().stem(without_stamps(line.name)), line)
 
 
 def _places(entry: TrackedEntry, found: Balance) -> list[bytes]:
@@ -242,41 +263,3 @@ def _note_unseen(found: Balance, left: dict[int, File], layout: Layout) -> None:
             found.unknown.append((_PLACES[file.place], file.name))
         elif layout.kind(file.name) in _WAITS:
             found.waiting += 1
-
-
-def _look(spool: Spool, state_root: int) -> Disk:
-    by_inode = {
-        inode: file
-        for inode, file in _files(spool.fd, state_root)
-        if is_stored(file.name, spool.layout) or not file.place
-    }
-    audit = Audit(spool.layout)
-    return Disk(by_inode, {audit.stem(file.name) for file in by_inode.values()})
-
-
-def _files(queue: int, state_root: int) -> Iterator[tuple[int, File]]:
-    for name, inode in _names(queue, b"."):
-        yield inode, File(QUEUE, name, queue, name)
-    places = [(state, state) for state in STATE_DIRECTORIES.values()]
-    processes = _names(state_root, INFLIGHT, directories=True)
-    places += [(INFLIGHT, os.path.join(INFLIGHT, process)) for process, _ in processes]
-    for place, path in places:
-        for name, inode in _names(state_root, path):
-            yield inode, File(place, name, state_root, os.path.join(path, name))
-
-
-def _names(
-    directory: int, path: bytes, *, directories: bool = False
-) -> Iterator[tuple[bytes, int]]:
-    """Yield name and inode of the regular files of a directory, or of its directories."""
-    try:
-        fd = open_dir(path, directory)
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    try:
-        for item in scan_dir(fd):
-            kind = item.is_dir if directories else item.is_file
-            if kind(follow_symlinks=False):
-                yield os.fsencode(item.name), item.inode()
-    finally:
-        os.close(fd)

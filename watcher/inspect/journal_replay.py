@@ -15,13 +15,17 @@ from collections.abc import Iterator
 
 from watcher.inspect.audit_rules import WINDOW, Audit
 from watcher.inspect.journal_reader import read_lines
+from watcher.inspect.periods import ALWAYS, Periods, Window
 from watcher.rules.names import Layout
 from watcher.spool.journal_line import NO_MOVE, Line, is_mark, parse_line
 
 
-def replay(state_root: int, layout: Layout) -> Audit:
-    """Read the whole journal; `state_root` is the descriptor of `.watcher`."""
-    audit = Audit(layout)
+def replay(state_root: int, layout: Layout, window: Window = ALWAYS) -> Audit:
+    """Read the whole journal; `state_root` is the descriptor of `.watcher`.
+
+    What happened in the `window` is counted by period as well.
+    """
+    audit = Audit(layout, Periods(window))
     late = _first_pass(state_root, audit)
     audit.start_second_pass()
     moment, same = 0.0, set[Line]()

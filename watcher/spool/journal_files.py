@@ -208,7 +208,7 @@ def _rotate(state_root: int, fd: int, layout: Layout | None) -> bool | None:
 
 
 def names_mentioned(state_root: int, names: Collection[bytes]) -> set[bytes]:
-    """Return which of these names have a line, other than `vanish`, in the newest file.
+    """Return which of these names have a line about a move in the newest file.
 
     While that file is short, the one before it is read too. Raises OSError.
     """
@@ -220,7 +220,8 @@ def names_mentioned(state_root: int, names: Collection[bytes]) -> set[bytes]:
             break
         with open(fd, "rb") as file:
             for raw in lines_in(file):
-                line = parse_line(raw) if b" vanish " not in raw else None
+                tells = b" vanish " not in raw and b" ready accept " not in raw
+                line = parse_line(raw) if tells else None
                 if line is not None and line.name in names:
                     found.add(line.name)
             if file.tell() > SHORT:

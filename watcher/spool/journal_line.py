@@ -36,9 +36,11 @@ _LINE = re.compile(
     rb"([0-9]{1,12}\.[0-9]{1,9}) ([0-9]{1,10}) ([a-z]+ [a-z_]+) ([0-9]{1,20})(?:@([0-9]{1,20}))?"
     rb" ([!-~]+)(?: ([ -~]*))?\n"
 )
+_LOSS = re.compile(rb"loss of ([0-9]{1,12}\.[0-9]{1,9})(?:[ ;]|\Z)")
 _EVENT_TIME = re.compile(rb"heard of at ([0-9]{1,12}\.[0-9]{1,9})")
 _MOST = 1 << 64
-_ABOUT_NONE = ("vanish", "unnamed", "lost", "late", "begin")  # about no entry
+ACCEPT = "accept"  # an operator accepts the loss of an entry
+_ABOUT_NONE = ("vanish", "unnamed", "lost", "late", "begin", ACCEPT)  # lead to no state
 _words: dict[tuple[State, Move | str], bytes] = {}
 _process = [os.getpid()]  # kept, because getpid is a system call
 
@@ -75,6 +77,17 @@ class Line(NamedTuple):
 def event_time_in(detail: bytes) -> float | None:
     """Return the time of the event (seconds since the epoch) from the detail of a `vanish` line."""
     found = _EVENT_TIME.fullmatch(detail)
+    return float(found[1]) if found else None
+
+
+def accept_detail(lost: Line, by: str, why: str = "") -> str:
+    """Return the detail of a line `accept`: which loss is accepted, by whom, and why."""
+    return f"loss of {lost.time:.6f} by {by}" + (f": {why}" if why else "")
+
+
+def accepted_time(detail: bytes) -> float | None:
+    """Return the time of the last line of the entry whose loss a line `accept` accepts."""
+    found = _LOSS.match(detail)
     return float(found[1]) if found else None
 
 

@@ -17,6 +17,7 @@ from watcher.rules.lifecycle import State
 from watcher.spool import state_files
 from watcher.spool.journal_files import NAME, lines_in
 from watcher.spool.journal_line import (
+    ACCEPT,
     ENDS,
     JOINS,
     NO_MOVE,
@@ -28,6 +29,7 @@ from watcher.spool.journal_line import (
 )
 
 KEPT_OPEN = 2  # files
+_ACCEPT = ACCEPT.encode()
 _STATES = {state.value.encode(): state for state in PUT_AWAY}
 
 
@@ -101,6 +103,10 @@ class Past:
         gone: list[Line] = []  # their inode number is another file's now
         for line in self._lines(self._later + later):
             if line.inode == 0:
+                continue
+            if line.move == _ACCEPT:
+                if line.inode in last and last[line.inode].name == line.name:
+                    del last[line.inode]  # its loss is known
                 continue
             before = last.pop(line.inode, None)
             if before is not None and before.birth and line.birth and before.birth != line.birth:
