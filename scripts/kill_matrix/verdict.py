@@ -266,6 +266,8 @@ def _legal(path: str, files: dict[str, bytes], *, harmed: bool) -> bool:
     if directory == ".watcher" and name == "queue.json":
         return _is_record(files[path])
     if directory == ".watcher":
+        if name == "paused":  # only an operator's commands make and remove it
+            return True
         scratch = harmed and _RECORD_SCRATCH.fullmatch(name) is not None
         return scratch or _JOURNAL.fullmatch(name) is not None
     if directory in _NOTES and name.endswith(".json"):

@@ -22,9 +22,8 @@ from watcher.spool.dirs import DIRECTORY, names_in, open_dir, stat_or_none
 from watcher.spool.disk import Disk
 
 MARK = b"queue-directory"
-_KNOWN = frozenset(
-    {INFLIGHT, b"journal", b"last-daemon.json", b"queue.json", *STATE_DIRECTORIES.values()}
-)
+_OWN_FILES = (b"journal", b"last-daemon.json", b"paused", b"queue.json")
+_KNOWN = frozenset({INFLIGHT, *_OWN_FILES, *STATE_DIRECTORIES.values()})
 LONGEST = 8192  # bytes of a path in it
 
 
