@@ -38,7 +38,8 @@ _SELF = pyinotify.IN_DELETE_SELF | pyinotify.IN_MOVE_SELF | pyinotify.IN_ONLYDIR
 _ENDED = (
     pyinotify.IN_IGNORED | pyinotify.IN_UNMOUNT | pyinotify.IN_DELETE_SELF | pyinotify.IN_MOVE_SELF
 )
-_TAKES = _SELF | pyinotify.IN_DELETE | pyinotify.IN_MOVED_FROM
+# Of `.watcher/`: it, or a directory in it, is taken away; `paused` comes (by a rename) or goes.
+_OURS = _SELF | pyinotify.IN_DELETE | pyinotify.IN_MOVED_FROM | pyinotify.IN_MOVED_TO
 _COMES_AND_GOES = (
     _SELF
     | pyinotify.IN_CREATE
@@ -144,9 +145,9 @@ class Inotify:
             self._deferred[self._add(directory, path, mask)] = tag
 
     def arm_ours(self, tag: int, spool: Spool, directory: int) -> None:
-        """Watch for the move or removal of `.watcher/`, or of a directory in it."""
+        """Watch for the move or removal of `.watcher/`, or of a name in it, and for `paused`."""
         with self._lock:
-            self._ours[self._add(directory, spool.home.path, _TAKES)] = tag
+            self._ours[self._add(directory, spool.home.path, _OURS)] = tag
 
     def _add(self, fd: int, shown: bytes, mask: int) -> int:
         path = f"/proc/self/fd/{fd}"  # by descriptor: the name needs no encoding, and may change

@@ -31,6 +31,7 @@ from watcher.arrive.sources import Sources
 from watcher.config.queue_settings import Queue
 from watcher.daemon.deferred import Deferred
 from watcher.daemon.due_entries import DueEntries
+from watcher.daemon.pause import Pause
 from watcher.daemon.pending import Pending
 from watcher.daemon.waits import Waits
 from watcher.daemon.watch import Watch
@@ -74,7 +75,8 @@ class Detector:
         self.waits = Waits(settings, clock, self.pending.timers)
         self.mentions = Mentions(settings.name, self.layout)
         deaf = self.pending.created.lose_events
-        self.watch = Watch(tag, settings, sources, health, deaf)
+        pause = Pause(settings.name, health, self.pending)
+        self.watch = Watch(tag, settings, sources, health, deaf, pause)
         self._due_entries = DueEntries(self.deferred, self.pending, self.watch, health, self.now)
         self.scan_waits = False  # a scan goes on as soon as there is room: a worker wakes us then
         self._clock = clock
@@ -118,12 +120,11 @@ class Detector:
             case EventKind.EVERYTHING:
                 log.event(self.settings.name, "behind", "events were lost; scanning the directory")
                 pending.fall_behind()
+                self.watch.look_at_pause()
             case EventKind.GONE:
                 self._lost("the watch ended: the directory was moved, removed or unmounted")
             case EventKind.OURS:
-                if self.watch.custody.suspect(name):
-                    self.watch.check_soon(self.now())
-                    pending.tick_due = True
+                pending.tick_due |= self.watch.on_ours(name, self.now())
             case EventKind.LOOK:
                 if self.layout.kind(name) in ENTRY_KINDS:
                     pending.add((name,), Proof.NONE)

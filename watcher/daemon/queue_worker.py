@@ -296,7 +296,9 @@ class QueueWorker:
         more = f", {stay} that cannot be removed" if stay else ""
         if taken := self.detector.watch.custody.vanished:
             more += f", {taken} taken by another program"
-        return f"{self.health}; {holds}, {self.pending.handled} handled{more}"
+        pause = self.detector.watch.pause.found
+        paused = "" if pause is None else f"{pause}; "
+        return f"{self.health}; {paused}{holds}, {self.pending.handled} handled{more}"
 
     def _recover(self, spool: Spool) -> Recovered:
         """Settle what dead processes left, without waiting for a disk that refuses.

@@ -54,6 +54,7 @@ class Ready:
         self.wake_leader: Callable[[], None] | None = None  # None: no worker of ours leads
         self.handled = 0  # how many entries were done
         self._closed = False
+        self._paused = False  # an operator paused the queue
         self._permits: int | None = None  # None: no limit
         self._aside: deque[bytes] = deque()  # tried while the queue is held, the oldest first
         self._again = False  # whether a permit is also good for one of those
@@ -132,6 +133,8 @@ class Ready:
         The caller holds the lock. A worker that was notified and does not run yet still counts as
         a waiter. So the leader is woken only if more names wait than the waiters can take.
         """
+        if self._paused:
+            return
         if self._waiters:
             self._changed.notify(count)
         waiting = len(self) if self._again else len(self._fresh) + len(self._due)
@@ -152,7 +155,9 @@ class Ready:
                 if self._closed:
                     return None
                 name = None
-                if self._fresh and not self._due and self._permits is None:
+                if self._paused:
+                    pass
+                elif self._fresh and not self._due and self._permits is None:
                     name = self._fresh.popleft()
                 elif self._waiting and self._may_pop():
                     if self._permits is not None:
@@ -172,7 +177,7 @@ class Ready:
         return lane.popleft()
 
     def _may_pop(self) -> bool:
-        if self._permits == 0:
+        if self._paused or self._permits == 0:
             return False
         return bool(self._fresh or self._due or (self._again and self._aside))
 
@@ -255,6 +260,14 @@ class Ready:
                     self._lane(name).appendleft(name)
             self._changed.notify_all()
             self._call_workers()
+
+    def pause(self, *, paused: bool) -> None:
+        """Give out no entry while an operator has the queue paused. Permits stay as they are."""
+        with self._lock:
+            self._paused = paused
+            if not paused:
+                self._changed.notify_all()
+                self._call_workers()
 
     def allow_another(self) -> None:
         """Give out one more entry; whether it may be one put aside stays as it was."""

@@ -16,13 +16,14 @@ from watcher.arrive.sources import Sources
 from watcher.config.queue_settings import Queue
 from watcher.config.recorded import record_of
 from watcher.daemon.custody import Custody
+from watcher.daemon.pause import Pause
 from watcher.errors import NoSuch, NotPermitted, WatcherError, WatchFailed
 from watcher.observe import log
 from watcher.observe.health import Health
 from watcher.rules.backoff import delay
 from watcher.rules.lifecycle import State
 from watcher.rules.names import display
-from watcher.spool import inode_numbers, queue_file
+from watcher.spool import inode_numbers, paused, queue_file
 from watcher.spool.journal import Journal
 from watcher.spool.spool import Spool
 
@@ -40,6 +41,7 @@ class Watch:
         sources: Sources,
         health: Health,
         before_disarm: Callable[[], None],
+        pause: Pause,
     ) -> None:
         self.tag = tag
         self.settings = settings
@@ -57,6 +59,7 @@ class Watch:
         self._next_check = 0.0
         self._lost: Journal | None = None  # the journal of the directory that was given up
         self.custody = Custody(settings.name, health)
+        self.pause = pause
 
     def tick(self, now: float) -> bool:
         """Do what is due; return True if the directory was opened or armed, and must be scanned."""
@@ -69,7 +72,9 @@ class Watch:
     def _arm(self, now: float) -> bool:
         before = self.spool
         try:
-            self.spool = spool = self.spool or self._open()
+            spool = self.spool or self._open()
+            self.pause.look(spool)  # first: once `self.spool` is set, a worker may begin an attempt
+            self.spool = spool
             by = self._listen(spool)
         except WatcherError as error:
             if self.settings.template and isinstance(error, NoSuch):
@@ -84,6 +89,7 @@ class Watch:
         self._health.trouble("directory", None)
         self.custody.look(spool)
         self.arm_deferred()
+        self.pause.look(spool)  # again: no event tells of what was done before the watch
         log.event(self.settings.name, "armed", f"{display(spool.path)} is watched by {by}")
         return True
 
@@ -182,7 +188,24 @@ class Watch:
         if not self.spool.is_current():
             self.lose("the directory was removed or replaced")
         elif self.custody.look(self.spool, thoroughly=thoroughly):
+            self.pause.keep(self.spool)
             self.arm_deferred()
+            return True
+        else:
+            self.pause.look(self.spool)
+        return False
+
+    def look_at_pause(self) -> None:
+        """Look whether the queue is paused: this may have changed."""
+        if self.spool is not None:
+            self.pause.look(self.spool)
+
+    def on_ours(self, name: bytes, now: float) -> bool:
+        """Take an event of `name` in `.watcher`, or of itself; return whether a tick is due."""
+        if name == paused.NAME:
+            self.look_at_pause()
+        elif self.custody.suspect(name):
+            self.check_soon(now)
             return True
         return False
 
@@ -212,6 +235,7 @@ class Watch:
         if before.spool is None:
             return
         self.spool = before.spool
+        self.pause.take_over(before.pause)
         self.spool.journal.enabled = self.settings.journal
         self.spool.use_archive(self.settings.archived)
         self._check_archive(self.spool)
