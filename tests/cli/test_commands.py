@@ -29,6 +29,8 @@ NOWHERE: dict[str, tuple[str, ...]] = {  # arguments with which each command nee
     "release": ("DIR", "name"),
     "requeue": ("DIR", "name"),
     "delete": ("DIR", "name", "--yes"),
+    "pause": ("DIR",),
+    "resume": ("DIR",),
     "explain": ("DIR/name.pck",),
     "check": ("DIR",),
     "torture": ("DIR", "--seconds", "1"),

@@ -1860,4 +1860,22 @@ MUTATIONS = [
         "spool/test_daemon_status.py",
         "test_no_text_can_control_a_terminal",
     ),
+    Mutation(
+        "a daemon ignores a pause",
+        (2,),
+        "daemon/pause.py",
+        "            self._ready.pause(paused=True)\n",
+        "            pass\n",
+        "daemon/test_pause.py",
+        "test_no_attempt_begins_until_resume",
+    ),
+    Mutation(
+        "a file called paused that cannot be read is no pause",
+        (8,),
+        "spool/paused.py",
+        '        return Paused(since, trouble=f"{_shown(spool)} is not a regular file")\n',
+        "        return None\n",
+        "spool/test_paused.py",
+        "test_whatever_has_the_name_is_a_pause",
+    ),
 ]

@@ -33,6 +33,8 @@ COMMANDS = {
     "release": "return held entries to their place",
     "requeue": "have dead, deferred or orphaned entries handled again",
     "delete": "remove entries for good",
+    "pause": "have no attempt begin until resume",
+    "resume": "have attempts begin again",
     "explain": "why a file is or is not ready, with the evidence",
     "check": "try what a directory and this machine can do",
     "torture": "find out which promises hold on a file system, by killing processes",

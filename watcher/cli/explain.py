@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import TYPE_CHECKING
 
 import click
 
 from watcher.cli import parameters
-from watcher.errors import NoSuch, one_line
+from watcher.errors import NoSuch, WatcherError, one_line
 
 if TYPE_CHECKING:
     from watcher.config.queue_settings import Queue
@@ -51,6 +52,7 @@ def _explain(path: bytes, config: str | None, flags: dict[str, object]) -> Expla
     from watcher.inspect.file_facts import Fact
     from watcher.inspect.state_paths import queue_of
     from watcher.rules.names import display
+    from watcher.spool.paused import read
 
     archived = _queue_of_archive(path, config, flags)
     if archived is not None:
@@ -58,6 +60,10 @@ def _explain(path: bytes, config: str | None, flags: dict[str, object]) -> Expla
     directory = queue_of(path) or os.path.dirname(path) or b"/"
     settings = parameters.settings_for(os.fsdecode(directory), config, flags)
     found = explain(path, settings.layout, parameters.terms_for(settings))
+    with contextlib.suppress(OSError, WatcherError):  # the verdict has said what is wrong
+        if (pause := read(parameters.open_spool(settings))) is not None:
+            words = str(pause).removeprefix("paused ")
+            found.facts.append(Fact("paused", f"{words}; no attempt begins: `watcher resume`"))
     above = next(queues_above(path), directory)
     if above != directory:
         what = f"{display(above)}: its daemon looks into no directory; is this its archive? "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from typing import TYPE_CHECKING, Any
@@ -83,6 +84,7 @@ def _list(settings: Queue, wanted: Filter, state: str | None, output: tuple[str,
             some = _print(map(whole_line, found))
         if not some and not queue and not as_json:
             moving.say_none(spool)
+        say_paused(spool)
     finally:
         sys.stdout.flush()  # print what was found, also if an error ends the rest
     return os.EX_OK
@@ -131,6 +133,15 @@ def _table(entries: Iterator[EntryInfo]) -> Iterator[str]:
         counts[entry.state] += 1
         yield table.line(entry)
     yield summed(counts)
+
+
+def say_paused(spool: Spool) -> None:
+    """Print on standard error that the queue is paused, if it is."""
+    from watcher.spool.paused import read
+
+    with contextlib.suppress(OSError):  # a directory of another user
+        if (found := read(spool)) is not None:
+            click.echo(f"{found}; no attempt begins: `watcher resume`", err=True)
 
 
 def _json(found: EntryInfo, queue: str) -> str:

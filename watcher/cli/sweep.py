@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 @click.option("--dry-run", is_flag=True, help="Print what a sweep would do; change nothing.")
 @click.option("--max-time", metavar="AGE", help="Begin no entry after this time, e.g. 15m.")
 @click.option("--max-entries", type=click.IntRange(min=0), metavar="N", help="Handle at most N.")
+@click.option("--even-if-paused", is_flag=True, help="Sweep a queue that is paused too.")
 @click.option("--json", "as_json", is_flag=True, help="One object a line.")
 def command(  # noqa: PLR0913, PLR0917 - click passes each option
     queue_dir: str | None,
@@ -41,6 +42,7 @@ def command(  # noqa: PLR0913, PLR0917 - click passes each option
     dry_run: bool,
     max_time: str | None,
     max_entries: int | None,
+    even_if_paused: bool,
     as_json: bool,
     **flags: object,
 ) -> int:
@@ -48,8 +50,8 @@ def command(  # noqa: PLR0913, PLR0917 - click passes each option
 
     One directory with a command after `--`, or every queue of the configuration, one after the
     other. Safe beside a daemon, other sweeps and writers. TERM and INT end it after the current
-    entry, a second signal at once. Exit status: 0; 75 if entries were left for a later try; 78 if
-    the handler cannot be run; of several queues the highest.
+    entry, a second signal at once. Exit status: 0; 75 if entries were left for a later try, or the
+    queue is paused; 78 if the handler cannot be run; of several queues the highest.
     """
     from watcher.spool.lease import ignore_sigio
 
@@ -59,6 +61,7 @@ def command(  # noqa: PLR0913, PLR0917 - click passes each option
     ignore_sigio()
     show = _Json() if as_json else _Text(dry_run)
     sweeps = _Sweeps(show, dry_run, seconds, max_entries)
+    sweeps.mind_pause = not (dry_run or even_if_paused)
     return queues.each(lambda settings: sweeps.one(settings, queues.name(settings)))
 
 
@@ -79,6 +82,7 @@ class _Sweeps:
         self._last_words = last_words
         self._seconds = seconds  # what is left of the limit; the same for the entries
         self._entries = entries
+        self.mind_pause = True  # sweep no paused queue
         self._signals = 0
         self._sweep: Sweep | None = None
         self._handler: Handler | None = None
@@ -95,6 +99,8 @@ class _Sweeps:
 
         self._handler = None if self._dry_run else parameters.handler_for(settings)
         spool = parameters.open_spool(settings)
+        if self.mind_pause and _paused(spool, settings):
+            return os.EX_TEMPFAIL
         if not self._dry_run and (words := _keep_record(spool, settings)):
             click.echo(f"watcher: {words}", err=True)
         if words := warning_for(spool.path, spool.layout):
@@ -104,10 +110,13 @@ class _Sweeps:
         self._sweep = sweep = Sweep(spool, orders, self._handler, limits)
         self._show.begin(name, spool.layout)
         self._end_on_signals()
-        orphans = Orphans()
+        orphans, paused = Orphans(), False
         for line in sweep.lines(_ignore):
             self._show.line(line)
             orphans.reap(time.monotonic())
+            if self.mind_pause and not paused and _paused(spool, settings):
+                paused = True
+                sweep.end_early()
         self._show.end(sweep)
         if not self._dry_run and (removed := sweep.clear_archive()):
             self._show.archive(removed)
@@ -115,7 +124,7 @@ class _Sweeps:
             self._seconds -= sweep.summary.seconds
         if self._entries is not None:
             self._entries -= sweep.handed
-        return _code(sweep.summary)
+        return max(_code(sweep.summary), os.EX_TEMPFAIL if paused else os.EX_OK)
 
     def _end_on_signals(self) -> None:
         """End at TERM and INT after the current entry; its command does not get the signal."""
@@ -131,6 +140,20 @@ class _Sweeps:
                 self._handler.terminate()
             self._last_words(b"watcher: stopped at once; the entry in hand will be handled again\n")
             os._exit(os.EX_TEMPFAIL)
+
+
+def _paused(spool: Spool, settings: Queue) -> bool:
+    """Whether the queue is paused; print it."""
+    from watcher.spool.paused import read
+
+    found = read(spool)
+    if found is not None:
+        click.echo(
+            f"watcher: {one_line(settings.name)}: {found}; no entry is begun:"
+            " `watcher resume`, or --even-if-paused",
+            err=True,
+        )
+    return found is not None
 
 
 def _keep_record(spool: Spool, settings: Queue) -> str:

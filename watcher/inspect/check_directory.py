@@ -24,7 +24,7 @@ from watcher.inspect.probe import try_directory
 from watcher.rules.kinds import ENTRY_KINDS, KIND_INFO, Kind
 from watcher.rules.lifecycle import State
 from watcher.rules.names import STATE_DIRECTORIES, Layout, display
-from watcher.spool import mounts, removable
+from watcher.spool import mounts, paused, removable
 from watcher.spool.dirs import names_in
 from watcher.spool.marker_files import waits_for
 from watcher.spool.spool import Spool
@@ -49,6 +49,7 @@ def check_directory(spool: Spool, grace: float) -> Iterator[Check]:
         "file system",
         f"{name}: changes made elsewhere raise no events; it is polled" if blind else name,
     )
+    yield from _paused(spool)
     yield from _permissions(spool)
     yield from _space(spool)
     yield from check_mirrors(spool)
@@ -66,6 +67,13 @@ def check_directory(spool: Spool, grace: float) -> Iterator[Check]:
     yield from _entries(spool, grace)
     yield from _put_away(spool)
     yield from _scratch(spool, grace)
+
+
+def _paused(spool: Spool) -> Iterator[Check]:
+    with contextlib.suppress(OSError):  # what cannot be looked at is reported as a permission
+        if (found := paused.read(spool)) is not None:
+            words = f"{str(found).removeprefix('paused ')}; no attempt begins: `watcher resume`"
+            yield Check(WARNING, "paused", words)
 
 
 def _permissions(spool: Spool) -> Iterator[Check]:

@@ -24,7 +24,7 @@ from watcher.rules.names import (
     is_note,
 )
 from watcher.rules.stamp import Schedule
-from watcher.spool import queue_file
+from watcher.spool import paused, queue_file
 from watcher.spool.dirs import DIRECTORY
 from watcher.spool.notes import read_note
 from watcher.spool.state_home import queue_of_outside
@@ -88,6 +88,8 @@ def place(path: bytes, layout: Layout) -> Place:
         return Place(
             "watcher's own: what the queue is, for commands without flags", "watcher check", {}
         )
+    if inside == [paused.NAME]:
+        return Place("watcher's own: the queue is paused while it is here", "watcher resume", {})
     state = _STATES.get(inside[0])
     if state is None or len(inside) > 2:  # noqa: PLR2004 - DIRECTORY/FILE
         return Place("left alone: in watcher's directory, but of unknown use", "", {})
