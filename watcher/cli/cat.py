@@ -35,7 +35,7 @@ def command(
     as_json: bool,
     **flags: object,
 ) -> None:
-    """Print an entry's message, in any state; ENTRY is NAME, a file name, or STATE/NAME.
+    """Print an entry's message, in any state; ENTRY is NAME, its beginning, or STATE/NAME.
 
     For a pair, --raw prints the message's file; give the file name NAME.db for the other.
     """

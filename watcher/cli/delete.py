@@ -13,7 +13,8 @@ from watcher.cli import moving
 def command(queue_dir: str | None, entries: tuple[str, ...], **flags: object) -> int:
     """Delete entries: held, dead, deferred or orphaned ones. It asks first.
 
-    ENTRY is NAME, a file name, or STATE/NAME as in dead/NAME. A ready entry has to be held first.
+    ENTRY is a whole NAME, a file name, or STATE/NAME as in dead/NAME. A ready entry has to be held
+    first.
     """
     from watcher.rules.lifecycle import Move
 

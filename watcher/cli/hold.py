@@ -12,8 +12,8 @@ from watcher.cli import moving
 def command(queue_dir: str | None, entries: tuple[str, ...], **flags: object) -> int:
     """Keep entries until they are released: ready ones, and deferred ones with their schedule.
 
-    ENTRY is NAME, a file name, or STATE/NAME as in deferred/NAME. An entry that is being handled or
-    written is left, with a line that says so and exit status 75.
+    ENTRY is NAME, the beginning of one NAME, or STATE/NAME as in deferred/NAME. An entry that is
+    being handled or written is left, with a line that says so and exit status 75.
     """
     from watcher.rules.lifecycle import Move
 

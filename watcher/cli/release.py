@@ -12,8 +12,8 @@ from watcher.cli import moving
 def command(queue_dir: str | None, entries: tuple[str, ...], **flags: object) -> int:
     """Return held entries to the queue, or to deferred/ with their schedule.
 
-    ENTRY is NAME, a file name, or held/NAME. If the queue has a newer entry of that name, the held
-    one goes to deferred/, due now, with its name and key.
+    ENTRY is NAME, the beginning of one NAME, or held/NAME. If the queue has a newer entry of that
+    name, the held one goes to deferred/, due now, with its name and key.
     """
     from watcher.rules.lifecycle import Move
 

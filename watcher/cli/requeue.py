@@ -12,9 +12,9 @@ from watcher.cli import moving
 def command(queue_dir: str | None, entries: tuple[str, ...], **flags: object) -> int:
     """Have dead, deferred or orphaned entries handled again, at once, as if for the first time.
 
-    ENTRY is NAME, a file name, or STATE/NAME as in dead/NAME. Attempts and crashes count from 0.
-    If the queue has a newer entry of that name, the other one goes to deferred/, due now, with its
-    name and key.
+    ENTRY is NAME, the beginning of one NAME, or STATE/NAME as in dead/NAME. Attempts and crashes
+    count from 0. If the queue has a newer entry of that name, the other one goes to deferred/, due
+    now, with its name and key.
     """
     from watcher.rules.lifecycle import Move
 

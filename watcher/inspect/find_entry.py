@@ -1,22 +1,25 @@
 """Find one entry, in any state, by the name that an operator gives.
 
-The name is a file name, or NAME without stamp and suffix. A state may precede it: `dead/NAME`.
-Guarantees: a file of exactly that name comes before an entry whose NAME it is. Only regular files
-are opened, for reading, without waiting.
+The name is a file name, NAME without stamp and suffix, or a beginning that only one entry's name
+has (rules/beginnings.py). A state may precede it: `dead/NAME`.
+Guarantees: a file of exactly that name comes before an entry whose NAME it is, and that before an
+entry that begins so. Only regular files are opened, for reading, without waiting.
 Fails: NoSuch; NotPermitted; Unavailable; Usage if several entries have the name, with the names to
 use instead.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from watcher import mailman
 from watcher.errors import NoSuch, NotPermitted, Undecodable, Usage
 from watcher.handle.entry import Entry
+from watcher.inspect.names_beginning import entries_beginning
 from watcher.inspect.notes_view import (
     STAMPED,
     is_file,
@@ -24,13 +27,13 @@ from watcher.inspect.notes_view import (
     stamp_of,
     with_metadata,
 )
+from watcher.inspect.stamped_names import entries_stamped
+from watcher.rules.beginnings import lacks_ending
 from watcher.rules.form import Form
 from watcher.rules.kinds import KIND_INFO
 from watcher.rules.lifecycle import State
 from watcher.rules.names import OURS, STATE_DIRECTORIES, Layout, display, is_note, numbered_name
-from watcher.rules.pair_names import MESSAGE_SUFFIXES, SUFFIXES, message_names
-from watcher.rules.stamp import Schedule, stamped
-from watcher.spool.dirs import names_in
+from watcher.rules.pair_names import MESSAGE_SUFFIXES
 from watcher.spool.disk import DISK
 from watcher.spool.part import Part, read_part
 from watcher.spool.spool import Spool
@@ -40,9 +43,10 @@ _PLACES: dict[bytes, State] = {
     **{state.value.encode(): state for state in (*_QUEUE, *STATE_DIRECTORIES)},
     **{directory: state for state, directory in STATE_DIRECTORIES.items()},
 }
-_DASHES = 5  # before NAME in STAMP-NAME, without the optional identity
-_IDENTITY = len("k") + 16
-_CUT = 150  # bytes: a longer NAME may have been cut to make room for a stamp
+_EVERY = (State.READY, *STATE_DIRECTORIES)
+TYPED = 8  # names with which a person may mean others; a script gives more, and whole ones
+_SHOWN = 10  # names in an error
+_MOST = 1_000  # entries that begin alike and are kept
 
 
 class OpenEntry(NamedTuple):
@@ -62,11 +66,12 @@ class EntryLocation(NamedTuple):
 
     state: State
     files: tuple[bytes, ...]
+    begins: bool = False  # only the beginning of its name was given
 
 
 def find(spool: Spool, wanted: bytes, limit: int = mailman.MAX_SIZE) -> OpenEntry:
     """Return the entry called `wanted`: NAME, a file name, or STATE/NAME."""
-    (found,) = look_up(spool, [wanted], (State.READY, *STATE_DIRECTORIES))
+    (found,) = resolve(spool, [wanted], _EVERY)
     if not found:
         raise no_such(spool, wanted)
     if len(found) > 1:
@@ -74,34 +79,69 @@ def find(spool: Spool, wanted: bytes, limit: int = mailman.MAX_SIZE) -> OpenEntr
     return open_files(spool, found[0], limit)
 
 
-def no_such(spool: Spool, wanted: bytes) -> NoSuch:
-    """Return the error for a name that no entry has, and how to write the name that was meant."""
+def no_such(spool: Spool, wanted: bytes, *, looks: bool = True) -> NoSuch:
+    """Return the error for a name that no entry has, and how to write the name that was meant.
+
+    `looks`: read the directories for a name that begins so.
+    """
     shown = display(wanted)
     hint = f"; if it was shown so, say it as $'{shown}' (bash)" if b"\\" in wanted else ""
-    if (meant := _with_ending(spool, wanted)) is not None:
-        hint = f"; did you mean {display(meant)}"
+    with contextlib.suppress(NotPermitted, Usage):
+        found = _beginning(spool, wanted, _EVERY) if looks else []
+        if len(found) == 1:
+            place, slash, _ = wanted.rpartition(b"/")
+            hint = f"; did you mean {display(place + slash + own_name(found[0]))}"
     return NoSuch(f"{shown}: no such entry in {display(spool.path)}{hint}")
-
-
-def _with_ending(spool: Spool, wanted: bytes) -> bytes | None:
-    """Return the name of a raw entry that was given without its ending; None if there is none."""
-    for ending in spool.layout.endings():
-        place, slash, name = (wanted + ending).rpartition(b"/")
-        states = [_PLACES[place]] if slash else [State.READY, *STATE_DIRECTORIES]
-        for state in states:
-            try:
-                found = list(_in_state(spool, state, [(0, name)]))
-            except NotPermitted:
-                continue
-            if found:
-                return place + slash + name
-    return None
 
 
 def several(wanted: bytes, found: Sequence[EntryLocation]) -> Usage:
     """Return the error for a name that several entries have, with a name for each of them."""
+    if any(each.begins for each in found):
+        names = ", ".join(
+            f"{each.state.value}/{display(own_name(each))}" for each in found[:_SHOWN]
+        )
+        more = ", ..." if len(found) > _SHOWN else ""
+        return Usage(f"{display(wanted)}: several entries begin so: say more of {names}{more}")
     names = ", ".join(f"{each.state.value}/{display(each.files[0])}" for each in found)
     return Usage(f"{display(wanted)}: several entries go by this name: say {names}")
+
+
+def own_name(lying: EntryLocation) -> bytes:
+    """Return the name of an entry's first file without its stamp."""
+    return stamp_of(lying.files[0], lying.state)[1]
+
+
+def resolve(
+    spool: Spool, wanted: Sequence[bytes], states: Sequence[State]
+) -> list[list[EntryLocation]]:
+    """Return what `look_up` does; for a name that no entry has, the entries that begin so.
+
+    That reads the directories for each such name, so it is done for `TYPED` names at most.
+    """
+    found = look_up(spool, wanted, states)
+    for index in [index for index, each in enumerate(found) if not each][:TYPED]:
+        found[index] = _beginning(spool, wanted[index], states)
+    return found
+
+
+def _beginning(spool: Spool, wanted: bytes, states: Sequence[State]) -> list[EntryLocation]:
+    """Return the entries whose names begin so, some more than `several` shows at most."""
+    place, slash, name = wanted.rpartition(b"/")
+    found: list[EntryLocation] = []
+    layout = spool.layout.in_state_dir()
+    for state in [_PLACES[place]] if slash else states:
+        directory = _directory(spool, state)
+        if directory is None:
+            continue
+        try:
+            for files in entries_beginning(directory, spool.layout, state, name):
+                found.append(EntryLocation(state, files, begins=True))
+                if len(found) > _MOST:
+                    return found
+        finally:
+            os.close(directory)
+    whole = [each for each in found if lacks_ending(name, own_name(each), layout)]
+    return [each._replace(begins=False) for each in whole] if len(whole) == 1 else found
 
 
 def look_up(
@@ -146,7 +186,7 @@ def _in_state(
             if not exactly:
                 others.append((index, name))
         if state in STAMPED:
-            yield from _stamped(directory, spool.layout, state, others)
+            yield from entries_stamped(directory, spool.layout, state, others)
     finally:
         os.close(directory)
 
@@ -182,55 +222,6 @@ def _messages_of(layout: Layout, state: State, name: bytes) -> list[bytes]:
     return list(dict.fromkeys(files + cut))
 
 
-def _stamped(
-    directory: int, layout: Layout, state: State, names: list[tuple[int, bytes]]
-) -> Iterator[tuple[int, tuple[bytes, ...]]]:
-    """Yield the stamped entries that have one of the names, soonest due first."""
-    suffixes = () if layout.raw else SUFFIXES
-    wanted: dict[bytes, set[int]] = {}  # by the name of a file
-    cut: dict[bytes, list[tuple[int, bytes]]] = {}  # by the beginning of a NAME
-    for index, name in names:
-        for own in (name, *(name + suffix for suffix in suffixes)):
-            wanted.setdefault(own, set()).add(index)
-        if len(name) > _CUT:
-            cut.setdefault(name[:_CUT], []).append((index, name))
-    if not wanted:
-        return
-    for file in sorted(_candidates(directory, wanted, cut)):
-        schedule, own = stamp_of(file, state)
-        if schedule is None or is_note(file, layout):
-            continue
-        if file.endswith(b".db") and not layout.raw and _has_message(directory, file):
-            continue
-        files = with_metadata(directory, file, layout)
-        found = set(wanted.get(own, ()))
-        for index, name in cut.get(own[:_CUT], ()):
-            if file in _stamped_names(schedule, name, layout):
-                found.add(index)
-        yield from ((index, files) for index in found)
-
-
-def _stamped_names(schedule: Schedule, name: bytes, layout: Layout) -> list[bytes]:
-    """Return the names that a deferred file of the entry `name` may have, also a cut one."""
-    if layout.raw:
-        return [stamped(schedule, *layout.split(name))]
-    return [stamped(schedule, name, suffix) for suffix in SUFFIXES]
-
-
-def _candidates(directory: int, wanted: Container[bytes], cut: Container[bytes]) -> Iterator[bytes]:
-    """Yield the names that may be STAMP-OWN with OWN wanted; does not parse the stamp."""
-    for file in names_in(directory):
-        own = file.split(b"-", _DASHES)[-1]
-        identity, dash, rest = own.partition(b"-")
-        named = (own, rest) if dash and len(identity) == _IDENTITY else (own,)
-        if any(name in wanted or name[:_CUT] in cut for name in named):
-            yield file
-
-
-def _has_message(directory: int, metadata: bytes) -> bool:
-    return any(is_file(directory, message) for message in message_names(metadata))
-
-
 def _readable(state: State, name: bytes, layout: Layout) -> bool:
     """Whether an operator may ask for a file by its own name."""
     if state in _QUEUE:
@@ -241,8 +232,8 @@ def _readable(state: State, name: bytes, layout: Layout) -> bool:
 
 def open_files(spool: Spool, lying: EntryLocation, limit: int) -> OpenEntry:
     """Open an entry's files to read them; raise NoSuch or NotPermitted."""
-    state, files = lying
-    directory = _directory(spool, state)
+    files = lying.files
+    directory = _directory(spool, lying.state)
     if directory is None:
         raise NoSuch(f"{display(files[0])}: no longer there")
     parts: list[Part] = []

@@ -17,11 +17,13 @@ from typing import NamedTuple
 from watcher.claim.holders import holders
 from watcher.errors import NoSuch, Undecodable, Usage, WatcherError
 from watcher.inspect.find_entry import (
+    TYPED,
     EntryLocation,
     look_up,
     metadata,
     no_such,
     open_files,
+    resolve,
     several,
 )
 from watcher.inspect.list_entries import IN_QUEUE, EntryInfo, in_queue, list_entries, listed
@@ -94,13 +96,16 @@ def _named(
     entries: dict[EntryLocation, EntryInfo] = {}
     missing: list[WatcherError] = []
     held = holders()
-    for name, lying in zip(names, look_up(spool, names, EVERY), strict=True):
+    # What is deleted is gone: a name has to be whole.
+    find = look_up if move is Move.DELETE else resolve
+    for name, lying in zip(names, find(spool, names, EVERY), strict=True):
         right = [each for each in lying if each.state in states]
         if len(right) > 1:
             raise several(name, right)
         entry = _listed(spool, right[0], held, limit) if right else None
         if entry is None:
-            missing.append(_not_there(spool, name, lying, move, states))
+            looks = len(missing) < TYPED
+            missing.append(_not_there(spool, name, lying, (move, states), looks=looks))
         else:
             entries[right[0]] = entry
     return list(entries.values()), missing
@@ -124,10 +129,16 @@ def _listed(
 
 
 def _not_there(
-    spool: Spool, name: bytes, lying: Sequence[EntryLocation], move: Move, states: Sequence[State]
+    spool: Spool,
+    name: bytes,
+    lying: Sequence[EntryLocation],
+    wanted: tuple[Move, Sequence[State]],
+    *,
+    looks: bool,
 ) -> WatcherError:
+    move, states = wanted
     if not lying:
-        return no_such(spool, name)
+        return no_such(spool, name, looks=looks)
     if any(each.state in states for each in lying):
         return NoSuch(f"{display(name)}: is no entry, as this queue is read (a pair? --legacy)")
     there = " and ".join(each.state.value for each in lying)
