@@ -22,6 +22,7 @@ NOWHERE: dict[str, tuple[str, ...]] = {  # arguments with which each command nee
     "run": ("DIR", "--", "true"),
     "sweep": ("DIR", "--", "true"),
     "enqueue": ("DIR", "-"),
+    "status": ("DIR",),
     "audit": ("DIR",),
     "list": ("DIR",),
     "cat": ("DIR", "name"),

@@ -26,6 +26,7 @@ COMMANDS = {
     "run": "the daemon: watch queue directories and handle what arrives",
     "sweep": "one pass over a queue directory by hand",
     "enqueue": "commit messages or files to a queue, durably",
+    "status": "what a queue is doing, whether its work succeeds, what to do",
     "audit": "name every entry that is missing",
     "list": "the entries of a queue, by state",
     "cat": "an entry's message, metadata or file",

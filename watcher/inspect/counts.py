@@ -118,7 +118,7 @@ def _entries(
     directory: int, layout: Layout, *, queue: bool
 ) -> Iterator[list[os.DirEntry[str]] | None]:
     """Yield the messages' files of a directory in batches; None if it takes too long."""
-    wanted = _in_queue(layout) if queue else _put_away(layout)
+    wanted = entry_test(layout) if queue else put_away_test(layout)
     pairs = not layout.raw and (layout.legacy or not queue)
     deadline = time.monotonic() + LONGEST
     with listing(directory) as items:
@@ -134,7 +134,7 @@ def _entries(
             yield found
 
 
-def _in_queue(layout: Layout) -> Callable[[str], bool]:
+def entry_test(layout: Layout) -> Callable[[str], bool]:
     """Return a test for entries' names: as `Layout.kind`, but fast enough for a million names."""
     patterns = layout.match is not None or layout.ignore is not None
     if patterns or layout.marker or layout.companions:
@@ -144,7 +144,8 @@ def _in_queue(layout: Layout) -> Callable[[str], bool]:
     return lambda name: name.endswith(endings) and name[0] != "." and not name.endswith(".tmp")
 
 
-def _put_away(layout: Layout) -> Callable[[str], bool]:
+def put_away_test(layout: Layout) -> Callable[[str], bool]:
+    """Return a test for the names of entries' files in a state directory, which no note has."""
     return lambda name: name[0] != "." and not is_note(os.fsencode(name), layout)
 
 

@@ -1,0 +1,205 @@
+"""`status`: one screen, one object, one line for monitoring systems; with and without a daemon."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+
+import pytest
+
+from tests.command_server import run_command
+from watcher.inspect import failure_reasons, state_counts
+from watcher.rules.lifecycle import State
+from watcher.rules.names import Layout
+from watcher.rules.stamp import Schedule, stamped
+from watcher.spool.spool import Spool
+
+
+@pytest.fixture
+def status(watcher_command, environment):
+    """Run `watcher status`; return its exit status, its output, its error."""
+
+    def run(*arguments):
+        argv = [*watcher_command, "status", *map(str, arguments)]
+        ended = run_command(argv, env=environment, capture_output=True, text=True, timeout=60)
+        assert "Traceback" not in ended.stderr
+        return ended.returncode, ended.stdout, ended.stderr
+
+    return run
+
+
+@pytest.fixture
+def record(status):
+    """Run `watcher status --json`; return the object."""
+
+    def run(*arguments):
+        code, out, err = status(*arguments, "--json")
+        assert code == 0, err
+        return json.loads(out)
+
+    return run
+
+
+def put(queue, place, name, why=""):
+    """Put an entry into a state's directory, with its note."""
+    directory = queue / ".watcher" / place
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / name).write_text("x")
+    if why:
+        (directory / f"{name.removesuffix('.pck')}.json").write_text(json.dumps({"why": why}))
+
+
+def deferred_name(stem, due, waited=0.0, delay=60.0):
+    """Return the name of a deferred entry; `due`: seconds from now."""
+    due_ms = int((time.time() + due) * 1000)
+    return os.fsdecode(stamped(Schedule(due_ms, 1, 0, delay, waited), stem.encode(), b".pck"))
+
+
+def test_entries_of_every_state_are_counted_on_the_disk(queue, record):
+    for number in range(3):
+        (queue / f"r{number}.pck").write_text("x")
+    (queue / "w.pck.tmp").write_text("x")
+    put(
+        queue,
+        "deferred",
+        deferred_name("a", -5, waited=300.0),
+        "exit status 75: refused by 1.2.3.4",
+    )
+    put(queue, "deferred", deferred_name("b", 30), "exit status 75: refused by 1.2.3.5")
+    put(queue, "dead", "c.pck", "exit status 65: KeyError: 'x'")
+    put(queue, "held", "d.pck")
+    put(queue, "orphans", "e.db")
+    found = record(queue)
+    assert {state: each["count"] for state, each in found["states"].items()} == {
+        "arriving": 1,
+        "ready": 3,
+        "claimed": 0,
+        "deferred": 2,
+        "held": 1,
+        "dead": 1,
+        "orphan": 1,
+    }
+    deferred = found["states"]["deferred"]
+    assert deferred["due"] == 1
+    assert 25 < deferred["next_due"] <= 30
+    assert 360 <= deferred["oldest"] < 400  # since its first failure, and not since its last
+    assert [(each["reason"], each["count"]) for each in found["failures"]["kinds"]] == [
+        ("exit status 75: refused by *", 2),
+        ("exit status 65: KeyError: *", 1),
+    ]
+
+
+def test_a_screen_fits_80_columns_and_names_the_next_command(queue, status):
+    (queue / "r.pck").write_text("x")
+    put(queue, "dead", "c.pck", "no\x1b[31m such thing: " + "very long " * 50)
+    code, out, _ = status(queue)
+    assert code == 0
+    assert "\x1b" not in out
+    assert f"next: watcher run {queue}" in out
+    assert f"next: watcher list {queue} --state dead" in out
+    assert "no daemon runs, and 1 entry waits" in out
+    long = [line for line in out.splitlines() if len(line) > 80]
+    assert [line for line in long if "next: " not in line and str(queue) not in line] == []
+
+
+def test_nothing_is_made_in_the_queue(queue, status):
+    status(queue)
+    assert list(queue.iterdir()) == []
+
+
+def test_the_line_for_monitoring_systems(queue, status):
+    code, out, _ = status(queue, "--check")
+    assert code == 0
+    text, _, data = out.partition(" | ")
+    assert text == "WATCHER OK - healthy, 0 entries ready"
+    assert data.split()[:2] == ["ready=0;;;0", "oldest=0s;600;3600;0"]
+    assert data.split()[-2:] == ["dead=0;1;100;0", "daemons=0;;;0"]
+    (queue / "r.pck").write_text("x")
+    code, out, _ = status(queue, "--check")
+    assert code == 1
+    assert out.startswith("WATCHER WARNING - no daemon runs, and 1 entry waits")
+    put(queue, "dead", "c.pck", "a | b")
+    code, out, _ = status(queue, "--check", "--crit-dead", "1", "--crit-age", "90m")
+    assert code == 2
+    assert out.startswith("WATCHER CRITICAL - 1 entry is dead, ")
+    assert "dead=1;1;1;0" in out
+    assert "oldest=0s;600;5400;0" in out
+    assert out.count("\n") == out.count("|") == 1
+    code, out, _ = status(queue / "none", "--check")
+    assert code == 3
+    assert out.startswith("WATCHER UNKNOWN - ")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--warn-age", "soon"), "--warn-age: expected a duration"),
+        (("--warn-failing", "101"), "--warn-failing: expected a number from 0 to 100"),
+        (("--warn-dead", "5", "--crit-dead", "4"), "--warn-dead: expected at most"),
+        (("--check", "--json"), "--check goes with neither"),
+        (("--watch", "0"), "--watch: expected a number of seconds"),
+        (("--watch",), "standard output is no terminal"),
+    ],
+)
+def test_wrong_options_are_one_line_and_64(queue, status, options, words):
+    code, out, err = status(queue, *options)
+    assert (code, out) == (64, "")
+    assert words in err
+    assert err.count("\n") == 1
+
+
+def test_every_queue_of_a_configuration_has_a_block_and_a_label(tmp_path, status):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "two" / "r.pck").write_text("x")
+    config = tmp_path / "w.toml"
+    config.write_text(
+        "".join(
+            f"[queues.{name}]\npath = '{tmp_path / name}'\nhandler = {{ exec = ['true'] }}\n"
+            for name in ("one", "two", "gone")
+        )
+    )
+    code, out, err = status("--config", config)
+    assert [line.partition(" ")[0] for line in out.splitlines() if line[:1] > " "] == ["one", "two"]
+    assert "gone" in err
+    assert code == 66
+    lines = status("--config", config, "--json")[1].splitlines()
+    assert [json.loads(line)["queue"] for line in lines] == ["one", "two"]
+    code, out, _ = status("--config", config, "--check")
+    assert code == 3
+    assert "two: no daemon runs" in out
+    assert "'one ready'=0;;;0" in out
+    assert "'two ready'=1;;;0" in out
+
+
+def test_hostile_names_and_notes_are_shown_safely(queue, status, record):
+    (queue / "\x1b[31mred.pck").write_text("x")
+    put(queue, "dead", "loop.pck")
+    os.symlink("loop.json", queue / ".watcher" / "dead" / "loop.json")
+    put(queue, "dead", "b.pck", "[" * 100_000)
+    (queue / ".watcher" / "dead" / "b.json").write_text("[" * 100_000)
+    (queue / ".watcher" / "deferred").mkdir()
+    (queue / ".watcher" / "deferred" / "99999999T999999.999Z-a1-c0-d1-w1-x.pck").write_text("x")
+    found = record(queue)
+    assert found["states"]["deferred"]["count"] == 1
+    assert [each["reason"] for each in found["failures"]["kinds"]] == ["no reason is known"] * 2
+    assert "\x1b" not in status(queue)[1]
+
+
+def test_what_takes_too_long_is_said_to_be_a_part(queue, monkeypatch):
+    for number in range(8):
+        (queue / f"r{number}.pck").write_text("x")
+        put(queue, "dead", f"d{number}.pck", "no")
+    spool = Spool(os.fsencode(queue), Layout())
+    monkeypatch.setattr(state_counts, "_MANY", 4)
+    monkeypatch.setattr(state_counts, "LONGEST_AGES", 0.0)
+    ready = state_counts.state_counts(spool)[State.READY]
+    assert (ready.count, ready.whole, ready.all_ages) == (8, True, False)
+    assert ready.oldest is not None
+    monkeypatch.setattr(state_counts, "LONGEST", 0.0)
+    ready = state_counts.state_counts(spool)[State.READY]
+    assert (ready.whole, ready.all_ages) == (False, False)
+    assert 0 < ready.count < 8
+    monkeypatch.setattr(failure_reasons, "LONGEST", 0.0)
+    assert not failure_reasons.failure_reasons(spool).whole
