@@ -16,7 +16,7 @@ import pytest
 
 import watcher
 from tests.command_server import run_command
-from watcher.cli.entry_lines import Table, short_size, shortened, summed, whole_line
+from watcher.cli.entry_lines import Table, short_age, short_size, shortened, summed, whole_line
 from watcher.inspect.list_entries import EntryInfo
 from watcher.rules.lifecycle import State
 
@@ -131,6 +131,17 @@ def test_a_name_that_is_too_long_loses_its_middle():
 )
 def test_a_size_has_at_most_five_characters(size, text):
     assert short_size(size) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        *((0.0, "0ms"), (0.25, "250ms"), (59.9, "59s"), (61, "1m1s"), (3601, "1h")),
+        *((7265, "2h1m"), (86403, "1d"), (3 * 86400 + 7201, "3d2h"), (864_001, "10d")),
+    ],
+)
+def test_an_age_has_units_that_follow_each_other(seconds, text):
+    assert short_age(seconds) == text
 
 
 def test_the_last_line_counts():

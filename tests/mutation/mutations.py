@@ -882,6 +882,15 @@ MUTATIONS = [
         "test_an_entry_that_an_operator_still_has_is_waited_for",
     ),
     Mutation(
+        "a summary keeps every kind of reason",
+        (7,),
+        "inspect/summary.py",
+        "        if kind not in kinds and len(kinds) >= MOST:\n            kind = OTHERS\n",
+        "",
+        "cli/test_summary.py",
+        "test_no_entry_is_counted_twice_or_not_at_all_however_many_reasons",
+    ),
+    Mutation(
         "a beginning is enough to delete an entry",
         (3,),
         "operate/select_entries.py",

@@ -24,6 +24,7 @@ _CUT = "…"
 _SHORTEST_NAME = 24
 _UNITS = ("", "K", "M", "G", "T", "P")
 _KILO = 1024
+_ROUNDED = ((864_000, 86400), (86400, 3600), (3600, 60))  # seconds: from this age on, to this unit
 
 
 def state_word(state: State) -> str:
@@ -57,7 +58,7 @@ class Table:
         name, why = display(found.name), one_line("; ".join(_known(found)))
         if len(found.files) > 1:
             why = f"{len(found.files)} files" + (f"; {why}" if why else "")
-        state, age = state_word(found.state), show(found.age)
+        state, age = state_word(found.state), short_age(found.age)
         start = f"{state:<9}{age:>7} {short_size(found.size):>6}  "
         if not why:
             return start + shortened(name, self._room)
@@ -81,6 +82,12 @@ def sort_key(found: EntryInfo) -> tuple[int, float, bytes]:
     if found.state is State.DEFERRED and found.schedule is not None:
         return ORDER.index(found.state), found.schedule.due_ms, found.name
     return ORDER.index(found.state), -found.age, found.name
+
+
+def short_age(seconds: float) -> str:
+    """Return an age in one unit or in two that follow each other, such as 3d2h."""
+    unit = next((unit for least, unit in _ROUNDED if seconds >= least), 1)
+    return show(seconds // unit * unit if seconds >= 1 else seconds)
 
 
 def short_size(size: int) -> str:

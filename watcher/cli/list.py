@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -38,6 +38,7 @@ MOST_SORTED = 10_000  # lines on a terminal that are sorted by state; more come 
     "--state", type=click.Choice((*STATES, ARCHIVED)), help="Only the entries of this state."
 )
 @moving.filter_options
+@click.option("--summary", is_flag=True, help="Count them by state, kind of reason, and age.")
 @click.option("--json", "as_json", is_flag=True, help="One object a line.")
 def command(
     queue_dir: str | None, config: str | None, state: str | None, as_json: bool, **flags: Any
@@ -50,23 +51,33 @@ def command(
     need little memory; deferred ones in the order of their due times. On a terminal: a table that
     fits, sorted by state, with long names cut in the middle. Nothing is changed; which process has
     claimed an entry is read from /proc/locks. `--state archived` lists what was handled and kept.
+    `--summary` counts instead; reasons that differ in numbers, names and addresses are one kind.
     """
     from watcher.spool.lease import ignore_sigio
 
     wanted = moving.filter_from(flags)
     ignore_sigio()
     queues = chosen.choose(queue_dir, config, flags)
+    shown = {"as_json": as_json, "summary": flags["summary"]}
     return queues.each(
-        lambda settings: _list(settings, wanted, state, (queues.name(settings), as_json)),
+        lambda settings: _list(settings, wanted, state, _Output(queues.name(settings), **shown)),
         heading=not as_json,
     )
 
 
-def _list(settings: Queue, wanted: Filter, state: str | None, output: tuple[str, bool]) -> int:
-    """Print the entries of one queue. `output`: the queue's name for each line, and --json."""
+class _Output(NamedTuple):
+    """How the entries of a queue are printed."""
+
+    queue: str  # its name for each line, "" if there is one queue only
+    as_json: bool
+    summary: bool
+
+
+def _list(settings: Queue, wanted: Filter, state: str | None, output: _Output) -> int:
+    """Print the entries of one queue."""
     from watcher.operate.select_entries import matches
 
-    queue, as_json = output
+    queue, as_json = output.queue, output.as_json
     spool = parameters.open_spool(settings)
     found = (
         entry
@@ -74,7 +85,9 @@ def _list(settings: Queue, wanted: Filter, state: str | None, output: tuple[str,
         if matches(spool, entry, wanted, settings.max_size)
     )
     try:
-        if as_json:
+        if output.summary:
+            some = _print(_summary(found, output))
+        elif as_json:
             some = _print(_json(entry, queue) for entry in found)
         elif sys.stdout.isatty():
             some = _print(_table(found))
@@ -111,6 +124,27 @@ def _print(lines: Iterable[str]) -> bool:
         some = True
         sys.stdout.write(line + "\n")
     return some
+
+
+def _summary(entries: Iterator[EntryInfo], output: _Output) -> Iterator[str]:
+    """Yield the lines of --summary."""
+    import json
+    import shutil
+    import time
+
+    from watcher.cli.summary_lines import summary_lines, summary_record
+    from watcher.inspect.summary import Summary
+
+    summary, now = Summary(), time.time()
+    for entry in entries:
+        summary.add(entry, now)
+    if output.as_json:
+        yield json.dumps(
+            ({"queue": output.queue} if output.queue else {}) | summary_record(summary)
+        )
+        return
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    yield from summary_lines(summary, width)
 
 
 def _table(entries: Iterator[EntryInfo]) -> Iterator[str]:
