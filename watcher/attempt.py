@@ -17,6 +17,7 @@ from watcher.claim.take_deferred import take_deferred
 from watcher.errors import Undecodable, WatcherError
 from watcher.handle.entry import Entry
 from watcher.handle.handler import Handler
+from watcher.rules.breaker import Breaker
 from watcher.rules.doubt import Doubt
 from watcher.rules.evidence import Action, Proof, Shape
 from watcher.rules.kinds import Kind
@@ -46,10 +47,11 @@ _COMPLETE = "a move that was cut short is complete"
 class Attempt:
     """Attempts at the entries of one queue."""
 
-    def __init__(self, handler: Handler, settlement: Finisher) -> None:
+    def __init__(self, handler: Handler, settlement: Finisher, breaker: int = 0) -> None:
         self.handler = handler
         self.settlement = settlement
         self.doubt = Doubt()
+        self.breaker = Breaker(breaker)
 
     def __call__(
         self,
@@ -167,10 +169,12 @@ class Attempt:
         if Move.CLAIM in self.settlement.emitted:
             self.settlement.emit(claim, State.READY, Move.CLAIM, claim.why)
         began = time.monotonic()
-        ticket = self.doubt.ticket
+        ticket, trip, breaker = self.doubt.ticket, self.breaker.ticket, self.breaker
         try:
             outcome = None if fits else _too_large(claim, entry)
             outcome = self.doubt.weigh(claim.stem, ticket, outcome or self.handler.run(entry))
+            if breaker.in_a_row or outcome.verdict is not Verdict.DONE:
+                breaker.learn(claim.stem, trip, outcome)
             finished = FinishedAttempt(claim, outcome, time.monotonic() - began, entry)
             report = self.settlement.settle(finished, proof)
         finally:

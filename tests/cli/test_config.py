@@ -81,6 +81,7 @@ VALUES = {
     "settle": ('"10s"', 10.0, "2s", 2.0),
     "sweep_every": ('"250ms"', 0.25, "2m", 120.0),
     "concurrency": ("4", 4, "256", 256),
+    "breaker": ("0", 0, "10000", 10_000),
     "source": ('"polling"', "polling", "inotify", "inotify"),
     "writers": ('"rename"', "rename", "rename", "rename"),
     "max_size": ('"2K"', 2048, "3M", 3 << 20),
@@ -137,7 +138,8 @@ def test_every_option_is_a_flag_of_run_and_the_shared_ones_of_sweep(key):
     flag = f"--{key.replace('_', '-')}"
     assert flag in {name for option in run_command.params for name in option.opts}
     of_sweep = {name for option in sweep_command.command.params for name in option.opts}
-    assert (flag in of_sweep) == (key not in ("sweep_every", "concurrency", "source", "writers"))
+    of_the_daemon = ("sweep_every", "concurrency", "breaker", "source", "writers")
+    assert (flag in of_sweep) == (key not in of_the_daemon)
 
 
 WRONG = {
@@ -153,6 +155,7 @@ WRONG = {
     "settle": ["10", '"-1s"', '""', "true", '"off"'],
     "sweep_every": ["60", '"0s"', '"9ms"', '"never"', '"99999999d"'],
     "concurrency": ["0", "257", "-1", "1.0", '"2"', "true", '""', "1" * 60],
+    "breaker": ["10001", "-1", "0.0", "1.0", '"2"', "false", '""', "1" * 60],
     "source": ['"Inotify"', "1", '""'],
     "writers": ['"link"', "true", '""'],
     "max_size": ["0", "-1", '"0M"', '"5T"', '""', '"M"', '"1.5G"', "1.5", "true", '"-1K"'],
@@ -190,6 +193,7 @@ WRONG_TEXTS = {
     "settle": ["", "soon", "-1s"],
     "sweep_every": ["0", "0s", "x"],
     "concurrency": ["", "0", "257", "two", "1.0", "9" * 5000, "²"],
+    "breaker": ["", "-1", "10001", "two", "0.0", "9" * 5000, "²"],
     "source": ["", "x"],
     "writers": ["", "Rename"],
     "max_size": ["", "0", "5T", "²"],

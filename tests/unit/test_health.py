@@ -10,8 +10,9 @@ from watcher.observe.health import Health
 
 @pytest.fixture
 def told(monkeypatch):
-    """What the log was told, in order."""
+    """What the log was told, in order; the clock of the troubles stands still."""
     words = []
+    monkeypatch.setattr("time.monotonic", lambda: 7.0)
 
     def event(_queue, what, text, *_level):
         words.append((what, text))
@@ -33,7 +34,7 @@ def test_an_entry_that_is_well_says_nothing_of_another(told):
     assert told == [
         ("unhealthy", "bad: refused"),
         ("unhealthy", "bad too: refused"),
-        ("recovered", "entry: works again"),
+        ("recovered", "over after 0ms: bad too: refused"),
     ]
 
 
@@ -43,3 +44,28 @@ def test_what_is_wrong_with_an_entry_may_change(told):
     health.entry(b"bad", "full")
     health.entry(b"bad", "denied")
     assert told == [("unhealthy", "full"), ("unhealthy", "denied")]
+
+
+def test_the_end_of_a_trouble_repeats_its_beginning_with_how_long_it_was(told, monkeypatch):
+    health = Health("q")
+    health.trouble("mode", "the queue directory is not writable")
+    health.trouble("disk", "full")
+    monkeypatch.setattr("time.monotonic", lambda: 32.0)
+    health.trouble("mode", None)
+    health.trouble("mode", None)
+    assert told[2:] == [("recovered", "over after 25s: the queue directory is not writable")]
+    assert str(health) == "full"
+
+
+def test_what_is_shown_of_a_trouble_may_change_without_a_line(told):
+    health = Health("q")
+    health.show("breaker", "next at 03:12:10")
+    assert health, "there is no such trouble"
+    health.trouble("breaker", "next at 03:12:10")
+    health.show("breaker", "next at 03:12:40")
+    assert str(health) == "next at 03:12:40"
+    health.trouble("breaker", None)
+    assert told == [
+        ("unhealthy", "next at 03:12:10"),
+        ("recovered", "over after 0ms: next at 03:12:10"),
+    ]

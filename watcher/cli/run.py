@@ -27,6 +27,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.
 @parameters.archive_options
 @click.option("--sweep-every", metavar="AGE", help="Time between sweeps [60s].")
 @click.option("--concurrency", type=int, metavar="N", help="Entries handled at once [1].")
+@click.option("--breaker", type=int, metavar="N", help="Failures alike until one is tried [20].")
 @click.option(
     "--source",
     type=click.Choice(["auto", "inotify", "polling"]),

@@ -13,6 +13,7 @@ from typing import Any
 
 from watcher import durations
 from watcher.rules.archived_names import archive_path
+from watcher.rules.breaker import MOST as MOST_ALIKE
 from watcher.rules.companions import (
     LONGEST as LONGEST_TEMPLATE,
     MOST_COMPANIONS,
@@ -39,6 +40,7 @@ STEEPEST = 1000.0  # a delay's growth from one attempt to the next
 MOST_ATTEMPTS = 1_000_000
 MOST_CRASHES = 1000
 LONGEST_SUFFIX = 64  # bytes
+_COUNTS = {"concurrency": MOST_WORKERS, "breaker": MOST_ALIKE}
 
 
 def from_text(key: str, text: str) -> object:
@@ -50,7 +52,7 @@ def from_text(key: str, text: str) -> object:
         return {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}.get(
             text.lower(), text
         )
-    if key == "concurrency" and text.isdecimal() and len(text) <= len(str(MOST_WORKERS)):
+    if key in _COUNTS and text.isdecimal() and len(text) <= len(str(_COUNTS[key])):
         return int(text)
     return text
 
@@ -131,6 +133,11 @@ def _companions(value: object) -> tuple[str, ...]:
     return tuple(_template(each, wrong_template) for each in value)
 
 
+def _breaker(value: object) -> int:
+    off = isinstance(value, int) and not isinstance(value, bool) and value == 0
+    return 0 if off else count_to(MOST_ALIKE)(value)
+
+
 def _state_dir(value: object) -> str:
     if not isinstance(value, str) or "\0" in value:
         raise WrongValue
@@ -187,6 +194,13 @@ OPTIONS: dict[str, Option] = {
     "sweep_every": Option(period, durations.EXPECTED, "60s", "time between sweeps"),
     "concurrency": Option(
         count_to(MOST_WORKERS), "a number from 1 to 256", "1", "entries handled at once"
+    ),
+    "breaker": Option(
+        _breaker,
+        "a number from 0 to 10000",
+        "20",
+        "entries in a row that fail alike, or are rejected alike, until only one at a time is"
+        " tried; 0: never",
     ),
     "source": Option(
         one_of("auto", "inotify", "polling"),

@@ -252,7 +252,7 @@ class Daemon:
                 if number == signal.SIGUSR1:
                     log.event(worker.settings.name, "status", _status(worker))
                 elif number == signal.SIGUSR2:
-                    worker.detector.sweep_now()
+                    worker.sweep_now()
                     self._rounds.ask(worker.tag)
 
     def _reload(self, reload: Callable[[], Mapping[str, Queue]]) -> None:
@@ -262,6 +262,8 @@ class Daemon:
             log.event("", "not reloaded", f"{error}; going on as before")
         else:
             log.event("", "reloaded", counted(len(self._workers), "queue", "queues"))
+            for worker in self._workers.values():
+                worker.try_now()
 
     def _drain(self) -> int:
         workers = [*self._workers.values(), *self._leaving]

@@ -85,13 +85,14 @@ class QueueWorker:
             self.detector, self.health, self._unremovable, self._current, self._wake
         )
         settlement.emitted = frozenset(move for move in Move if log.shows(move))
-        self._attempt = Attempt(handler, settlement)
+        self._attempt = Attempt(handler, settlement, settings.breaker)
         self._trial = HandlerTrial(
             self._attempt.doubt,
+            self._attempt.breaker,
             self.pending,
             self.health,
-            settings.retry.initial,
-            self.detector.now,
+            settings.retry,
+            clock,
         )
         self._workers = Workers(settings.name, settings.concurrency, self._serve, self.health)
 
@@ -144,6 +145,16 @@ class QueueWorker:
         if self._heir is None:
             due = min(due, self._archive_keeper.tick(self.detector.spool))
         return min(due, self._trial.tick())
+
+    def sweep_now(self) -> None:
+        """Sweep at the next tick, and try an entry then if the queue is held."""
+        self.detector.sweep_now()
+        self.try_now()
+
+    def try_now(self) -> None:
+        """Have the next tick try an entry, if the queue is held: what was wrong may be mended."""
+        if self._trial.try_now():
+            self._wake()
 
     def _try_unremovable(self) -> float:
         """Try again to remove or move what could not be; return the moment of the next try."""
@@ -221,7 +232,7 @@ class QueueWorker:
     def _serve_entries(self) -> None:
         self._prepare()
         pending, reader, detector = self.pending, self._reader, self.detector
-        follow_up = self._follow_up
+        follow_up, breaker = self._follow_up, self._attempt.breaker
         wait = functools.partial(reader.wait, pending)
         while (item := pending.pop(wait)) is not None:
             reader.begin_work()
@@ -235,8 +246,8 @@ class QueueWorker:
             pending.finish(item.name, handled=report.result is AttemptEnd.DONE)
             if item.proof is Proof.LINKED and not pending.known(item.name):
                 pending.created.forget(item.name)
-            if self.health.troubles:
-                self._trial.look()
+            if (self.health.troubles or breaker.ticket) and self._trial.look(report.result):
+                self._wake()
             if detector.scan_waits and pending.has_room():
                 detector.scan_waits = False
                 self._wake()

@@ -1,5 +1,6 @@
 """The troubles of a queue: each one is logged once when it begins, and once when it ends.
 
+The line of the end repeats the line of the beginning, with how long the trouble lasted.
 The trouble of an entry ends only when that entry is well again; that another entry is well does not
 end it.
 
@@ -11,10 +12,20 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
+from typing import NamedTuple
 
+from watcher.durations import show
 from watcher.observe import log
 
 MAX_ENTRIES = 65_536  # entries with a trouble that are remembered
+
+
+class _Logged(NamedTuple):
+    """What was logged of a trouble, and since when it lasts (monotonic, seconds)."""
+
+    text: str
+    since: float
 
 
 class Health:
@@ -23,6 +34,7 @@ class Health:
     def __init__(self, queue: str) -> None:
         self.queue = queue
         self.troubles: dict[str, str] = {}  # replaced as a whole: readers need no lock
+        self._logged: dict[str, _Logged] = {}
         self._entries: dict[bytes, str] = {}
         self._lock = threading.RLock()  # for workers and the daemon's thread
 
@@ -35,10 +47,21 @@ class Health:
             others = {key: what for key, what in self.troubles.items() if key != about}
             if text is not None and text != before:
                 self.troubles = others | {about: text}
+                logged = self._logged.get(about)
+                since = time.monotonic() if logged is None else logged.since
+                self._logged[about] = _Logged(text, since)
                 log.event(self.queue, "unhealthy", text, logging.ERROR)
             elif text is None and before is not None:
                 self.troubles = others
-                log.event(self.queue, "recovered", f"{about}: works again")
+                logged = self._logged.pop(about)
+                lasted = show(time.monotonic() - logged.since)
+                log.event(self.queue, "recovered", f"over after {lasted}: {logged.text}")
+
+    def show(self, about: str, text: str) -> None:
+        """Show another text for a trouble that lasts; it is not logged: the same is wrong."""
+        with self._lock:
+            if about in self.troubles:
+                self.troubles = self.troubles | {about: text}
 
     def entry(self, name: bytes, text: str | None) -> None:
         """Set the trouble of an entry; None: it has ended. The oldest one is shown."""
