@@ -4,7 +4,8 @@
 
 Makes a queue below DIRECTORY (default: the system's temporary directory) with N empty entries that
 are ready, and N / 10 deferred and N / 10 dead ones with notes; then runs the command with a warm
-cache, and prints wall-clock seconds and the largest resident memory. The queue is removed.
+cache, and prints seconds by the wall clock and of the processor, and the largest resident memory.
+The queue is removed.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 NOTE = b'{"why": "exit status 75: connect to 10.0.0.%d:25: Connection refused"}'
 
@@ -40,8 +42,16 @@ def _touch(path: str) -> None:
     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
 
 
-def measure(*arguments: str) -> tuple[float, float]:
-    """Run a command; return its seconds and its largest resident memory in MiB."""
+class Measure(NamedTuple):
+    """Seconds by the wall clock and of the processor; the largest resident memory in MiB."""
+
+    seconds: float
+    cpu: float
+    memory: float
+
+
+def measure(*arguments: str) -> Measure:
+    """Run a command."""
     begin = time.monotonic()
     process = subprocess.Popen(
         [sys.executable, "-P", "-m", "watcher", *arguments], stdout=subprocess.DEVNULL
@@ -49,7 +59,8 @@ def measure(*arguments: str) -> tuple[float, float]:
     _, code, usage = os.wait4(process.pid, 0)
     if code:
         sys.exit(f"watcher {' '.join(arguments)}: status {code}")
-    return time.monotonic() - begin, usage.ru_maxrss / 1024
+    cpu = usage.ru_utime + usage.ru_stime
+    return Measure(time.monotonic() - begin, cpu, usage.ru_maxrss / 1024)
 
 
 def main() -> None:
@@ -66,9 +77,9 @@ def main() -> None:
         argv = [sys.executable, "-P", "-m", "watcher", "status", str(queue), "--json"]
         found = json.loads(subprocess.run(argv, check=True, stdout=subprocess.PIPE).stdout)
         ready = found["states"]["ready"]
-        print(f"entries in {given.directory}    seconds    MiB")
-        print(f"{0:>12,}{empty[0]:>12.2f}{empty[1]:>8.0f}")
-        print(f"{ready['count']:>12,}{large[0]:>12.2f}{large[1]:>8.0f}")
+        print(f"entries in {given.directory}    seconds  of processor    MiB")
+        print(f"{0:>12,}{empty.seconds:>12.2f}{empty.cpu:>14.2f}{empty.memory:>8.0f}")
+        print(f"{ready['count']:>12,}{large.seconds:>12.2f}{large.cpu:>14.2f}{large.memory:>8.0f}")
         print(f"all counted: {ready['counted_all']}, all ages: {ready['looked_at_all_ages']}")
         print(f"notes read: {found['failures']['read']:,} of {2 * (given.entries // 10):,}")
     finally:

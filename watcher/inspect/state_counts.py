@@ -4,19 +4,20 @@
     deferred   its age is the time since its first failure, which its stamp holds
     others     the time since the entry was put there
 
-Guarantees: only directories are opened, and one name at a time is in memory. The claimed entries
-are those of /proc/locks when the count begins. A directory is read for at most `LONGEST`, and its
-entries' ages are looked at for at most `LONGEST_AGES`: `StateCount.whole` and `all_ages` are false
-if that is too short, and the numbers are at least so high.
+Guarantees: only directories are opened, and `_MANY` names at a time are in memory. The claimed
+entries are those of /proc/locks when the count begins. A directory is read for at most `LONGEST`,
+and its entries' ages are looked at for at most `LONGEST_AGES`: `StateCount.whole` and `all_ages`
+are false if that is too short, and the numbers are at least so high.
 Fails: OSError or WatcherError if a directory cannot be read.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 import time
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set as AbstractSet
 
 from watcher.claim.holders import holders
 from watcher.inspect.counts import entry_test, put_away_test
@@ -24,20 +25,21 @@ from watcher.inspect.notes_view import open_state_dir
 from watcher.rules.backlog import SPANS
 from watcher.rules.kinds import KIND_INFO
 from watcher.rules.lifecycle import State
-from watcher.rules.names import OURS, STATE_DIRECTORIES, Layout
+from watcher.rules.names import STATE_DIRECTORIES, Layout
 from watcher.rules.pair_names import message_names, metadata_name
 from watcher.rules.stamp import parse
-from watcher.spool.dirs import exists, scan_dir
+from watcher.spool.dirs import exists, listing
 from watcher.spool.marker_files import waits_for
 from watcher.spool.spool import Spool
 
-LONGEST = 10.0  # seconds for one directory: some ten millions of names
-LONGEST_AGES = 5.0  # seconds for its ages: two millions or more, if the inodes are cached
+LONGEST = 5.0  # seconds for one directory: some millions of names
+LONGEST_AGES = 2.0  # seconds for its ages: a million, if the inodes are cached
 HOUR = 3600.0
-_MANY = 1_024  # names between two readings of the clock
+_MANY = 1_024  # names that are read at once, between two readings of the clock
 _MOMENT = len("20261123T105313")  # the seconds in a stamp
 
 SHOWN = (State.ARRIVING, State.READY, State.CLAIMED, *STATE_DIRECTORIES)
+Items = list[os.DirEntry[str]]
 
 
 @dataclasses.dataclass(slots=True)
@@ -54,47 +56,73 @@ class StateCount:
     whole: bool = True
     all_ages: bool = True
 
-    def add(self, age: float | None) -> None:
-        """Count one entry; None: its age is not known."""
-        self.count += 1
-        if age is None:
-            return
-        if self.oldest is None or age > self.oldest:
-            self.oldest = age
-        if age < HOUR:
+    def add(self, number: int, begins: Sequence[float] | None, now: float) -> None:
+        """Count entries; `begins`: the moments from which their ages count, None: not known."""
+        self.count += number
+        if begins is None:
+            self.all_ages = self.all_ages and not number
+        elif begins:
+            oldest = max(0.0, now - min(begins))
+            self.oldest = oldest if self.oldest is None else max(self.oldest, oldest)
+            late = [begin for begin in begins if begin > now - HOUR]
             for span in self.younger:
-                self.younger[span] += age < span
+                self.younger[span] += sum(begin > now - span for begin in late)
 
 
 class _Reading:
-    """One reading of one directory: the clock, and the limits of time."""
+    """One reading of one directory, in batches: the clock, and the limits of time."""
 
     def __init__(self) -> None:
         self.now = time.time()
         self._begin = time.monotonic()
-        self.ages = True  # there is time to look at ages
+        self._ages = True  # there is time to look at ages
 
-    def names(self, directory: int, whole: StateCount) -> Iterator[os.DirEntry[str]]:
-        """Yield the regular files of a directory, as long as there is time."""
-        for number, item in enumerate(scan_dir(directory)):
-            if number % _MANY == 0 and number:
+    def batches(
+        self, directory: int, is_entry: Callable[[str], bool], count: StateCount
+    ) -> Iterator[tuple[Items, Items]]:
+        """Yield the entries and the other names of a directory, as long as there is time."""
+        with listing(directory) as items:
+            while some := list(itertools.islice(items, _MANY)):
+                entries = [item for item in some if is_entry(item.name) and _is_file(item)]
+                others = [] if len(entries) == len(some) else list(set(some).difference(entries))
+                yield entries, others
                 spent = time.monotonic() - self._begin
-                self.ages = spent < LONGEST_AGES
+                self._ages = spent < LONGEST_AGES
                 if spent > LONGEST:
-                    whole.whole = whole.all_ages = False
+                    if next(items, None) is not None:
+                        count.whole = count.all_ages = False
                     return
-            if item.is_file(follow_symlinks=False):
-                yield item
 
-    def age(self, item: os.DirEntry[str], count: StateCount) -> float | None:
-        """Return the seconds since a file changed; None if there is no time to look."""
-        if not self.ages:
-            count.all_ages = False
-            return None
-        try:
-            return max(0.0, self.now - item.stat(follow_symlinks=False).st_ctime)
-        except OSError:  # it has gone
-            return None
+    def add(
+        self, count: StateCount, items: Items, begin: Callable[[os.DirEntry[str]], float | None]
+    ) -> None:
+        """Count entries; `begin` says from which moment the age of one counts."""
+        if not self._ages:
+            count.add(len(items), None, self.now)
+            return
+        begins = [moment for moment in map(begin, items) if moment is not None]
+        count.add(len(items), begins, self.now)
+
+
+def _is_file(item: os.DirEntry[str]) -> bool:
+    return item.is_file(follow_symlinks=False)
+
+
+def _changed(item: os.DirEntry[str]) -> float | None:
+    """Return when a file changed; None if it has gone."""
+    try:
+        return item.stat(follow_symlinks=False).st_ctime
+    except OSError:
+        return None
+
+
+def _first_failure(item: os.DirEntry[str]) -> float | None:
+    """Return when an entry of `deferred/` failed first; None if its stamp does not say it."""
+    found = parse(os.fsencode(item.name))
+    if found is None:
+        return None
+    schedule = found[0]
+    return schedule.due_ms / 1000 - schedule.delay - schedule.waited
 
 
 def state_counts(spool: Spool) -> Mapping[State, StateCount]:
@@ -113,30 +141,34 @@ def state_counts(spool: Spool) -> Mapping[State, StateCount]:
     return found
 
 
-def _count_queue(spool: Spool, held: Container[int], found: Mapping[State, StateCount]) -> None:
+def _count_queue(spool: Spool, held: AbstractSet[int], found: Mapping[State, StateCount]) -> None:
     """Count the entries that lie in the queue itself."""
     layout, reading = spool.layout, _Reading()
-    ready, claimed = found[State.READY], found[State.CLAIMED]
-    arriving = found[State.ARRIVING]
-    is_entry, waits = entry_test(layout), _waits(spool)
-    own = os.fsdecode(OURS)
-    for item in reading.names(spool.fd, ready):
-        name = item.name
-        if not is_entry(name):
-            if name != own and _is_arriving(layout, name):
-                arriving.add(reading.age(item, arriving))
-            continue
-        if item.inode() in held:
-            claimed.add(None)
-        elif waits is None:
-            ready.add(reading.age(item, ready))
-        elif (state := waits(os.fsencode(name))) is not None:
-            found[state].add(reading.age(item, found[state]))
+    waits = _waits(spool)
+    for entries, others in reading.batches(spool.fd, entry_test(layout), found[State.READY]):
+        arriving = [item for item in others if _is_arriving(layout, item)]
+        free = _without_claimed(entries, held, found)
+        if waits is not None:
+            states = [(waits(os.fsencode(item.name)), item) for item in free]
+            arriving += [item for state, item in states if state is State.ARRIVING]
+            free = [item for state, item in states if state is State.READY]
+        reading.add(found[State.READY], free, _changed)
+        reading.add(found[State.ARRIVING], arriving, _changed)
 
 
-def _is_arriving(layout: Layout, name: str) -> bool:
-    """Whether a name that no entry has is one that an entry has while it is written."""
-    return KIND_INFO[layout.kind(os.fsencode(name))].listed
+def _is_arriving(layout: Layout, item: os.DirEntry[str]) -> bool:
+    """Whether a file has a name that an entry has while it is written."""
+    name = os.fsencode(item.name)
+    return KIND_INFO[layout.kind(name)].listed and _is_file(item)
+
+
+def _without_claimed(
+    items: Items, held: AbstractSet[int], found: Mapping[State, StateCount]
+) -> Items:
+    """Return the entries that no process has claimed; count the others."""
+    free = [item for item in items if item.inode() not in held] if held else items
+    found[State.CLAIMED].count += len(items) - len(free)
+    return free
 
 
 def _waits(spool: Spool) -> Callable[[bytes], State | None] | None:
@@ -165,48 +197,33 @@ def _count_put_away(
     layout: Layout,
     directory: int,
     state: State,
-    held: Container[int],
+    held: AbstractSet[int],
     found: Mapping[State, StateCount],
 ) -> None:
     """Count the entries in a state's directory; those of `deferred/` in hand are claimed."""
     reading, count = _Reading(), found[state]
-    deferred = state is State.DEFERRED
+    begin = _first_failure if state is State.DEFERRED else _changed
     moment = time.strftime("%Y%m%dT%H%M%S", time.gmtime(reading.now))
     soonest = ""
-    is_entry = put_away_test(layout)
-    for item in reading.names(directory, count):
-        name = item.name
-        if not is_entry(name):
-            continue
-        if name.endswith(".db") and not layout.raw and _has_message(name, directory):
-            continue
-        if not deferred:
-            count.add(reading.age(item, count))
-            continue
-        if item.inode() in held:
-            found[State.CLAIMED].add(None)
-            continue
-        if name[:_MOMENT] <= moment:
-            count.due += 1
-        elif not soonest or name < soonest:
-            soonest = name
-        count.add(_since_first_failure(name, reading, count))
+    for entries, _ in reading.batches(directory, put_away_test(layout), count):
+        messages = (
+            entries
+            if layout.raw
+            else [item for item in entries if not _has_message(item.name, directory)]
+        )
+        if state is State.DEFERRED:
+            messages = _without_claimed(messages, held, found)
+            later = [item.name for item in messages if item.name[:_MOMENT] > moment]
+            count.due += len(messages) - len(later)
+            soonest = min([*later, soonest] if soonest else later, default="")
+        reading.add(count, messages, begin)
     schedule = parse(os.fsencode(soonest))
     if schedule is not None:
         count.next_due = max(0.0, schedule[0].due_ms / 1000 - reading.now)
 
 
 def _has_message(name: str, directory: int) -> bool:
+    """Whether `name` is the metadata of a message that is in the same directory."""
+    if not name.endswith(".db"):
+        return False
     return any(exists(message, directory) for message in message_names(os.fsencode(name)))
-
-
-def _since_first_failure(name: str, reading: _Reading, count: StateCount) -> float | None:
-    if not reading.ages:
-        count.all_ages = False
-        return None
-    found = parse(os.fsencode(name))
-    if found is None:
-        return None
-    schedule = found[0]
-    stamped = schedule.due_ms / 1000 - schedule.delay
-    return max(0.0, reading.now - stamped + schedule.waited)
