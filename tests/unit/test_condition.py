@@ -147,7 +147,7 @@ TABLE = {
         facts(dead=1, dead_lately=1),
         WARNING,
         "dead",
-        "1 entry is dead, 1 of these since the last hour",
+        "1 entry is dead, 1 of these in the last hour",
         "watcher list /q --state dead",
     ),
     "many are dead": (facts(dead=100), CRITICAL, "dead", "100 entries are dead", "watcher list"),

@@ -275,7 +275,7 @@ def _dead(facts: QueueFacts, limits: Limits) -> Finding | None:
         return None
     verb = "is" if facts.dead == 1 else "are"
     what = f"{counted(facts.dead, 'entry', 'entries')} {verb} dead"
-    what += f", {facts.dead_lately} of these since the last hour" if facts.dead_lately else ""
+    what += f", {facts.dead_lately} of these in the last hour" if facts.dead_lately else ""
     return Finding(severity, "dead", what, f"watcher list {facts.queue} --state dead")
 
 
