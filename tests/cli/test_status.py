@@ -92,7 +92,7 @@ def test_entries_of_every_state_are_counted_on_the_disk(queue, record):
     assert deferred["due"] == 1
     assert 0 < deferred["next_due"] <= 30
     assert 360 <= deferred["oldest"] < 500  # since its first failure, and not since its last
-    assert [(each["reason"], each["count"]) for each in found["failures"]["kinds"]] == [
+    assert [(each["reason"], each["total"]) for each in found["failures"]["kinds"]] == [
         ("exit status 75: refused by *", 2),
         ("exit status 65: KeyError: *", 1),
     ]
@@ -191,7 +191,7 @@ def test_hostile_names_and_notes_are_shown_safely(queue, status, record):
     (queue / ".watcher" / "deferred" / "99999999T999999.999Z-a1-c0-d1-w1-x.pck").write_text("x")
     found = record(queue)
     assert found["states"]["deferred"]["count"] == 1
-    assert [each["reason"] for each in found["failures"]["kinds"]] == ["no reason is known"] * 2
+    assert [each["reason"] for each in found["failures"]["kinds"]] == ["no note says why"] * 2
     assert "\x1b" not in status(queue)[1]
 
 

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from watcher.errors import counted
-from watcher.inspect.failure_reasons import AGES
 from watcher.inspect.queue_status import QueueStatus
+from watcher.inspect.summary import AGES
 from watcher.rules.condition import Limit, Limits, Severity
 from watcher.rules.lifecycle import State
 
@@ -64,12 +64,12 @@ def record(status: QueueStatus) -> dict[str, object]:
             "ages": list(AGES),
             "kinds": [
                 {
-                    "state": each.state.value,
-                    "reason": each.reason,
-                    "count": each.number,
-                    "by_age": list(each.by_age),
+                    "state": state.value,
+                    "reason": row.reason,
+                    "total": row.total,
+                    "ages": list(row.ages),
                 }
-                for each in status.failures.kinds
+                for state, row in status.failures.kinds
             ],
         },
         "disk": {"free_bytes": status.free_bytes, "free_share": round(status.free_share, 4)},

@@ -13,9 +13,9 @@ import click
 
 from watcher.durations import show
 from watcher.errors import counted, one_line
-from watcher.inspect.failure_reasons import AGES, FailureKind
 from watcher.inspect.queue_status import EntryInHand, QueueStatus
 from watcher.inspect.state_counts import SHOWN, StateCount
+from watcher.inspect.summary import AGES, Row
 from watcher.rules.condition import Finding, Severity
 from watcher.rules.lifecycle import State
 from watcher.spool.daemon_status import DaemonStatus
@@ -23,6 +23,7 @@ from watcher.spool.daemon_status import DaemonStatus
 WIDTH = 80
 _LABEL = 11  # columns of the words on the left
 _KINDS = 8  # kinds of failures that are shown
+_COLUMN = 7  # columns of a number of failures
 _IN_HAND = 8  # entries in hand that are shown
 _WORDS = {Severity.OK: "healthy", Severity.WARNING: "warning", Severity.CRITICAL: "CRITICAL"}
 _COLOURS = {Severity.OK: "green", Severity.WARNING: "yellow", Severity.CRITICAL: "red"}
@@ -202,23 +203,21 @@ def _failures(status: QueueStatus) -> Iterator[str]:
     found = status.failures
     if not found.kinds:
         return
-    columns = [f"<{show(limit)}" for limit in AGES] + ["older"]
-    head = "".join(f"{word:>7}" for word in ("all", *columns))
+    head = "".join(f"{word:>{_COLUMN}}" for word in ("all", *AGES))
     yield f"  {'failures':<{_LABEL}}{'state':<10}{head}"
-    for kind in found.kinds[:_KINDS]:
-        yield from _kind(kind)
+    for state, row in found.kinds[:_KINDS]:
+        yield from _kind(state, row)
     if len(found.kinds) > _KINDS:
-        yield f"  {'':<{_LABEL}}and {len(found.kinds) - _KINDS} more kinds"
+        yield f"  {'':<{_LABEL}}and {len(found.kinds) - _KINDS} more kinds: watcher list --summary"
     if not found.whole:
         yield from _labelled("", f"of the {found.read} notes that were read; there are more")
 
 
-def _kind(kind: FailureKind) -> Iterator[str]:
-    numbers = "".join(f"{number or '.':>7}" for number in (kind.number, *kind.by_age))
-    yield f"  {'':<{_LABEL}}{kind.state.value:<10}{numbers}"
-    for line in textwrap.wrap(
-        one_line(kind.reason), WIDTH - _LABEL - 4, max_lines=2, placeholder=" ..."
-    ):
+def _kind(state: State, row: Row) -> Iterator[str]:
+    numbers = "".join(f"{number or '.':>{_COLUMN}}" for number in (row.total, *row.ages))
+    yield f"  {'':<{_LABEL}}{state.value:<10}{numbers}"
+    reason = one_line(row.reason)
+    for line in textwrap.wrap(reason, WIDTH - _LABEL - 4, max_lines=2, placeholder=" ..."):
         yield f"  {'':<{_LABEL}}  {line}"
 
 

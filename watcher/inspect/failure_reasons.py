@@ -1,10 +1,10 @@
 """Why entries failed, summed up: the notes of deferred and dead entries, by kind and by age.
 
-Guarantees: at most `MOST` kinds are kept. The notes of a state are read for at most `LONGEST`; if
-there are more, `Failures.whole` is false, and the counts are those of the notes that were read, in
-the order of the directory.
-Fails: OSError or WatcherError if a directory cannot be read. A missing or damaged note counts as
-one without a reason.
+Guarantees: memory for `summary.MOST` kinds a state. The notes of a state are read for at most
+`LONGEST`; if there are more, `Failures.whole` is false, and the counts are those of the notes that
+were read, in the order of the directory.
+Fails: OSError or WatcherError if a directory cannot be read. An entry without a readable note
+counts as one without a reason.
 """
 
 from __future__ import annotations
@@ -15,77 +15,54 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from watcher.inspect.counts import put_away_test
-from watcher.inspect.notes_view import open_state_dir
+from watcher.inspect.list_entries import listed
+from watcher.inspect.notes_view import look, open_state_dir
+from watcher.inspect.summary import Row, Summary
 from watcher.rules.lifecycle import State
-from watcher.rules.reasons import kind_of
-from watcher.spool.dirs import scan_dir
-from watcher.spool.notes import read_note
+from watcher.rules.pair_names import message_names
+from watcher.spool.dirs import exists, names_in
 from watcher.spool.spool import Spool
 
 LONGEST = 1.0  # seconds for the notes of one state
-MOST = 1_000  # kinds
-AGES = (60.0, 600.0, 3600.0, 86400.0)  # seconds: the upper limits of the columns but the last
 STATES = (State.DEFERRED, State.DEAD)
-OTHERS = "other reasons"  # the kind of what comes after `MOST` kinds
-
-
-class FailureKind(NamedTuple):
-    """The entries of one state that failed for one kind of reason."""
-
-    state: State
-    reason: str
-    number: int
-    by_age: tuple[int, ...]  # one number for each limit of `AGES`, and one for older ones
 
 
 class Failures(NamedTuple):
-    """The kinds of failures, the most frequent first; `read`: how many notes were read."""
+    """The kinds of failures, the most frequent first; `read`: how many entries' notes were read."""
 
-    kinds: Sequence[FailureKind]
+    kinds: Sequence[tuple[State, Row]]
     read: int
     whole: bool
 
 
 def failure_reasons(spool: Spool) -> Failures:
     """Sum up the reasons for which entries of a queue are deferred or dead."""
-    kinds: list[FailureKind] = []
-    whole, total = True, 0
+    summary, whole = Summary(), True
     for state in STATES:
         directory = open_state_dir(spool, state)
-        if directory is None:
-            continue
-        try:
-            found, all_read = _of_state(spool, directory)
-        finally:
-            os.close(directory)
-        whole = whole and all_read
-        for reason, by_age in found.items():
-            total += sum(by_age)
-            kinds.append(FailureKind(state, reason, sum(by_age), tuple(by_age)))
-    kinds.sort(key=lambda kind: (-kind.number, kind.state.value, kind.reason))
-    return Failures(kinds, total, whole)
+        if directory is not None:
+            try:
+                whole = _read(spool, state, directory, summary) and whole
+            finally:
+                os.close(directory)
+    kinds = [(state, row) for state, _, rows in summary.states() for row in rows]
+    kinds.sort(key=lambda kind: -kind[1].total)
+    return Failures(kinds, sum(row.total for _, row in kinds), whole)
 
 
-def _of_state(spool: Spool, directory: int) -> tuple[dict[str, list[int]], bool]:
-    """Return the numbers by age for each kind of reason, and whether all notes were read."""
-    found: dict[str, list[int]] = {}
+def _read(spool: Spool, state: State, directory: int, summary: Summary) -> bool:
+    """Add the entries of one state; return whether there was time for all of them."""
     is_entry, now = put_away_test(spool.layout), time.time()
     deadline = time.monotonic() + LONGEST
-    for item in scan_dir(directory):
+    for name in names_in(directory):
         if time.monotonic() > deadline:
-            return found, False
-        if not is_entry(item.name) or not item.is_file(follow_symlinks=False):
+            return False
+        if not is_entry(os.fsdecode(name)):
             continue
-        try:
-            age = now - item.stat(follow_symlinks=False).st_ctime
-        except OSError:  # it has gone
-            continue
-        note = read_note(directory, os.fsencode(item.name), spool.layout)
-        if not note and item.name.endswith(".db"):  # its message has the note
-            continue
-        kind = kind_of(str(note.get("why", "")))
-        if kind not in found and len(found) >= MOST:
-            kind = OTHERS
-        by_age = found.setdefault(kind, [0] * (len(AGES) + 1))
-        by_age[sum(age >= limit for limit in AGES)] += 1
-    return found, True
+        if name.endswith(b".db") and any(exists(each, directory) for each in message_names(name)):
+            continue  # counted with its message
+        status = look(directory, name)
+        if status is not None:
+            found = listed(spool, state, directory, (name,), status, explained=True)
+            summary.add(found, now)
+    return True
