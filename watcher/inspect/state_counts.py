@@ -32,7 +32,7 @@ from watcher.spool.dirs import exists, listing
 from watcher.spool.marker_files import waits_for
 from watcher.spool.spool import Spool
 
-LONGEST = 5.0  # seconds for one directory: some millions of names
+LONGEST = 20.0  # seconds for one directory: a million names even on a machine under load
 LONGEST_AGES = 2.0  # seconds for its ages: a million, if the inodes are cached
 HOUR = 3600.0
 _MANY = 1_024  # names that are read at once, between two readings of the clock

@@ -24,8 +24,10 @@ _LATELY = 3600.0  # seconds for which an entry that another program took is repo
 _LITTLE, _VERY_LITTLE = 0.05, 0.01  # shares of a file system ...
 _MUCH, _ENOUGH = 10 << 30, 1 << 30  # ... that still are that many bytes
 _LEAST = 10 << 20  # bytes
-# Troubles that a daemon reports (observe.health) and that do not keep the other entries waiting.
-_MILD = frozenset({"entry", "watch", "journal", "second daemon", "reload", "configuration"})
+# Subjects of troubles that a daemon reports (observe.health) and that keep every entry waiting.
+_SEVERE = frozenset(
+    {"directory", "mode", "disk", "handler", "breaker", "workers", "archive", "modules"}
+)
 _ABOUT_FAILURES = frozenset({"handler", "breaker"})  # a trouble that says what `_failing` would say
 
 
@@ -283,7 +285,7 @@ def _troubles(facts: QueueFacts, daemon: DaemonFacts) -> list[Finding]:
     """Return what the daemon itself says is wrong."""
     return [
         Finding(
-            Severity.WARNING if about in _MILD else Severity.CRITICAL,
+            Severity.CRITICAL if about in _SEVERE else Severity.WARNING,
             about,
             text,
             f"watcher check {facts.queue}",
