@@ -12,6 +12,7 @@ import time
 import pytest
 
 from watcher.inspect import journal_replay
+from watcher.inspect.journal_hosts import with_hosts
 from watcher.inspect.journal_reader import read_lines
 from watcher.rules.lifecycle import Move, State
 from watcher.rules.names import Layout
@@ -22,6 +23,7 @@ from watcher.spool.journal_line import is_mark, line_of, parse_line
 from watcher.spool.journal_spill import append_spill
 from watcher.spool.vanished import OF_ONE
 
+FINISHED = (State.CLAIMED, Move.FINISH)
 HOSTILE = b"a b\n%\xff~.pck"
 
 
@@ -542,6 +544,39 @@ def test_each_file_begins_with_where_it_is_of(ours, journal, monkeypatch):
     assert [begins(file).why for file in files].count("first start") <= 1
     assert begins(ours[0] / "journal").why == "goes on"
     assert journal_replay.replay(ours[1], Layout()).restarts == []
+
+
+def test_each_line_has_the_host_that_wrote_it(ours, monkeypatch):
+    """Two hosts in turn, in one file; then an older version's file, which names none."""
+
+    def host_writes(host, name):
+        monkeypatch.setattr(journal_files, "HOST", host)
+        journal_files.append(ours[1], line_of(10**18, *FINISHED, 5, name), Layout())
+
+    for host, name in ((b"one", b"A"), (b"two", b"B"), (b"one", b"C"), (b"two", b"D")):
+        host_writes(host, name)
+    found = {}
+    for raw, _, host in with_hosts(read_lines(ours[1])):
+        line = parse_line(raw)
+        if line is not None and line.move == b"finish":
+            found[line.name] = host
+    assert found == {b"A": b"one", b"B": b"two", b"C": b"one", b"D": b"two"}
+    hosts = [line for line in written(ours[0] / "journal") if b" host 0 " in line]
+    assert len(hosts) == 2  # none in a write of the host that began the file
+    audit = journal_replay.replay(ours[1], Layout())
+    assert (audit.seen, audit.unreadable) == (4, 0)
+
+
+def test_the_host_of_an_older_versions_line_is_not_known(ours):
+    place = journal_files.place_of(ours[1])
+    begin = f"2 ours={place.inode}@{place.birth} queue=1@1 first start"
+    lines = line_of(10**18, State.READY, "begin", 0, b"-", begin)
+    lines += line_of(10**18, *FINISHED, 5, b"A")
+    (ours[0] / "journal").write_bytes(journal_line.MARK + lines)
+    assert {host for _, _, host in with_hosts(read_lines(ours[1]))} == {None}
+    journal_files.append(ours[1], line_of(10**18, *FINISHED, 6, b"B"), Layout())
+    *_, (raw, _, host) = with_hosts(read_lines(ours[1]))
+    assert (parse_line(raw).name, host) == (b"B", journal_files.HOST)
 
 
 def test_the_journal_begins_before_the_first_step_that_it_describes(ours, journal):

@@ -94,7 +94,7 @@ class Audit:
         elif line.move == _ACCEPT:
             self._add_accept(line)
         elif line.inode == 0:
-            self.unreadable += 1
+            self.unreadable += line.move != b"host"
         else:
             self._add_move(line)
 

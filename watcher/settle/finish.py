@@ -13,6 +13,7 @@ it is; this process tries it again when the policy says.
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple, Protocol
@@ -29,6 +30,7 @@ from watcher.rules.stamp import Schedule
 from watcher.settle import moves
 from watcher.settle.refused import DiskRetry, Step, describe_error, insist, put_by
 from watcher.settle.unremovable import Unremovable
+from watcher.spool.attempt_detail import ATTEMPT, LONGEST_REASON, AttemptDetail, format_detail
 from watcher.spool.birth import birth_ns
 from watcher.spool.claimed import Claim, ClaimOptions
 from watcher.spool.spool import Spool
@@ -91,8 +93,13 @@ class Finisher:
                 # A unique name tells this file from all others: no birth time is asked for.
                 if claim.schedule is not None or not spool.layout.is_unique_name(part.name):
                     born = birth_ns(part.fd) or 0
-                goes = "" if spool.archive is None else f"to {spool.archive.where()}"
-                spool.journal.record(State.CLAIMED, Move.FINISH, part.ino, part.name, goes, born)
+                took, schedule = int(finished.seconds * 1000), claim.schedule
+                wait = max(0, (time.time_ns() - part.ctime_ns) // 1_000_000 - took)
+                number = 1 if schedule is None else schedule.attempts + 1
+                attempt = ATTEMPT % (number, took, wait)
+                archive = spool.archive
+                detail = attempt if archive is None else _with_text(attempt, archive.where())
+                spool.journal.record(State.CLAIMED, Move.FINISH, part.ino, part.name, detail, born)
                 try:
                     return self._remove(finished)
                 except (OSError, WatcherError) as error:
@@ -147,7 +154,7 @@ class Finisher:
     def _reject(self, finished: FinishedAttempt, why: str) -> AttemptResult:
         claim = finished.claim
         facts = self._facts(finished)
-        self.record(claim, State.CLAIMED, Move.REJECT, why)
+        self.record(claim, State.CLAIMED, Move.REJECT, _detail(finished, why))
 
         def step() -> AttemptResult:
             if not moves.put_away(claim.spool, State.DEAD, claim.parts, why, facts):
@@ -171,7 +178,8 @@ class Finisher:
             return self._reject(finished, f"{gave_up}: {outcome.reason}")
         due_ms = (self.clock.real() + round(wait * SECOND)) // 1_000_000
         schedule = schedule._replace(due_ms=due_ms, delay=wait)
-        self.record(claim, State.CLAIMED, Move.DEFER)
+        detail = _detail(finished, outcome.reason[:LONGEST_REASON], wait)
+        self.record(claim, State.CLAIMED, Move.DEFER, detail)
 
         def step() -> AttemptResult:
             return self._defer(finished, schedule)
@@ -276,6 +284,24 @@ class Finisher:
             "exit_status": outcome.exit_status,
             "stderr": outcome.stderr,
         }
+
+
+def _with_text(attempt: bytes, where: str) -> str:
+    return f"{attempt.decode()}: to {where}"
+
+
+def _detail(finished: FinishedAttempt, text: str, next_in: float | None = None) -> str:
+    """Return what the journal says of an attempt that failed.
+
+    How long it took is not known if the process that made it died.
+    """
+    claim, took, wait = finished.claim, None, None
+    if finished.entry is not None:
+        took = finished.seconds
+        wait = (time.time_ns() - claim.parts[0].ctime_ns) / SECOND - took
+    number = 1 if claim.schedule is None else claim.schedule.attempts + 1
+    status = finished.outcome.exit_status
+    return format_detail(AttemptDetail(number, took, wait, status, next_in, text))
 
 
 def _nothing_read() -> None:

@@ -79,10 +79,12 @@ class Journal:
         move: Move | str,
         inode: int,
         name: bytes,
-        detail: str = "",
+        detail: str | bytes = "",
         birth: int | None = None,
     ) -> None:
         """Record that an entry is about to leave `state` by `move`.
+
+        A `detail` in bytes is written as it is (`line_of`).
 
         `birth` is when its file was made, in nanoseconds, 0 if the file system does not say: the
         kernel gives a free inode number to the next file.

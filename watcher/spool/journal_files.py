@@ -3,8 +3,9 @@
     journal              the newest lines
     journal.1 ...        older ones, to journal.8
 
-The first line of each file identifies the `.watcher` and the queue directory that it was begun in.
-In a copy or a restored backup of the queue, a reader sees by it which inode numbers are not valid.
+The first line of each file identifies the `.watcher` and the queue directory that it was begun in,
+and has the name of the host. In a copy or a restored backup of the queue, a reader sees by it which
+inode numbers are not valid. Lines that another host appends have a line `host` before them.
 Guarantees: each append begins on a new line, whatever an earlier write left unfinished. A file has
 its first line before it has its name. Nothing is appended to a file that was begun elsewhere.
 Fails: OSError; then nothing was written, or a part that no reader takes for a line.
@@ -42,6 +43,7 @@ SHORT = 4 << 20  # bytes
 _AT_ONCE = 1_024  # entries
 _TRIES = 5  # other processes may begin a new file at the same time
 _HEAD = 1_024  # bytes: the first line is shorter
+HOST = os.fsencode(os.uname().nodename) or b"-"  # kept: uname is a system call
 _BEGIN = re.compile(rb"2 ours=([0-9]{1,20})@([0-9]{1,20}) queue=([0-9]{1,20})@([0-9]{1,20}) (.+)")
 
 
@@ -63,6 +65,7 @@ class Begin(NamedTuple):
     state_root: Place
     queue: Place
     why: str
+    host: bytes = b"-"  # that began the file; b"-": not known
 
 
 def place_of(state_root: int) -> Place:
@@ -76,7 +79,9 @@ def parse_begin(line: Line) -> Begin | None:
     if found is None:
         return None
     numbers = [int(number) for number in found.groups()[:4]]
-    return Begin(Place(*numbers[:2]), Place(*numbers[2:]), found[5].decode("ascii", "replace"))
+    return Begin(
+        Place(*numbers[:2]), Place(*numbers[2:]), found[5].decode("ascii", "replace"), line.name
+    )
 
 
 def append(
@@ -99,7 +104,8 @@ def append(
             known = _first_line(fd)
             fits = known is not None and known.state_root.is_same(place)
             if fits and os.fstat(fd).st_size < ROTATED:
-                _write_whole(fd, (_begin_line(state_root, place, why) if why else b"") + lines)
+                again = _begin_line(state_root, place, why) if why else b""
+                _write_whole(fd, again + _with_host(known, lines))
                 return
             if known is not None and not fits:
                 reason = why or COPIED
@@ -107,7 +113,7 @@ def append(
             if rotated is None:
                 if not fits:
                     raise BlockingIOError(errno.EAGAIN, "another process begins a file just now")
-                _write_whole(fd, lines)
+                _write_whole(fd, _with_host(known, lines))
                 return
         finally:
             os.close(fd)
@@ -123,10 +129,20 @@ def _first_line(fd: int) -> Begin | None:
     return None
 
 
-def _begin_line(state_root: int, place: Place, why: str) -> bytes:
+def _with_host(known: Begin | None, lines: bytes) -> bytes:
+    """Return lines for a file, after this host's name if another host began the file.
+
+    The name counts up to the next `MARK`, so each write says it.
+    """
+    if not lines or (known is not None and known.host == HOST):
+        return lines
+    return line_of(time.time_ns(), State.READY, "host", 0, HOST) + lines
+
+
+def _begin_line(state_root: int, place: Place, why: str, host: bytes = b"-") -> bytes:
     queue = Place(os.stat(b"..", dir_fd=state_root).st_ino, birth_of(b"..", state_root) or 0)
     detail = f"2 ours={place.inode}@{place.birth} queue={queue.inode}@{queue.birth} {why}"
-    return line_of(time.time_ns(), State.READY, "begin", 0, b"-", detail)
+    return line_of(time.time_ns(), State.READY, "begin", 0, host, detail)
 
 
 def _begin(state_root: int, lines: bytes, layout: Layout, why: str, place: Place) -> bool:
@@ -140,7 +156,7 @@ def _begin(state_root: int, lines: bytes, layout: Layout, why: str, place: Place
     if not exists(NAME + b".1", state_root):
         carried = b"".join(_carried(state_root, layout))
         why = why or (NO_JOURNAL if carried else FIRST)
-    first = _begin_line(state_root, place, why or GOES_ON)
+    first = _begin_line(state_root, place, why or GOES_ON, HOST)
     scratch = _UNFINISHED + b"%d.%s" % (os.getpid(), os.urandom(4).hex().encode())
     fd = state_files.create(scratch, state_root, os.O_WRONLY)
     try:

@@ -40,7 +40,7 @@ _LOSS = re.compile(rb"loss of ([0-9]{1,12}\.[0-9]{1,9})(?:[ ;]|\Z)")
 _EVENT_TIME = re.compile(rb"heard of at ([0-9]{1,12}\.[0-9]{1,9})")
 _MOST = 1 << 64
 ACCEPT = "accept"  # an operator accepts the loss of an entry
-_ABOUT_NONE = ("vanish", "unnamed", "lost", "late", "begin", ACCEPT)  # lead to no state
+_ABOUT_NONE = ("vanish", "unnamed", "lost", "late", "begin", "host", ACCEPT)  # lead to no state
 _words: dict[tuple[State, Move | str], bytes] = {}
 _process = [os.getpid()]  # kept, because getpid is a system call
 
@@ -104,10 +104,13 @@ def line_of(  # noqa: PLR0913, PLR0917 - the fields of a line
     move: Move | str,
     inode: int,
     name: bytes,
-    detail: str = "",
+    detail: str | bytes = "",
     birth: int | None = None,
 ) -> bytes:
-    """Return a line of the journal. PURE, except for this process's number."""
+    """Return a line of the journal. PURE, except for this process's number.
+
+    A detail in bytes is written as it is: its caller knows that it is printable ASCII without `%`.
+    """
     words = _words.get((state, move))
     if words is None:
         word = move.value if isinstance(move, Move) else move
@@ -116,14 +119,17 @@ def line_of(  # noqa: PLR0913, PLR0917 - the fields of a line
     if name.translate(None, _PLAIN):  # takes a third of the time of the search
         name = _ODD.sub(_quoted, name)
     seconds, microseconds = divmod(now_ns // 1000, 1_000_000)
-    if birth is None and not detail:  # the most frequent line
-        fields = (seconds, microseconds, _process[0], words, inode, name)
-        return b"%d.%06d %d %s %d %s\n" % fields
+    if birth is None and detail.__class__ is bytes:  # the most frequent line
+        fields = (seconds, microseconds, _process[0], words, inode, name, detail)
+        return b"%d.%06d %d %s %d %s %s\n" % fields
     file = b"%d" % inode if birth is None else b"%d@%d" % (inode, max(birth, 0))
     if not detail:
         return b"%d.%06d %d %s %s %s\n" % (seconds, microseconds, _process[0], words, file, name)
-    text = detail.encode("utf-8", "backslashreplace")[:LONGEST_DETAIL]
-    text = _ODD_IN_DETAIL.sub(_quoted, text)
+    if isinstance(detail, str):
+        text = detail.encode("utf-8", "backslashreplace")[:LONGEST_DETAIL]
+        text = _ODD_IN_DETAIL.sub(_quoted, text)
+    else:
+        text = detail
     head = (seconds, microseconds, _process[0], words)
     return b"%d.%06d %d %s %s %s %s\n" % (*head, file, name, text)
 
