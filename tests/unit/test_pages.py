@@ -53,7 +53,10 @@ def test_the_proof_counts_the_mutations_and_names_many_tests():
     from mutations import MUTATIONS
 
     sys.path.pop(0)
-    assert f"{len(MUTATIONS)} mutations" in (DOCS / "proof.md").read_text()
+    # The exact number would have every change with a mutation change the same line.
+    page = (DOCS / "proof.md").read_text()
+    (most,) = re.findall(r"^More than (\d+) mutations", page, re.MULTILINE)
+    assert int(most) < len(MUTATIONS) <= int(most) + 100
     assert len(NAMED) > 40
 
 
