@@ -53,15 +53,29 @@ def last_of(fd: int) -> bytes:
 
 
 class Trimmer:
-    """Keeps a standard error short while its process runs: call `look` every `wait` seconds."""
+    """Keeps a standard error short while its process runs: call `look` every `wait` seconds.
 
-    def __init__(self, fd: int) -> None:
+    What is written to it is copied to the descriptor `copy_to`, if there is one: to a terminal.
+    """
+
+    def __init__(self, fd: int, copy_to: int | None = None) -> None:
         self.wait = SOON
+        self.copy_to = copy_to
         self._fd = fd
         self._size = 0
+        self._copied = 0
+
+    def copy(self) -> None:
+        """Copy what was written since the last call."""
+        if self.copy_to is None:
+            return
+        with contextlib.suppress(OSError):  # its reader has ended
+            while text := os.pread(self._fd, GROWN, self._copied):
+                self._copied += os.write(self.copy_to, text)
 
     def look(self) -> None:
-        """If the file is too large, free the memory of all but its end."""
+        """Copy what is new. If the file is too large, free the memory of all but its end."""
+        self.copy()
         with contextlib.suppress(OSError):  # then it stays large, which harms nothing
             now = os.fstat(self._fd)
             grown, self._size = now.st_size - self._size, now.st_size

@@ -46,6 +46,7 @@ class Command:
     def __init__(self, argv: Sequence[str], timeout: float | None = None) -> None:
         self.argv = tuple(argv)
         self.timeout = timeout
+        self.copy_stderr_to: int | None = None  # a descriptor, for an operator who looks on
         self._running: set[int] = set()
         self._lock = threading.Lock()
         # Held for a few short system calls, whatever the entry's size. Without it, workers that
@@ -80,6 +81,7 @@ class Command:
             self._running.add(process.pid)
         if self._terminated:
             signal_group(process.pid, signal.SIGTERM)
+        process.trimmer.copy_to = self.copy_stderr_to
         try:
             late = not process.ended_within(self.timeout)
             if late:
@@ -87,6 +89,7 @@ class Command:
         finally:
             with self._lock:
                 self._running.discard(process.pid)
+        process.trimmer.copy()
         text = last_of(stderr).decode("utf-8", "backslashreplace")
         if late:
             reason = f"timeout: still running after {show(self.timeout or 0)}"

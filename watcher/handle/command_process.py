@@ -28,12 +28,12 @@ class Spawned:
     def __init__(self, pid: int, stderr: int) -> None:
         self.pid = pid
         self.returncode: int | None = None  # negative: the signal that ended it
-        self._stderr = stderr
+        self.trimmer = Trimmer(stderr)
 
     def ended_within(self, seconds: float | None) -> bool:
         """Wait at most so long for its end; return whether it has ended and was reaped."""
         deadline = math.inf if seconds is None else time.monotonic() + seconds
-        trimmer = Trimmer(self._stderr)
+        trimmer = self.trimmer
         pidfd = None
         with contextlib.suppress(OSError):  # before Linux 5.3, or no descriptor is free
             pidfd = os.pidfd_open(self.pid)

@@ -34,6 +34,7 @@ class Isolated:
         self._spec = spec
         self._limits = limits
         self._keep = keep
+        self.copy_stderr_to: int | None = None  # as `Command`
         self._running: set[int] = set()
         self._mine = threading.local()  # the end of a thread ends its worker
         self._spare: list[Process] = []
@@ -51,6 +52,7 @@ class Isolated:
             if not entry.is_unique_name:
                 _ = entry.key  # before the worker reads: for `Entry.is_as_read` here
             entry.lent = True
+            process.copy_stderr_to = self.copy_stderr_to
             reply = process.ask(entry)
         except BadConfiguration as error:
             return HandlerResult(Verdict.MISCONFIGURED, shortened(str(error)), ran=False)

@@ -84,6 +84,8 @@ class Process:
         own_children.add(popen.pid)
         self._socket, self._stderr, self._pid = mine, stderr, popen.pid
         self._errors: int | None = None  # standard error of the entry in hand
+        self._trimmer = Trimmer(stderr)  # of that, or of the worker until its first entry
+        self.copy_stderr_to: int | None = None  # as `Command`
         self._pidfd = _pidfd(popen.pid)
         held = _Held(popen, mine, stderr, self._pidfd, running)
         self._popen = popen
@@ -129,9 +131,11 @@ class Process:
         """Send an entry, and wait for the response."""
         os.ftruncate(self._stderr, 0)
         self._errors = errors = stderr_file()
+        self._trimmer = Trimmer(errors, self.copy_stderr_to)
         try:
             return self._ask(entry, errors)
         finally:
+            self._trimmer.copy()
             last_of(errors)
             os.close(errors)
             self._errors = None
@@ -165,7 +169,7 @@ class Process:
     def _listen(self, seconds: float | None) -> bytes:
         """Wait for a packet; return b"" if it closed its socket or died; raise TimeoutError."""
         deadline = math.inf if seconds is None else time.monotonic() + seconds
-        trimmer = Trimmer(self._stderr if self._errors is None else self._errors)
+        trimmer = self._trimmer
         while True:
             left = max(0.0, deadline - time.monotonic())
             if self._poll.poll(min(left, trimmer.wait) * 1000) or self._dead():
