@@ -37,8 +37,9 @@ from watcher.rules.stamp import parse
 from watcher.settle import interrupted, moves
 from watcher.settle.finish import FinishedAttempt, Finisher, path_of
 from watcher.settle.refused import describe_error
+from watcher.spool import abort_request
 from watcher.spool.claimed import Claim, ClaimOptions
-from watcher.spool.part import too_large
+from watcher.spool.part import Part, too_large
 from watcher.spool.spool import Spool
 
 _COMPLETE = "a move that was cut short is complete"
@@ -172,8 +173,12 @@ class Attempt:
         ticket, trip, breaker = self.doubt.ticket, self.breaker.ticket, self.breaker
         try:
             outcome = None if fits else _too_large(claim, entry)
-            outcome = self.doubt.weigh(claim.stem, ticket, outcome or self.handler.run(entry))
-            if breaker.in_a_row or outcome.verdict is not Verdict.DONE:
+            outcome, request = outcome or self.handler.run(entry), None
+            if outcome.verdict is not Verdict.DONE and outcome.ran:
+                request = _abort_request(spool, message)
+                outcome = outcome if request is None else request.result(outcome)
+            outcome = self.doubt.weigh(claim.stem, ticket, outcome)
+            if request is None and (breaker.in_a_row or outcome.verdict is not Verdict.DONE):
                 breaker.learn(claim.stem, trip, outcome)
             finished = FinishedAttempt(claim, outcome, time.monotonic() - began, entry)
             report = self.settlement.settle(finished, proof)
@@ -185,6 +190,12 @@ class Attempt:
         ):  # the file may still be there, and is no longer in hand
             spool.ledger.let_go()
         return report
+
+
+def _abort_request(spool: Spool, message: Part) -> abort_request.AbortRequest | None:
+    """Return the word of an operator that aborted this attempt; None if none did."""
+    own = spool.process_dir
+    return None if own is None else abort_request.take(own.fd, message.ino, message.ctime_ns)
 
 
 def preview(

@@ -30,6 +30,8 @@ NOWHERE: dict[str, tuple[str, ...]] = {  # arguments with which each command nee
     "release": ("DIR", "name"),
     "requeue": ("DIR", "name"),
     "delete": ("DIR", "name", "--yes"),
+    "attempt": ("DIR", "name", "--", "true"),
+    "abort": ("DIR", "name"),
     "pause": ("DIR",),
     "resume": ("DIR",),
     "explain": ("DIR/name.pck",),

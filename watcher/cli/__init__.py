@@ -34,6 +34,8 @@ COMMANDS = {
     "release": "return held entries to their place",
     "requeue": "have dead, deferred or orphaned entries handled again",
     "delete": "remove entries for good",
+    "attempt": "make one attempt at one entry, here and now",
+    "abort": "end a running attempt at one entry",
     "pause": "have no attempt begin until resume",
     "resume": "have attempts begin again",
     "explain": "why a file is or is not ready, with the evidence",
