@@ -25,6 +25,7 @@ NOWHERE: dict[str, tuple[str, ...]] = {  # arguments with which each command nee
     "status": ("DIR",),
     "audit": ("DIR",),
     "list": ("DIR",),
+    "history": ("DIR", "name"),
     "cat": ("DIR", "name"),
     "hold": ("DIR", "name"),
     "release": ("DIR", "name"),

@@ -29,6 +29,7 @@ COMMANDS = {
     "status": "what a queue is doing, whether its work succeeds, what to do",
     "audit": "name every entry that is missing",
     "list": "the entries of a queue, by state",
+    "history": "every step of an entry, also of one that is done",
     "cat": "an entry's message, metadata or file",
     "hold": "keep entries from being handled until they are released",
     "release": "return held entries to their place",

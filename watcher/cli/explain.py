@@ -17,33 +17,64 @@ if TYPE_CHECKING:
 
 
 @click.command("explain")
-@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.argument("paths", nargs=-1, required=True, metavar="PATH... | QUEUE_DIR ENTRY...")
 @parameters.queue_options
 @parameters.archive_options
 @click.option("--json", "as_json", is_flag=True, help="One object a line.")
 def command(paths: tuple[str, ...], config: str | None, as_json: bool, **flags: object) -> None:
     """Print what a daemon or a sweep would do with each file now, and why. Nothing is changed.
 
-    If one PATH does not exist, the others are still explained.
+    After a queue directory, a name without a slash is an entry of that queue, whatever its state;
+    of one that is done, the journal says when. If one PATH does not exist, the others are still
+    explained.
     """
     from watcher.rules.names import display
     from watcher.spool.lease import ignore_sigio
 
     ignore_sigio()
     missing: list[str] = []
-    for path in paths:
+    queue, names = _entries_of(paths)
+    for path in names or paths:
         full = os.path.abspath(os.fsencode(path))
         try:
-            found = _explain(full, config, flags)
+            if names:
+                told = _explain_entry(queue, os.fsencode(path), config, flags)
+            else:
+                told = [(full, _explain(full, config, flags))]
         except NoSuch as error:
             missing.append(str(error))
             continue
-        if as_json:
-            _show_json(display(full), found)
-        else:
-            _show_text(display(full), found)
+        for shown, found in told:
+            if as_json:
+                _show_json(display(shown), found)
+            else:
+                _show_text(display(shown), found)
     if missing:
         raise NoSuch("; ".join(missing))
+
+
+def _entries_of(paths: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
+    """Return a queue directory and names in it; no names if the arguments are paths."""
+    queue, *names = paths
+    named = [name for name in names if "/" not in name or not os.path.lexists(name)]
+    if not named or len(named) < len(names) or not os.path.isdir(queue):
+        return "", ()
+    return queue, tuple(names)
+
+
+def _explain_entry(
+    queue_dir: str, name: bytes, config: str | None, flags: dict[str, object]
+) -> list[tuple[bytes, Explanation]]:
+    """Explain each file that has this name; without one, what the journal says became of it."""
+    from watcher.inspect.entry_history import explain_by_history, paths_of
+
+    settings = parameters.settings_for(queue_dir, config, flags)
+    spool = parameters.open_spool(settings)
+    found = paths_of(spool, name)
+    if found:
+        return [(path, _explain(path, config, flags)) for path in found]
+    shown = os.path.join(os.path.abspath(os.fsencode(settings.path)), name)
+    return [(shown, explain_by_history(spool, name, settings.max_size))]
 
 
 def _explain(path: bytes, config: str | None, flags: dict[str, object]) -> Explanation:

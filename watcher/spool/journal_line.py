@@ -134,6 +134,11 @@ def line_of(  # noqa: PLR0913, PLR0917 - the fields of a line
     return b"%d.%06d %d %s %s %s %s\n" % (*head, file, name, text)
 
 
+def quoted(name: bytes) -> bytes:
+    """Return a name, or the beginning of one, as a line has it."""
+    return _ODD.sub(_quoted, name)
+
+
 def _quoted(odd: re.Match[bytes]) -> bytes:
     return b"%%%02X" % odd[0][0]
 

@@ -1,0 +1,122 @@
+"""`watcher history`: what became of an entry, step by step."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import click
+
+from watcher.cli import parameters
+
+if TYPE_CHECKING:
+    from watcher.inspect.entry_history import EntryHistory, LifeNow
+    from watcher.inspect.entry_lines import Written
+
+
+@click.command("history")
+@click.argument("queue_dir")
+@click.argument("entry")
+@parameters.queue_options
+@click.option("--json", "as_json", is_flag=True, help="One object.")
+def command(queue_dir: str, entry: str, config: str | None, as_json: bool, **flags: object) -> None:
+    """Print every step of an entry, also of one that is done or gone, and where it is now.
+
+    ENTRY is a name as `list`, the log or a file has it, or the beginning of one. The steps are
+    those of the journal: when, which attempt, how long it took, why, which process on which host.
+    If the name was used several times, each entry is told from its commit to its end. Nothing is
+    changed. Exit status: 66 if neither the journal nor the queue has the name.
+    """
+    from watcher.inspect.entry_history import history
+
+    settings = parameters.settings_for(queue_dir, config, flags)
+    spool = parameters.open_spool(settings)
+    found = history(spool, os.fsencode(entry), settings.max_size)
+    if as_json:
+        _json(found)
+    else:
+        _text(found)
+
+
+def _text(found: EntryHistory) -> None:
+    from watcher.errors import one_line
+    from watcher.inspect.history_text import (
+        local_time,
+        outcome,
+        step_text,
+        taken_text,
+        written_by,
+    )
+    from watcher.rules.names import display
+
+    many = len(found.lives) > 1
+    click.echo(display(found.name))
+    for number, each in enumerate(found.lives, 1):
+        if many:
+            click.echo(f"the {number}. of {len(found.lives)} entries of this name:")
+        life = each.life
+        if life is not None and life.committed is not None:
+            click.echo(f"  {local_time(life.committed)}  committed")
+        for line, host in () if life is None else life.steps:
+            words = one_line(f"{step_text(line)}; {written_by(line, host)}")
+            click.echo(f"  {local_time(line.time)}  {words}")
+        click.echo(one_line(outcome(life, None if each.here is None else each.here.info)))
+    for written in found.taken:
+        click.echo(one_line(taken_text(written.line)))
+    for remark in found.remarks:
+        click.echo(f"({remark})")
+
+
+def _json(found: EntryHistory) -> None:
+    import json
+
+    from watcher.rules.names import display
+
+    record: dict[str, object] = {
+        "entry": display(found.name),
+        "lives": [_life(each) for each in found.lives],
+        "taken": [each.line.time for each in found.taken],
+        "journal_since": found.covers.since,
+        "remarks": found.remarks,
+    }
+    click.echo(json.dumps(record))
+
+
+def _life(found: LifeNow) -> dict[str, object]:
+    from watcher.inspect.history_text import outcome
+
+    life, here = found
+    ended = life is not None and life.ended
+    record: dict[str, object] = {
+        "committed": None if life is None else life.committed,
+        "attempts": None if life is None else life.attempts,
+        "steps": [] if life is None else [_step(each) for each in life.steps],
+        "state": None if here is None else here.info.state.value,
+        "ended": life.last.move.decode() if life is not None and ended else None,
+        "result": outcome(life, None if here is None else here.info),
+    }
+    return record
+
+
+def _step(written: Written) -> dict[str, object]:
+    from watcher.inspect.history_text import local_time
+    from watcher.rules.names import display
+    from watcher.spool.attempt_detail import parse_detail
+
+    line, host = written
+    said = parse_detail(line.detail)
+    return {
+        "time": line.time,
+        "local_time": local_time(line.time),
+        "process": line.pid,
+        "host": None if host is None else display(host),
+        "state": line.state.decode(),
+        "move": line.move.decode(),
+        "file": display(line.name),
+        "attempt": said.attempt,
+        "took": said.took,
+        "waited": said.wait,
+        "exit_status": said.exit_status,
+        "next_in": said.next_in,
+        "why": said.text,
+    }
