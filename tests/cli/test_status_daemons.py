@@ -172,3 +172,12 @@ def test_a_paused_queue_says_so(queue, watcher_command, environment, run, record
     (finding,) = (each for each in found["findings"] if each["about"] == "paused")
     assert finding["next"] == f"watcher resume {queue}"
     assert "moving house" in run()[1]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="plays the owner of the queue")
+def test_a_directory_that_its_owner_may_not_write_to_is_critical(queue, record):
+    os.chown(queue, 65534, 65534)
+    queue.chmod(0o555)
+    found = record()
+    assert about(found) == {"directory": "critical"}
+    assert "(mode 0555)" in found["findings"][0]["what"]

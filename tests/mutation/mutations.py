@@ -1968,4 +1968,22 @@ MUTATIONS = [
         "spool/test_paused.py",
         "test_whatever_has_the_name_is_a_pause",
     ),
+    Mutation(
+        "a queue whose attempts all fail is healthy",
+        (2,),
+        "rules/condition.py",
+        "    severity = limits.failing.severity(100.0 * failed / attempts)\n",
+        "    severity = Severity.OK\n",
+        "cli/test_status_daemons.py",
+        "test_all_attempts_that_fail_are_critical_with_their_reason",
+    ),
+    Mutation(
+        "an entry that was in hand long ago is shown as in hand",
+        (8,),
+        "inspect/queue_status.py",
+        "                if (device, slot.inode) not in held:\n",
+        "                if slot.inode < 0:\n",
+        "cli/test_status_daemons.py",
+        "test_an_entry_that_hangs_is_shown_with_the_process_to_end",
+    ),
 ]
