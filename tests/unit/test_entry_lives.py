@@ -66,6 +66,8 @@ def test_in_a_copy_a_life_goes_on_by_its_name_and_place():
     requeue = line(30, State.DEAD, Move.REQUEUE, "by a", inode=8, birth=2)
     assert moves(*before, begin(20, 4), requeue) == [["reject", "requeue"]]
     assert moves(*before, requeue) == [["reject"], ["requeue"]]  # not copied: another file
+    other = line(40, State.DEAD, Move.REQUEUE, "by a", inode=9, birth=3)
+    assert moves(*before, begin(20, 4), requeue, other) == [["reject", "requeue"], ["requeue"]]
 
 
 @pytest.mark.parametrize(

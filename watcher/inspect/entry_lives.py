@@ -10,7 +10,7 @@ Fails: never.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from watcher.inspect.entry_lines import Written
@@ -29,9 +29,11 @@ from watcher.spool.journal_line import ACCEPT, ENDS, JOINS, NO_MOVE, Line, accep
 
 _ACCEPT = ACCEPT.encode()
 ATTEMPTS = (b"finish", b"defer", b"reject")
+_IN_LOST_QUEUE = (b"ready", b"before")
+_RECENT = 8  # lives of one inode number: lines may be a little out of order
 
 
-@dataclass
+@dataclass(eq=False)
 class Life:
     """One entry, from its first line to its end."""
 
@@ -91,31 +93,61 @@ def is_attempt(line: Line) -> bool:
 
 def lives_of(lines: Iterable[Written], layout: Layout) -> list[Life]:
     """Return the lives, in the order of their first lines; `lines` are those of one name."""
-    lives: list[Life] = []
-    epoch, place = 0, None
+    lives = _Lives(layout)
     for each in lines:
-        line = each.line
-        if line.move == b"begin":
-            epoch, place = _epoch_after(line, epoch, place)
-        elif line.move == _ACCEPT:
-            _add_accept(lives, each)
-        elif line.inode:
-            life = _life_of(line, lives, epoch, layout)
-            if life is None:
-                first = TrackedEntry(line, stem_of(line.name, layout), line.birth, epoch)
-                life = Life(first, known_before=line.move in NO_MOVE)
-                lives.append(life)
-            _add(life, each, epoch)
-    return lives
+        if each.line.move == b"begin":
+            lives.begin(each.line)
+        elif each.line.move == _ACCEPT:
+            _add_accept(lives.all, each)
+        elif each.line.inode:
+            lives.add(each)
+    return lives.all
 
 
-def _epoch_after(line: Line, epoch: int, place: Place | None) -> tuple[int, Place | None]:
-    """Return the number of times that the queue was copied or moved, after a line `begin`."""
-    begin = parse_begin(line)
-    if begin is None:
-        return epoch, place
-    moved = place is not None and not place.is_same(begin.state_root)
-    return epoch + moved, begin.state_root
+class _Lives:
+    """The lives so far, and those that a later line may belong to."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.all: list[Life] = []
+        self._layout = layout
+        self._by_inode: dict[int, list[Life]] = {}
+        self._earlier: list[Life] = []  # that may go on by their name alone
+        self._epoch = 0  # how often the queue had been copied or moved
+        self._place: Place | None = None
+
+    def begin(self, line: Line) -> None:
+        """Add a line `begin`: if it is of another directory, the queue was copied or moved."""
+        begin = parse_begin(line)
+        if begin is None:
+            return
+        if self._place is not None and not self._place.is_same(begin.state_root):
+            self._epoch += 1
+            self._earlier = [life for life in self.all if not life.ended]
+        self._place = begin.state_root
+
+    def add(self, written: Written) -> None:
+        """Add a line about an entry."""
+        line = written.line
+        alike = self._by_inode.setdefault(line.inode, [])
+        by_name = self.all if _is_lost(line) else self._earlier
+        life = _life_of_file(line, alike[-_RECENT:], self._layout)
+        life = life or _life_of_name(line, by_name, self._layout)
+        if life is None:
+            first = TrackedEntry(line, stem_of(line.name, self._layout), line.birth, self._epoch)
+            life = Life(first, known_before=line.move in NO_MOVE)
+            self.all.append(life)
+        if life not in alike[-_RECENT:]:
+            alike.append(life)
+        if life in self._earlier:
+            self._earlier.remove(life)
+        if _is_lost(line):
+            self._earlier.append(life)
+        _add(life, written, self._epoch)
+
+
+def _is_lost(line: Line) -> bool:
+    """Whether a line is about an entry of a `.watcher` that another program took away."""
+    return line.move == b"before"
 
 
 def _add_accept(lives: list[Life], written: Written) -> None:
@@ -140,19 +172,26 @@ def _add(life: Life, written: Written, epoch: int) -> None:
     tracked.epoch = epoch
 
 
-def _life_of(line: Line, lives: list[Life], epoch: int, layout: Layout) -> Life | None:
-    """Return the life that a line belongs to, the newest that fits; None if it begins another."""
+def _life_of_file(line: Line, lives: Sequence[Life], layout: Layout) -> Life | None:
+    """Return the newest of the lives with the line's inode number that is about the same file."""
     for life in reversed(lives):
         if life.last.inode == line.inode and _same_file(life, line, layout):
             return life
-    if line.move in NO_MOVE and line.move != b"before":
+    return None
+
+
+def _life_of_name(line: Line, lives: Sequence[Life], layout: Layout) -> Life | None:
+    """Return the newest of the lives that goes on with a line by NAME and place; None if none does.
+
+    `lives` are those from before the queue was copied or moved.
+    """
+    if line.move == b"carried":
         return None
     came, stem = places_before(line), stem_of(line.name, layout)
     half = is_metadata(line.name, layout)
     for life in reversed(lives):
         last = life.last
-        earlier = life.tracked.epoch < epoch or last.move == b"before" or line.move == b"before"
-        if life.ended or not earlier or not same_entry(life.tracked.stem, stem):
+        if life.ended or not same_entry(life.tracked.stem, stem):
             continue
         if is_metadata(last.name, layout) != half or (last.state, last.move) == _IN_LOST_QUEUE:
             continue
@@ -160,9 +199,6 @@ def _life_of(line: Line, lives: list[Life], epoch: int, layout: Layout) -> Life 
         if came & places_after(last) or undone:
             return life
     return None
-
-
-_IN_LOST_QUEUE = (b"ready", b"before")
 
 
 def _same_file(life: Life, line: Line, layout: Layout) -> bool:

@@ -23,7 +23,7 @@ def with_hosts(
     for raw, is_late in lines:
         if raw == MARK:
             of_write = of_file
-        elif b" begin 0 " in raw or b" host 0 " in raw:
+        elif b" 0 " in raw and (b" begin 0 " in raw or b" host 0 " in raw):  # few have the first
             line = parse_line(raw)
             named = None if line is None or line.name == b"-" else line.name
             if line is not None and line.move == b"begin":
