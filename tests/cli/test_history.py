@@ -170,6 +170,8 @@ def test_any_name_that_a_command_shows_is_understood(queue, watcher, history, na
     found = history(queue, stamped if name == "STAMPED" else name)
     assert found["entry"] == "later"
     assert [life["state"] for life in found["lives"]] == ["deferred"]
+    explained = watcher("explain", queue, stamped if name == "STAMPED" else name).stdout
+    assert f"/.watcher/deferred/{stamped}\n  verdict      put away in deferred/" in explained
 
 
 def test_a_name_that_is_not_known_is_66_and_says_what_the_journal_covers(queue, watcher):

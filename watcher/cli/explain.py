@@ -66,15 +66,18 @@ def _explain_entry(
     queue_dir: str, name: bytes, config: str | None, flags: dict[str, object]
 ) -> list[tuple[bytes, Explanation]]:
     """Explain each file that has this name; without one, what the journal says became of it."""
-    from watcher.inspect.entry_history import explain_by_history, paths_of
+    from watcher.inspect.entry_history import explain_by_history, history, paths_now, paths_of
 
     settings = parameters.settings_for(queue_dir, config, flags)
     spool = parameters.open_spool(settings)
-    found = paths_of(spool, name)
-    if found:
-        return [(path, _explain(path, config, flags)) for path in found]
-    shown = os.path.join(os.path.abspath(os.fsencode(settings.path)), name)
-    return [(shown, explain_by_history(spool, name, settings.max_size))]
+    paths = paths_of(spool, name)
+    if not paths:
+        found = history(spool, name, settings.max_size)
+        paths = paths_now(spool, found)
+        if not paths:
+            shown = os.path.join(os.path.abspath(os.fsencode(settings.path)), name)
+            return [(shown, explain_by_history(spool, found))]
+    return [(path, _explain(path, config, flags)) for path in paths]
 
 
 def _explain(path: bytes, config: str | None, flags: dict[str, object]) -> Explanation:

@@ -161,20 +161,23 @@ def _remarks(spool: Spool, lines: EntryLines) -> list[str]:
 def paths_of(spool: Spool, name: bytes) -> list[bytes]:
     """Return the path of each file in the queue that is called `name`, whatever its state."""
     (places,) = look_up(spool, [name], _STATES)
-    return [
-        os.path.join(
-            os.path.join(spool.home.path, STATE_DIRECTORIES[state])
-            if state in STATE_DIRECTORIES
-            else spool.path,
-            files[0],
-        )
-        for state, files, _ in places
-    ]
+    return [_path(spool, state, files[0]) for state, files, _ in places]
 
 
-def explain_by_history(spool: Spool, name: bytes, limit: int) -> Explanation:
-    """Explain an entry that has no file of its name, by what the journal says became of it."""
-    found = history(spool, name, limit)
+def paths_now(spool: Spool, found: EntryHistory) -> list[bytes]:
+    """Return the path of each entry of a history that is on the disk."""
+    there = [each.here.info for each in found.lives if each.here is not None]
+    return [_path(spool, info.lies_in, info.files[0]) for info in there]
+
+
+def _path(spool: Spool, state: State, file: bytes) -> bytes:
+    if state in STATE_DIRECTORIES:
+        return os.path.join(spool.home.path, STATE_DIRECTORIES[state], file)
+    return os.path.join(spool.path, file)
+
+
+def explain_by_history(spool: Spool, found: EntryHistory) -> Explanation:
+    """Explain entries that have no file any more, by what the journal says became of them."""
     facts = []
     for life, here in found.lives:
         verdict = outcome(life, None if here is None else here.info)
