@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import errno
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -264,8 +265,15 @@ def _missing(taken: OperatorClaim) -> str:
     """Say what an orphan lacks, and what happens if that does not come; "" if nothing."""
     if taken.state is not State.ORPHAN or len(taken.own) > 1:
         return ""
-    half = "its message" if taken.own[0].endswith(b".db") else "its .db"
-    return f"{half} is missing: an orphan again when it is of age, unless that comes"
+    again = "is missing: an orphan again when it is of age, unless that comes"
+    if taken.own[0].endswith(b".db"):
+        return f"its message {again}"
+    queue = shlex.quote(display(taken.claim.spool.path))
+    name = shlex.quote(display(taken.own[0]))
+    return (
+        f"its .db {again}. To make a whole entry of it then: watcher cat {queue} orphan/{name} |"
+        f" watcher enqueue {queue} --meta KEY=VALUE -; and delete it"
+    )
 
 
 def _beside(taken: OperatorClaim) -> str:

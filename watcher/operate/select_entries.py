@@ -29,8 +29,10 @@ from watcher.inspect.find_entry import (
 from watcher.inspect.list_entries import IN_QUEUE, EntryInfo, in_queue, list_entries, listed
 from watcher.inspect.notes_view import look, open_state_dir
 from watcher.operate.commit_order import Order
+from watcher.rules.kinds import HALVES
 from watcher.rules.lifecycle import TABLE, Move, State
 from watcher.rules.names import STATE_DIRECTORIES, display
+from watcher.spool.marker_files import waits_for
 from watcher.spool.spool import Spool
 
 EVERY = (State.READY, *STATE_DIRECTORIES)
@@ -143,9 +145,20 @@ def _not_there(
         return NoSuch(f"{display(name)}: is no entry, as this queue is read (a pair? --legacy)")
     there = " and ".join(each.state.value for each in lying)
     if move is Move.DELETE and lying[0].state is State.READY:
-        return Usage(f"{display(name)}: is ready, and may be in a handler's hands: hold it first")
+        return Usage(f"{display(name)}: {_how_to_delete(spool, lying[0])}")
     asked = ", ".join(state.value for state in states)
     return NoSuch(f"{display(name)}: is {there}; {move.value} is for what is {asked}")
+
+
+def _how_to_delete(spool: Spool, lying: EntryLocation) -> str:
+    """Say how to get rid of an entry in the queue; one that no worker takes cannot be held."""
+    file = lying.files[0]
+    why = waits_for(spool.layout, spool.fd, file)
+    if not why and len(lying.files) == 1 and spool.layout.kind(file) in HALVES:
+        why = "is half of a pair"
+    if why:
+        return f"{why}, so no worker takes it and it cannot be held: remove the file itself: rm"
+    return "is ready, and may be in a handler's hands: hold it first"
 
 
 def matches(spool: Spool, entry: EntryInfo, wanted: Filter, limit: int) -> bool:
