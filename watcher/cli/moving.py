@@ -2,12 +2,15 @@
 
 Guarantees: no entry is moved before the whole selection is known. One line on standard output for
 each entry; one on standard error for each name without an entry.
-Exit status: 0; 66 if a name has no entry; 75 if an entry was left for now (the others are done).
+Exit status: 0; 66 if a name has no entry; 75 if an entry was left for now (the others are done);
+130 after ctrl-C, which lets the entry in hand be finished.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -15,7 +18,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import click
 
 from watcher.cli import chosen, parameters
+from watcher.cli.interruptible import interruptible
 from watcher.errors import Usage, counted, one_line
+from watcher.rules.lifecycle import TABLE
 
 if TYPE_CHECKING:
     from watcher.config.queue_settings import Queue
@@ -25,6 +30,7 @@ if TYPE_CHECKING:
     from watcher.spool.spool import Spool
 
 F = TypeVar("F", bound=Callable[..., Any])
+_INTERRUPTED = 128 + signal.SIGINT
 ALL = "ALL"  # in capitals only: `all` is an entry's name
 
 _FILTERS = (
@@ -52,8 +58,13 @@ def filter_options(command: F) -> F:
     return command
 
 
-def command_options(command: F) -> F:
-    """Add the arguments and options of a command that moves entries."""
+def command_options(move: Move) -> Callable[[F], F]:
+    """Return what adds the arguments and options of a command that moves entries."""
+    return lambda command: _with_options(command, move)
+
+
+def _with_options(command: F, move: Move) -> F:
+    states = "|".join(state.value for state, possible in TABLE if possible is move)
     command = click.option("--json", "as_json", is_flag=True, help="One object a line.")(command)
     command = click.option(
         "--dry-run", is_flag=True, help="Print what it would do; change nothing."
@@ -62,7 +73,9 @@ def command_options(command: F) -> F:
         "--limit", type=click.IntRange(min=0), metavar="N", help="Only the N oldest of these."
     )(command)
     command = filter_options(command)
-    command = click.option("--state", metavar="STATE", help="Only entries of this state.")(command)
+    command = click.option("--state", metavar=f"[{states}]", help="Only entries of this state.")(
+        command
+    )
     command = parameters.queue_options(command)
     command = click.argument("entries", nargs=-1, metavar="ENTRY...|ALL")(command)
     return click.argument("queue_dir", required=False, metavar="QUEUE_DIR")(command)
@@ -120,6 +133,7 @@ def _in_one(settings: Queue, queue: str, selection: _Selection, flags: Mapping[s
     """Select and move the entries of one queue."""
     from watcher.operate.operator import current_operator, work_as_owner, work_as_self
     from watcher.operate.operator_moves import Moves
+    from watcher.operate.pace import groups
     from watcher.operate.select_entries import select
     from watcher.rules.lifecycle import Move
     from watcher.spool.lease import ignore_sigio
@@ -130,22 +144,46 @@ def _in_one(settings: Queue, queue: str, selection: _Selection, flags: Mapping[s
     by, spool = current_operator(), parameters.open_spool(settings)
     work_as_owner(spool)
     selected, missing = select(spool, names, move, states, wanted, settings.max_size)
-    selected = selected[: flags["limit"]]
+    found, selected = len(selected), selected[: flags["limit"]]
     if names is None and not selected and not flags["as_json"]:
         say_none(spool)
     moves = Moves(spool, parameters.terms_for(settings), by)
     if flags["dry_run"]:
-        left = _show(moves.preview(move, selected), move, queue, flags)
+        done = _show(moves.preview(move, selected), move, queue, flags)
+        ended = True
     elif move is Move.DELETE and selected and not _sure(len(selected), spool, flags):
         click.echo("nothing was deleted", err=True)
         return os.EX_OK
     else:
-        left = _show(moves.make(move, selected), move, queue, flags)
+        with interruptible() as stop:
+            each = (moves.make(move, some) for some in groups(selected, flags.get("rate"), stop))
+            done = _show(itertools.chain.from_iterable(each), move, queue, flags)
+            ended = not stop.is_set() or done.all == len(selected)
     for error in missing:
         click.echo(f"watcher: {error}", err=True)
-    if left:
+    if (names is None or not ended) and found and not flags["dry_run"]:
+        _sum_up(done.moved, found - done.moved, move, queue, flags)
+    if not ended:
+        raise click.exceptions.Exit(_INTERRUPTED)
+    if done.moved < done.all:
         return os.EX_TEMPFAIL
     return max((error.exit_code for error in missing), default=os.EX_OK)
+
+
+class _Done(NamedTuple):
+    """How many entries were tried, and how many of them were moved."""
+
+    all: int
+    moved: int
+
+
+def _sum_up(moved: int, left: int, move: Move, queue: str, flags: Mapping[str, Any]) -> None:
+    """Say on standard error how many entries were moved, and how to go on with the rest."""
+    if flags["as_json"]:
+        return
+    start = f"{queue}: " if queue else ""
+    more = "; the same command goes on with these" if left else ""
+    click.echo(f"{start}{moved} {_PAST[move.value]}, {left} left{more}", err=True)
 
 
 def say_none(spool: Spool) -> None:
@@ -198,20 +236,23 @@ def _sure(count: int, spool: Spool, flags: Mapping[str, Any]) -> bool:
     return click.confirm(f"Delete {entries} of {display(spool.path)} for good?", err=True)
 
 
-def _show(done: Iterable[MoveResult], move: Move, queue: str, flags: Mapping[str, Any]) -> bool:
-    """Print a line for each entry; return whether any was left."""
-    left = False
+def _show(results: Iterable[MoveResult], move: Move, queue: str, flags: Mapping[str, Any]) -> _Done:
+    """Print a line for each entry; return how many there were."""
+    tried = moved = 0
+    slow = flags.get("rate") is not None
     try:
-        for moved in done:
-            left = left or moved.state is None
+        for each in results:
+            tried, moved = tried + 1, moved + (each.state is not None)
             if flags["as_json"]:
-                line = _json(moved, move, queue, flags["dry_run"])
+                line = _json(each, move, queue, flags["dry_run"])
             else:
-                line = _text(moved, move, flags["dry_run"])
+                line = _text(each, move, flags["dry_run"])
             sys.stdout.write(line + "\n")
+            if slow:
+                sys.stdout.flush()
     finally:
         sys.stdout.flush()  # print what was done, also if an error ends the rest
-    return left
+    return _Done(tried, moved)
 
 
 def _text(moved: MoveResult, move: Move, dry_run: bool) -> str:
