@@ -22,6 +22,7 @@ from watcher.errors import Usage, WatcherError, one_line
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
+COMPLETING = "_WATCHER_COMPLETE"  # a shell that asks what may come next sets it (click)
 COMMANDS = {
     "run": "the daemon: watch queue directories and handle what arrives",
     "sweep": "one pass over a queue directory by hand",
@@ -61,6 +62,10 @@ class Lazy(click.Group):
         if cmd_name not in COMMANDS:
             return None
         command: click.Command = importlib.import_module(f"watcher.cli.{cmd_name}").command
+        if COMPLETING in os.environ:
+            from watcher.cli.completion import attach
+
+            attach(command)
         return command
 
     def invoke(self, ctx: click.Context) -> object:
