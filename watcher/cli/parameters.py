@@ -20,62 +20,85 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+FULL_HELP = ("run", "sweep")  # the commands whose help has every option on how names are read
+
+
+class QueueOption(click.Option):
+    """An option that most commands do not need: one line of their help stands for all of these."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """Return the option's line; of the first one, in a short help, that of all."""
+        if ctx.info_name in FULL_HELP:
+            return super().get_help_record(ctx)
+        return _OF_ALL if self.name == "legacy" else None
+
+
+_OF_ALL = (
+    "--format, --match, ...",
+    "What entries are: see `watcher run --help`. A queue that was served says it itself.",
+)
+
+
+def _queue_option(*names: str, **attributes: Any) -> Callable[[F], F]:
+    return click.option(*names, cls=QueueOption, **attributes)
+
+
 _QUEUE = (
     click.option("--config", metavar="FILE", help="Configuration (or WATCHER_CONFIG)."),
-    click.option("--legacy", is_flag=True, default=None, help="Also serve .db/.msg pairs."),
-    click.option(
+    _queue_option("--legacy", is_flag=True, default=None, help="Also serve .db/.msg pairs."),
+    _queue_option(
         "--format", type=click.Choice(["mailman", "raw"]), help="What entries are [mailman]."
     ),
-    click.option("--suffix", help="With --format raw: the files that are entries, e.g. .csv."),
-    click.option(
+    _queue_option("--suffix", help="With --format raw: the files that are entries, e.g. .csv."),
+    _queue_option(
         "--match",
         multiple=True,
         metavar="PATTERN",
         callback=lambda _context, _option, given: list(given) or None,
         help="With --format raw: the files that are entries, e.g. '*.csv'; may be repeated.",
     ),
-    click.option(
+    _queue_option(
         "--ignore",
         multiple=True,
         metavar="PATTERN",
         callback=lambda _context, _option, given: list(given) or None,
         help="With --format raw: files that are never entries; replaces the default ('': none).",
     ),
-    click.option(
+    _queue_option(
         "--ignore-case",
         is_flag=True,
         default=None,
         help="With --format raw: patterns match names in any case.",
     ),
-    click.option(
+    _queue_option(
         "--marker",
         metavar="TEMPLATE",
         help="With --format raw: the file that says an entry is complete, e.g. '{name}.done'.",
     ),
-    click.option(
+    _queue_option(
         "--companions",
         multiple=True,
         metavar="TEMPLATE",
         callback=lambda _context, _option, given: list(given) or None,
         help="With --format raw: files that say it is not, e.g. '{name}.aria2'; may be repeated.",
     ),
-    click.option("--grace-age", metavar="AGE", help="How old a file must be for a sweep [5m]."),
-    click.option(
+    _queue_option("--grace-age", metavar="AGE", help="How old a file must be for a sweep [5m]."),
+    _queue_option(
         "--settle",
         metavar="AGE",
         help="With --format raw: take a file that is closed and unchanged for so long [off].",
     ),
-    click.option("--max-size", metavar="SIZE", help="Larger entries go to dead/ [256M]."),
-    click.option(
+    _queue_option("--max-size", metavar="SIZE", help="Larger entries go to dead/ [256M]."),
+    _queue_option(
         "--hard-links",
         is_flag=True,
         default=None,
         help="Files with other hard links are entries too.",
     ),
-    click.option(
+    _queue_option(
         "--state-dir", metavar="DIRECTORY", help="Where .watcher/ lies if not in the queue."
     ),
-    click.option(
+    _queue_option(
         "--journal/--no-journal",
         default=None,
         help="Write the journal, which `watcher audit` reads [yes].",
