@@ -71,11 +71,12 @@ format: setup
 	$(VENV)/bin/ruff format
 	$(VENV)/bin/ruff check --fix
 
-# Writes the generated tables anew, then checks every page against the code.
+# Writes the generated tables and the manual pages anew, then checks every page against the code.
 GENERATED := tests/cli/test_config.py tests/unit/test_pages.py
 docs: setup
 	@WRITE_DOCUMENTS=1 $(VENV)/bin/python -m pytest -q -k "documents_tables or import_levels" $(GENERATED)
-	@$(VENV)/bin/python -m pytest -q -k "document or pages" $(GENERATED)
+	@$(VENV)/bin/python scripts/man_pages.py
+	@$(VENV)/bin/python -m pytest -q -k "document or pages" $(GENERATED) tests/scripts/test_man_pages.py
 
 wheel: setup
 	@rm -rf build

@@ -22,6 +22,8 @@ def wheel(tmp_path_factory):
     directory = tmp_path_factory.mktemp("wheel")
     sources = directory / "sources"
     shutil.copytree(ROOT / "watcher", sources / "watcher", ignore=lambda *_: ["__pycache__"])
+    for name in ("scripts/completion", "docs/man"):
+        shutil.copytree(ROOT / name, sources / name)
     for name in ("setup.cfg", "pyproject.toml", "LICENSE", "README.md"):
         shutil.copy(ROOT / name, sources)
     argv = [sys.executable, "-m", "pip", "wheel", "-qq", "--no-deps", "-w", directory, sources]
@@ -37,7 +39,16 @@ def test_it_holds_every_module_and_nothing_else(wheel):
         if path.suffix == ".py" or path.name == "py.typed"
     }
     names = set(zipfile.ZipFile(wheel).namelist())
-    assert {name for name in names if ".dist-info/" not in name} == modules
+    data = {name.partition(".data/data/share/")[2] for name in names if ".data/" in name}
+    assert data == {
+        "bash-completion/completions/watcher",
+        "fish/vendor_completions.d/watcher.fish",
+        "man/man1/watcher.1",
+        "man/man5/watcher.toml.5",
+        "zsh/site-functions/_watcher",
+    }
+    inside = {name for name in names if ".dist-info/" not in name and ".data/" not in name}
+    assert inside == modules
     assert any(name.endswith("/LICENSE") for name in names)
 
 
