@@ -40,14 +40,14 @@ def test_no_attempt_begins_until_resume_and_then_all_come_in_order(
     assert said == "paused; entries in hand are finished, and no other is begun\n"
     detail = daemon.wait_for("paused")[0]["detail"]
     assert "the target is down; entries in hand are finished; `watcher resume` goes on" in detail
-    names = commit(queue, 20)
+    names = commit(queue, 5)
     status = settled(daemon)
     assert "; paused since " in status
-    assert "20 ready, 0 claimed" in status
+    assert "5 ready, 0 claimed" in status
     assert recorder.calls == []
     assert json.loads(paused.read_text())["why"] == "the target is down"
     assert run("resume", queue).startswith("resumed; it was paused since ")
-    daemon.wait_for("finish", 20)
+    daemon.wait_for("finish", 5)
     assert [record["entry"] for record in daemon.events("finish")] == [*names]
     assert len(daemon.events("paused")) == len(daemon.events("resumed")) == 1
     assert not paused.exists()

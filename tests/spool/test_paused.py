@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
 
 import pytest
 
-from watcher.errors import Unavailable
+from watcher.errors import NoSpace, Unavailable
 from watcher.spool import paused
+from watcher.spool.disk import Disk
 
 SAID = {"since": 1.0, "user": "root (uid 0)", "process": 7, "why": "w"}
 
@@ -45,6 +47,19 @@ def test_what_is_written_is_read(spool, file):
     assert [path.name for path in file.parent.iterdir()] == []
 
 
+def test_a_full_disk_is_one_line_and_leaves_nothing(open_spool, queue):
+    class Full(Disk):
+        def write_record(self, *_arguments):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    spool = open_spool(disk=Full())
+    with pytest.raises(
+        NoSpace, match=r"/paused: the file cannot be made: No space left.*free some"
+    ):
+        paused.pause(spool, "u", "")
+    assert paused.read(spool) is None
+
+
 HOSTILE = {
     "directory": lambda path: path.mkdir(),
     "fifo": os.mkfifo,
@@ -70,6 +85,16 @@ def test_whatever_has_the_name_is_a_pause_with_a_warning(spool, file, kind):
     assert paused.is_there(spool)
     paused.resume(spool)
     assert not os.path.lexists(file)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_what_root_writes_belongs_to_the_queues_owner(open_spool, queue):
+    (queue / ".watcher").mkdir(mode=0o700)
+    for path in (queue, queue / ".watcher"):
+        os.chown(path, 65534, 65534)
+    spool = open_spool()
+    paused.pause(spool, "root", "")
+    assert (queue / ".watcher/paused").stat().st_uid == 65534
 
 
 def test_a_directory_with_files_is_left_and_said(spool, file):
