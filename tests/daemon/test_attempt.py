@@ -91,14 +91,18 @@ def test_it_works_beside_a_daemon_of_a_paused_queue(queue, start_daemon, recorde
 
 
 def test_an_entry_in_hand_is_left_and_its_process_is_named(
-    queue, start_daemon, recorder, attempt, eventually
+    queue, start_daemon, recorder, attempt, eventually, watcher_command, environment
 ):
     daemon = start_daemon(queue, *QUIET, handler=recorder.argv(gated=True))
     name = watcher.enqueue(queue, b"m")
     eventually(lambda: recorder.calls)
     code, out, _err = attempt(name, *shell("true"))
     assert code == os.EX_TEMPFAIL
-    assert out.startswith(f"{name}  left: in hand of process {daemon.process.pid}")
+    assert out.startswith(f"{name}  left: claimed by process {daemon.process.pid}")
+    ended = run_command([*watcher_command, "hold", str(queue), name], env=environment, text=True)
+    held = f"claimed, left: claimed by process {daemon.process.pid}"
+    assert ended.stdout.startswith(f"{name}  {held}")
+    assert ended.stdout.endswith("; `watcher abort` ends the attempt\n")
     recorder.open_gate()
     daemon.wait_for("finish")
 

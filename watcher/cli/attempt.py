@@ -116,7 +116,7 @@ def _words(spool: Spool, location: bytes, report: AttemptResult, seconds: float)
     elif report.result is AttemptEnd.DEFERRED and report.wait is not None:
         words = NEXT_TRY.format(clock_time(time.time() + report.wait))
     elif report.result is AttemptEnd.BUSY:
-        words, why = "left", in_hand_words(spool, location)
+        words, why = "left", in_hand_words(spool, location) or "it was claimed; try again"
     elif report.result is AttemptEnd.STOPPED:
         words, why = "stopped", "the entry is where it was"
     return f"{words}: {why}" if why else words

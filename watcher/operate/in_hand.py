@@ -29,7 +29,6 @@ class Holder(NamedTuple):
     process_dir: bytes | None = None  # its name in `inflight/`; None: it has no ledger of the entry
     slot: ledger.InHand | None = None
     since: float | None = None  # seconds since the epoch, if its status says so
-    child: int | None = None  # the handler's process, if its status says so
 
 
 def holder_of(spool: Spool, location: bytes) -> Holder | None:
@@ -87,16 +86,15 @@ def _with_status(spool: Spool, process_dir: bytes, entry: str, found: Holder) ->
                 continue
             for each in status.in_hand:
                 if each.entry == entry:
-                    return found._replace(since=each.since, child=each.process)
+                    return found._replace(since=each.since)
     return found
 
 
 def in_hand_words(spool: Spool, location: bytes) -> str:
-    """Return which process has an entry in hand, and for how long."""
+    """Return which process has an entry in hand, and for how long; "" if none has."""
     found = holder_of(spool, location)
     if found is None:
-        return "claimed by another; try again"
+        return ""
     since = "" if found.since is None else f", for {show(max(0.0, time.time() - found.since))}"
-    if found.slot is None:
-        return f"claimed by {described(found.pid)}{since}"
-    return f"in hand of {described(found.pid)}{since}; `watcher abort` ends the attempt"
+    ends = "" if found.slot is None else "; `watcher abort` ends the attempt"
+    return f"claimed by {described(found.pid)}{since}{ends}"

@@ -21,13 +21,14 @@ from typing import NamedTuple
 
 from watcher.claim.holders import holders
 from watcher.errors import NotPermitted, WatcherError
-from watcher.inspect.list_entries import EntryInfo, by_process
+from watcher.inspect.list_entries import IN_QUEUE, EntryInfo, by_process
 from watcher.inspect.notes_view import stem_of
 from watcher.operate.claiming import OperatorClaim, take_for_operator
+from watcher.operate.in_hand import in_hand_words
 from watcher.operate.operator import Operator
 from watcher.operate.targets import Target, Targets, fits_queue, is_entry, keeps_key
 from watcher.rules.lifecycle import Move, State, after
-from watcher.rules.names import STATE_DIRECTORIES, display, text
+from watcher.rules.names import STATE_DIRECTORIES, display, in_deferred, text
 from watcher.rules.results import NotClaimed
 from watcher.settle.put_back import put_back
 from watcher.settle.remove_marker import forget_marker
@@ -138,9 +139,11 @@ class Moves:
 
     def _holder(self, entry: EntryInfo) -> str:
         """Say which process has claimed an entry, if any; it may be another program."""
-        directory = self._spool.fd
-        if entry.lies_in in STATE_DIRECTORIES:
-            directory = self._spool.make_state_dir(entry.lies_in)
+        if entry.lies_in in (*IN_QUEUE, State.DEFERRED):
+            deferred = entry.lies_in is State.DEFERRED
+            file = entry.files[0]
+            return in_hand_words(self._spool, in_deferred(file) if deferred else file)
+        directory = self._spool.make_state_dir(entry.lies_in)
         there = inode_of(entry.files[0], directory)
         pid = holders().get((self._spool.identity[0], there)) if there else None
         return "" if pid is None else f"claimed {by_process(pid)}"
