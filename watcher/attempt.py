@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from threading import get_ident
 
 from watcher.claim.take import take
 from watcher.claim.take_deferred import take_deferred
 from watcher.errors import Undecodable, WatcherError
 from watcher.handle.entry import Entry
 from watcher.handle.handler import Handler
+from watcher.observe.counters import Counters, Ended
 from watcher.rules.breaker import Breaker
 from watcher.rules.doubt import Doubt
 from watcher.rules.evidence import Action, Proof, Shape
@@ -25,6 +27,7 @@ from watcher.rules.lifecycle import Move, State, Transition, after
 from watcher.rules.names import Location, display, is_deferred
 from watcher.rules.pair_names import metadata_name
 from watcher.rules.results import (
+    DONE,
     AttemptEnd,
     AttemptResult,
     HandlerResult,
@@ -42,6 +45,7 @@ from watcher.spool.claimed import Claim, ClaimOptions
 from watcher.spool.part import Part, too_large
 from watcher.spool.spool import Spool
 
+_HANDLED = Ended.HANDLED
 _COMPLETE = "a move that was cut short is complete"
 
 
@@ -53,6 +57,9 @@ class Attempt:
         self.settlement = settlement
         self.doubt = Doubt()
         self.breaker = Breaker(breaker)
+        self.counters = Counters()
+        # By thread: what it has in hand, and since when (monotonic).
+        self.in_hand: dict[int, tuple[Entry, float]] = {}
 
     def __call__(
         self,
@@ -170,6 +177,8 @@ class Attempt:
         if Move.CLAIM in self.settlement.emitted:
             self.settlement.emit(claim, State.READY, Move.CLAIM, claim.why)
         began = time.monotonic()
+        due = message.ctime_ns if schedule is None else schedule.due_ms * 1_000_000
+        self.in_hand[get_ident()] = entry, began
         ticket, trip, breaker = self.doubt.ticket, self.breaker.ticket, self.breaker
         try:
             outcome = None if fits else _too_large(claim, entry)
@@ -180,10 +189,16 @@ class Attempt:
             outcome = self.doubt.weigh(claim.stem, ticket, outcome)
             if request is None and (breaker.in_a_row or outcome.verdict is not Verdict.DONE):
                 breaker.learn(claim.stem, trip, outcome)
-            finished = FinishedAttempt(claim, outcome, time.monotonic() - began, entry)
+            handled = time.monotonic()
+            finished = FinishedAttempt(claim, outcome, handled - began, entry)
             report = self.settlement.settle(finished, proof)
         finally:
+            del self.in_hand[get_ident()]
             entry.end()  # before the descriptors are closed: a handler may have kept the entry
+        if (ended := _HANDLED if report is DONE else _ended(report, outcome)) is not None:
+            now = time.monotonic()
+            waited = (time.time_ns() - due) / 1e9 - (now - began)  # until it was claimed
+            self.counters.add(ended, now, (waited, handled - began, now - handled), outcome.reason)
         claim.gone = report.result is AttemptEnd.DONE and not entry.lent
         if (
             report.result is not AttemptEnd.DONE
@@ -239,6 +254,17 @@ def preview(
     finally:
         claim.release()
     return AttemptResult(AttemptEnd.DONE, claim.why)
+
+
+def _ended(report: AttemptResult, outcome: HandlerResult) -> Ended | None:
+    """Return how an attempt that did not end well is counted; None: the handler did not fail."""
+    match report.result:
+        case AttemptEnd.DEFERRED | AttemptEnd.RETRY:
+            return Ended.FAILED
+        case AttemptEnd.REJECTED:
+            return Ended.REJECTED if outcome.verdict is Verdict.REJECT else Ended.FAILED
+        case _:
+            return None
 
 
 def _report(refused: NotClaimed) -> AttemptResult:

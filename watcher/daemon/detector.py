@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from watcher.arrive.scan import (
     BATCH,
@@ -53,6 +54,14 @@ from watcher.spool.spool import Spool
 LIST_EVERY = 10  # sweeps between two listings of deferred/, if it is watched
 
 
+class Swept(NamedTuple):
+    """One sweep that ended: when it began (see `Detector.now`), its time, the entries it found."""
+
+    at: float
+    seconds: float
+    found: int
+
+
 class Detector:
     """Finds the entries of one directory."""
 
@@ -78,6 +87,10 @@ class Detector:
         pause = Pause(settings.name, health, self.pending)
         self.watch = Watch(tag, settings, sources, health, deaf, pause)
         self._due_entries = DueEntries(self.deferred, self.pending, self.watch, health, self.now)
+        self.overflows = 0  # how often events were lost
+        self.missed = 0  # entries that sweeps found and no event had reported
+        self.last_sweep: Swept | None = None
+        self._sweep_began = (0.0, 0)  # when, and what `missed` was
         self.scan_waits = False  # a scan goes on as soon as there is room: a worker wakes us then
         self._clock = clock
         self._health = health
@@ -105,6 +118,8 @@ class Detector:
         """
         if (self.settings.path, self.layout) == (before.settings.path, before.layout):
             self.mentions.take_over(before.mentions)
+            self.overflows, self.missed = before.overflows, before.missed
+            self.last_sweep = before.last_sweep
             self.pending.take_over(before.pending, heard=self.settings.writers != "rename")
             self.watch.take_over(before.watch)
 
@@ -118,6 +133,7 @@ class Detector:
             return
         match seen:
             case EventKind.EVERYTHING:
+                self.overflows += 1
                 log.event(self.settings.name, "behind", "events were lost; scanning the directory")
                 pending.fall_behind()
                 self.watch.look_at_pause()
@@ -212,6 +228,7 @@ class Detector:
             if not self.watch.arm_deferred() or self._sweeps % LIST_EVERY == 0:
                 self._due_entries.list_all(self.spool)
             self._pass = (Proof.NONE, START)
+            self._sweep_began = now, self.missed
 
     def _recover(self, spool: Spool) -> None:
         try:
@@ -278,11 +295,7 @@ class Detector:
             pending.feed(self._left)
         else:
             for found in batch.entries:
-                if self._waits_for_file(spool, found):
-                    continue
-                left = pending.found(found, proof)
-                if left and self.layout.kind(found.name) is Kind.ENTRY:
-                    self.waits.found(found.name, left)
+                self._found(spool, found, proof)
         if batch.more or self._left:
             self._pass = (proof, last)
             pending.fall_behind()
@@ -293,6 +306,19 @@ class Detector:
         if proof is Proof.NO_WRITER:
             entries = counted(batch.total, "entry", "entries")
             log.event(self.settings.name, "ready", f"{entries} found by scanning")
+        else:
+            began, missed = self._sweep_began
+            self.last_sweep = Swept(began, self.now() - began, self.missed - missed)
+
+    def _found(self, spool: Spool, found: ScanPosition, proof: Proof) -> None:
+        """Take an entry that a scan found and of which no event told."""
+        if self._waits_for_file(spool, found):
+            return
+        left, whole = self.pending.found(found, proof), self.layout.kind(found.name) is Kind.ENTRY
+        if left and whole:
+            self.waits.found(found.name, left)
+        elif whole:
+            self.missed += proof is Proof.NONE
 
     def _waits_for_file(self, spool: Spool, found: ScanPosition) -> bool:
         """Whether an entry waits for its marker, or for a companion to go; log it once, by age."""

@@ -18,7 +18,7 @@ Guarantees: one thread reads at a time, and passes on what it read before the ne
 a queue gets its events in the kernel's order. An event waits for a reader for little more than
 `SOON`.
 While nothing happens no thread wakes. After a lone entry the worker wakes once, for the event, and
-the daemon's thread once, to see whether the worker is idle again.
+the daemon's thread once, to see whether the worker is idle again and to publish its status.
 Fails: never.
 """
 
@@ -55,12 +55,13 @@ class EventReader:
         self._wake_daemon = wake_daemon
         self._leader = threading.Lock()  # held by the thread that waits for events or reads them
         self._passing = threading.Lock()  # held from a read of events until all are passed on
-        self._counting = threading.Lock()  # for the next five
+        self._counting = threading.Lock()  # for the next six
         self._idle: dict[Ready, int] = {}  # how many workers of each queue have nothing to do
         self._begun = 0  # entries that workers began
         self._begun_before = 0  # the same at the last look of the daemon's thread, or the alarm
         self._alarm: Alarm | None = None
         self._daemon_sleeps = False  # the daemon's thread will not look by itself
+        self._daemon_unaware = False  # the same, and has to tell people what is in hand
         self._daemon_leads = False  # its own: it holds `_leader`
         self._poll = select.poll()
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -106,9 +107,10 @@ class EventReader:
         with self._counting:
             self._begun += 1
             follower = next(iter(self._idle), None)
-            look = follower is None and self._daemon_sleeps
+            look = self._daemon_unaware or (follower is None and self._daemon_sleeps)
             if look:
-                self._daemon_sleeps, self._begun_before = False, self._begun
+                self._daemon_sleeps = self._daemon_unaware = False
+                self._begun_before = self._begun
         if follower is not None:
             if not self._leader.locked():
                 follower.nudge()
@@ -158,19 +160,22 @@ class EventReader:
 
     # -- the side of the daemon's thread ------------------------------------------------------
 
-    def arrange(self) -> tuple[list[int], float | None]:
+    def arrange(self, *, looks_soon: bool = True) -> tuple[list[int], float | None]:
         """See that a thread waits for events, or will soon; the daemon's thread calls this.
 
+        `looks_soon`: it wakes within a second in any case. Else the next entry wakes it after
+        `SOON`, so that the status of the daemon says what is in hand (`daemon.publisher`).
         Returns the descriptors that the daemon's thread has to wait for besides its own, and the
         seconds until it must call again (None: when it wakes for another reason).
         """
         if self._alarm is None:
             self._alarm = Alarm(SOON)
         with self._counting:
-            busy = not self._idle
-            stuck = busy and self._begun == self._begun_before
+            busy, begun = not self._idle, self._begun != self._begun_before
+            stuck = busy and not begun
             self._begun_before = self._begun
             self._daemon_sleeps = not busy
+            self._daemon_unaware = not looks_soon and (stuck or not busy)
             follower = next(iter(self._idle), None)
         if follower is not None and self._daemon_leads:
             self._daemon_leads = False
@@ -180,9 +185,10 @@ class EventReader:
             self._daemon_leads = True  # first: a worker that finds no leader's place wakes us
             self._daemon_leads = self._leader.acquire(blocking=False)
         own = [] if self._alarm.fd is None else [self._alarm.fd]
+        unseen = SOON if begun and not looks_soon else None  # an entry that began since the ticks
         if self._daemon_leads:
-            return own + self._sources.filenos(), None
-        return own, SOON if busy else None
+            return own + self._sources.filenos(), unseen
+        return own, SOON if busy else unseen
 
     def read(self, fd: int) -> None:
         """Read one of the descriptors that `arrange` gave, and pass its events on."""

@@ -24,6 +24,7 @@ from watcher.config.queue_settings import Queue
 from watcher.daemon.descriptors import make_room
 from watcher.daemon.directories import Directories
 from watcher.daemon.event_reader import EventReader, Routes
+from watcher.daemon.publisher import EVERY
 from watcher.daemon.queue_worker import Context, QueueWorker
 from watcher.daemon.rounds import Rounds
 from watcher.errors import BadConfiguration, WatcherError, counted
@@ -41,6 +42,7 @@ Load = Callable[[Queue], Handler]
 LEAVING_LOOK = 0.5  # seconds: the last thread of a dropped queue cannot tell that it has ended
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 STOPPED_AT_ONCE = os.EX_TEMPFAIL
+LONGEST_UNAWARE = 1000 * EVERY  # milliseconds; after a longer wait the next entry wakes the thread
 LONGEST_WAIT = 86_400_000  # milliseconds; poll(2) takes no more than an int's worth, 25 days
 
 
@@ -189,7 +191,7 @@ class Daemon:
         wait = float(LONGEST_WAIT)
         if due < math.inf:
             wait = min(wait, max(0, round((due - self._now()) * 1000 + 0.5)))
-        descriptors, seconds = self._reader.arrange()
+        descriptors, seconds = self._reader.arrange(looks_soon=wait <= LONGEST_UNAWARE)
         if seconds is not None:
             wait = min(wait, seconds * 1000)
         self._register(descriptors + self._directories.filenos())

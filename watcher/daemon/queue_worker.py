@@ -23,6 +23,7 @@ from watcher.daemon.disk_patience import DiskPatience
 from watcher.daemon.event_reader import EventReader
 from watcher.daemon.follow_up import LOOK_AGAIN, FollowUp
 from watcher.daemon.handler_trial import HandlerTrial
+from watcher.daemon.publisher import Publisher
 from watcher.daemon.ready import Item
 from watcher.daemon.returning import Returning, wait_for_loop
 from watcher.daemon.workers import Workers
@@ -86,6 +87,8 @@ class QueueWorker:
         )
         settlement.emitted = frozenset(move for move in Move if log.shows(move))
         self._attempt = Attempt(handler, settlement, settings.breaker)
+        self._publisher = Publisher(settings, self.health, self.detector, self._attempt)
+        self.health.on_change = self._wake
         self._trial = HandlerTrial(
             self._attempt.doubt,
             self._attempt.breaker,
@@ -114,6 +117,10 @@ class QueueWorker:
             self._attempt.settlement.unremovable = before._unremovable
             self._follow_up.take_over(before._follow_up)
             self.detector.take_over(before.detector)
+            if self.detector.spool is before.detector.spool:
+                # Shared: the entries that the worker before has in hand are this queue's.
+                self._attempt.counters = before._attempt.counters
+                self._attempt.in_hand = before._attempt.in_hand
 
     def _current(self) -> QueueWorker:
         """Return the worker that has the queue now."""
@@ -144,6 +151,7 @@ class QueueWorker:
         due = min(due, self._workers.start(self.detector.now()), self._try_unremovable())
         if self._heir is None:
             due = min(due, self._archive_keeper.tick(self.detector.spool))
+            due = min(due, self._publisher.tick())
         return min(due, self._trial.tick())
 
     def sweep_now(self) -> None:
@@ -244,6 +252,8 @@ class QueueWorker:
             if report is not DONE or memory or self.settings.legacy:  # DONE may end a trouble
                 follow_up(item, report)
             pending.finish(item.name, handled=report.result is AttemptEnd.DONE)
+            if self._publisher.names_in_hand:
+                self._end_named()
             if item.proof is Proof.LINKED and not pending.known(item.name):
                 pending.created.forget(item.name)
             if (self.health.troubles or breaker.ticket) and self._trial.look(report.result):
@@ -251,6 +261,11 @@ class QueueWorker:
             if detector.scan_waits and pending.has_room():
                 detector.scan_waits = False
                 self._wake()
+
+    def _end_named(self) -> None:
+        """Have the daemon's thread publish that an entry which its status names has ended."""
+        self._publisher.names_in_hand = False
+        self._wake()
 
     def _attempt_safely(self, item: Item) -> AttemptResult:
         """Make an attempt at an entry; whatever it raises is its result."""
@@ -338,6 +353,8 @@ class QueueWorker:
         """Whether every thread has ended; if so, close the directory."""
         ended = self._workers.ended()
         if ended:
+            if self._heir is None or self._heir.detector.spool is not self.detector.spool:
+                self._publisher.end()
             self.detector.close()
             if self._heir is None:
                 self._unremovable.let_go()
@@ -346,4 +363,6 @@ class QueueWorker:
     def wait_drained(self, seconds: float) -> bool:
         """Wait at most so many seconds for every thread to end; return whether all have."""
         self._workers.wait(seconds)
+        if self._heir is None:
+            self._publisher.tick()
         return self.drained()

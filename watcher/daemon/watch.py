@@ -47,6 +47,7 @@ class Watch:
         self.settings = settings
         self.spool: Spool | None = None
         self.armed = False
+        self.by = ""  # the sources that watch it, in words
         self.next_try = 0.0
         self.check_due: float | None = None  # when `.watcher` is looked at after an event of it
         self.missing = False  # one directory of many is not there, which is no trouble
@@ -96,7 +97,8 @@ class Watch:
     def _listen(self, spool: Spool) -> str:
         """Begin to watch; return the sources in words."""
         renames = self.settings.writers == "rename"
-        return self._sources.arm(self.tag, spool, self.settings.source, renames=renames)
+        self.by = self._sources.arm(self.tag, spool, self.settings.source, renames=renames)
+        return self.by
 
     def _open(self) -> Spool:
         spool = Spool(os.fsencode(self.settings.path), self._layout, outside=self.settings.outside)

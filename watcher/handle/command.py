@@ -79,6 +79,7 @@ class Command:
             return self._not_started(process)
         with self._lock:
             self._running.add(process.pid)
+        entry.process = process.pid
         if self._terminated:
             signal_group(process.pid, signal.SIGTERM)
         process.trimmer.copy_to = self.copy_stderr_to

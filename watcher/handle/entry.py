@@ -32,6 +32,7 @@ class Entry:
     damage:   why the contents could not be decoded, after a read that failed; else None
     lent:     whether another process has the claim's descriptors too
     form:     which files it has (`Form`)
+    process:  the child process that handles it, while one does; None: a function in this process
     is_unique_name: whether its writer made up the name and never uses it again
     """
 
@@ -53,6 +54,7 @@ class Entry:
         "lent",
         "limit",
         "parts",
+        "process",
         "queue",
     )
 
@@ -83,6 +85,7 @@ class Entry:
         self._lock = threading.RLock()  # for reads through the descriptors, and for what they found
         self._ended = False
         self.lent = False
+        self.process: int | None = None
         self._message: bytes | None = None
         self._metadata: dict[str, object] | None = {} if form is Form.RAW else None
         self.is_unique_name = is_unique_name
@@ -139,6 +142,11 @@ class Entry:
                 self._check_not_ended()
                 self._key = self._compute_key()
             return self._key
+
+    @property
+    def known_key(self) -> str:
+        """The key if it was asked for before, else "": no file is read."""
+        return self._key or ""
 
     def _compute_key(self) -> str:
         if self.is_unique_name:

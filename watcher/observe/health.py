@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 from watcher.durations import show
@@ -35,6 +36,7 @@ class Health:
         self.queue = queue
         self.troubles: dict[str, str] = {}  # replaced as a whole: readers need no lock
         self._logged: dict[str, _Logged] = {}
+        self.on_change: Callable[[], None] = _nothing  # called after each change, in any thread
         self._entries: dict[bytes, str] = {}
         self._lock = threading.RLock()  # for workers and the daemon's thread
 
@@ -56,6 +58,9 @@ class Health:
                 logged = self._logged.pop(about)
                 lasted = show(time.monotonic() - logged.since)
                 log.event(self.queue, "recovered", f"over after {lasted}: {logged.text}")
+            else:
+                return
+            self.on_change()
 
     def show(self, about: str, text: str) -> None:
         """Show another text for a trouble that lasts; it is not logged: the same is wrong."""
@@ -84,3 +89,7 @@ class Health:
 
     def __str__(self) -> str:
         return "; ".join(self.troubles.values()) or "healthy"
+
+
+def _nothing() -> None:
+    """Do nothing."""

@@ -172,8 +172,7 @@ def publish(spool: OpenSpool, status: DaemonStatus) -> None:
     directory = process_dir_for(spool).fd
     fd = state_files.create_anew(_SCRATCH, directory, os.O_WRONLY)
     try:
-        os.write(fd, data)
-        if os.fstat(fd).st_size != len(data):
+        if os.write(fd, data) != len(data):
             raise OSError(None, "the disk took a part of the file only")  # noqa: TRY301
         os.rename(_SCRATCH, STATUS, src_dir_fd=directory, dst_dir_fd=directory)
     except OSError:

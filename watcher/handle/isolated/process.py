@@ -132,6 +132,7 @@ class Process:
         os.ftruncate(self._stderr, 0)
         self._errors = errors = stderr_file()
         self._trimmer = Trimmer(errors, self.copy_stderr_to)
+        entry.process = self._pid
         try:
             return self._ask(entry, errors)
         finally:
