@@ -15,6 +15,7 @@ from typing import NamedTuple
 from kill_matrix.handler import VICTIM, Call
 from kill_matrix.scenario import Entry, Fate, Scene
 from watcher.rules.queue_record import decode
+from watcher.spool.daemon_status import decode as decode_status
 
 _SCRATCH = re.compile(r"\.[0-9]+\.[0-9a-f]+\.tmp")
 _RECORD_SCRATCH = re.compile(r"\.queue\.json\.[0-9a-f]+\.tmp")
@@ -265,6 +266,8 @@ def _legal(path: str, files: dict[str, bytes], *, harmed: bool) -> bool:
     directory, _, name = path.rpartition("/")
     if directory == ".watcher" and name == "queue.json":
         return _is_record(files[path])
+    if directory == ".watcher" and name == "last-daemon.json":
+        return decode_status(files[path]) is not None  # whole, whenever the daemon was killed
     if directory == ".watcher":
         if name == "paused":  # only an operator's commands make and remove it
             return True

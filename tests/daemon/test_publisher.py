@@ -48,6 +48,8 @@ def test_a_handler_that_runs_long_is_seen_and_so_is_its_end(
     assert in_hand.attempt == 1
     assert before <= in_hand.since <= status.written
     os.kill(in_hand.process, 0)  # it is there
+    daemon.send(signal.SIGUSR1)
+    assert f"in hand: {in_hand.entry} for " in daemon.wait_for("status")[0]["detail"]
     recorder.open_gate()
     daemon.wait_for("finish")
     ended = time.time()
@@ -55,6 +57,8 @@ def test_a_handler_that_runs_long_is_seen_and_so_is_its_end(
     assert time.time() - ended < SECONDS
     assert recorder.calls[0]["key"] == in_hand.key
     assert status.windows["1m"].handled == status.windows["60m"].handled == 1
+    daemon.send(signal.SIGUSR1)
+    assert "; last minute: handled 1, failed 0" in daemon.wait_for("status", 2)[1]["detail"]
     assert status.times["handler"].p50 > 0
     assert status.last_success == pytest.approx(ended, abs=SECONDS)
     assert (status.process, status.watch) == (daemon.process.pid, "inotify")

@@ -20,6 +20,7 @@ import time
 from watcher.attempt import Attempt
 from watcher.config.queue_settings import Queue
 from watcher.daemon.detector import Detector
+from watcher.durations import show
 from watcher.errors import WatcherError
 from watcher.inspect.daemon_user import user
 from watcher.observe.health import Health
@@ -37,6 +38,7 @@ from watcher.spool.daemon_status import (
 from watcher.spool.spool import Spool
 
 EVERY = 1.0  # seconds between two writes
+_SHOWN = 3  # entries in hand that the status line names
 _LATE = 30.0  # seconds by which a sweep may come late
 _STARTED = time.time()  # of this process, as good as its own word
 
@@ -112,6 +114,22 @@ class Publisher:
             wrong = f"the status for `watcher status` cannot be written: {describe_error(error)}"
         self._health.trouble("status", wrong)
         self._said = (spool.process_dir, *about[1:])  # the first write makes that directory
+
+    def in_words(self) -> str:
+        """Return what the status line adds: the last minute, and what is in hand for how long."""
+        now, counters = time.monotonic(), self._attempt.counters
+        handled, failed, rejected = counters.windows(now)["1m"]
+        words = ""
+        if handled or failed or rejected:
+            words = f"; last minute: handled {handled}, failed {failed}, rejected {rejected}"
+        found = sorted(self._attempt.in_hand.values(), key=lambda one: one[1])
+        if found:
+            shown = [
+                f"{display(os.fsencode(entry.name))} for {show(round(now - began))}"
+                for entry, began in found[:_SHOWN]
+            ]
+            words += f"; in hand: {', '.join(shown)}{', ...' if found[_SHOWN:] else ''}"
+        return words
 
     def status(self, now: float) -> DaemonStatus:
         """Return what the daemon says of the queue."""

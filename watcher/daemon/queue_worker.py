@@ -324,7 +324,8 @@ class QueueWorker:
             more += f", {taken} taken by another program"
         pause = self.detector.watch.pause.found
         paused = "" if pause is None else f"{pause}; "
-        return f"{self.health}; {paused}{holds}, {self.pending.handled} handled{more}"
+        now = self._publisher.in_words()
+        return f"{self.health}; {paused}{holds}, {self.pending.handled} handled{more}{now}"
 
     def _recover(self, spool: Spool) -> Recovered:
         """Settle what dead processes left, without waiting for a disk that refuses.
