@@ -99,7 +99,7 @@ def recover(spool: Spool, settlement: Finisher) -> Recovered:
                 files += put_all_back(spool, left.fd, defer)
             counted = [_count(spool, settlement, slot, death) for slot in slots]
             entries += counted.count(True)
-            append_spill(left.fd, spool.state_root(), spool.layout)
+            append_spill(left.fd, spool.journal_files())
             uncounted.update(
                 _called(slot) for slot, known in zip(slots, counted, strict=True) if known is None
             )

@@ -14,12 +14,14 @@ import pytest
 from watcher.inspect import journal_replay
 from watcher.inspect.journal_hosts import with_hosts
 from watcher.inspect.journal_reader import read_lines
+from watcher.rules.journal_keep import Keep
 from watcher.rules.lifecycle import Move, State
 from watcher.rules.names import Layout
 from watcher.spool import journal as writing, journal_files, journal_line, state_files
 from watcher.spool.birth import birth_of
 from watcher.spool.journal import Journal
 from watcher.spool.journal_line import is_mark, line_of, parse_line
+from watcher.spool.journal_rotation import JournalFiles
 from watcher.spool.journal_spill import append_spill
 from watcher.spool.vanished import OF_ONE
 
@@ -79,8 +81,8 @@ def test_what_a_dead_process_had_not_flushed_is_written_by_another(ours, journal
     for number in range(100):
         journal.record(State.CLAIMED, Move.FINISH, number + 1, b"%d" % number)
     del journal  # without a flush
-    append_spill(ours[2], ours[1], Layout())
-    append_spill(ours[2], ours[1], Layout())
+    append_spill(ours[2], JournalFiles.inside(ours[1], Layout()))
+    append_spill(ours[2], JournalFiles.inside(ours[1], Layout()))
     assert names(ours[1]) == [b"%d" % number for number in range(100)]
 
 
@@ -102,7 +104,7 @@ def test_lines_that_were_written_but_not_forgotten_count_once(ours, journal):
     for _ in range(2):
         audit = journal_replay.replay(ours[1], Layout())
         assert (audit.seen, audit.ended) == (1, {"done": 1})
-        append_spill(ours[2], ours[1], Layout())
+        append_spill(ours[2], JournalFiles.inside(ours[1], Layout()))
 
 
 def at(second, state, move, inode, name):
@@ -126,7 +128,7 @@ def test_late_lines_are_sorted_by_their_time(ours):
     for _ in range(2):
         audit = journal_replay.replay(ours[1], Layout())
         assert (audit.seen, audit.open, audit.ended) == (2, {}, {"done": 2})
-        append_spill(ours[2], ours[1], Layout())
+        append_spill(ours[2], JournalFiles.inside(ours[1], Layout()))
     assert b" ready late 0 - 1 lines\n" in (ours[0] / "journal").read_bytes()
 
 
@@ -189,12 +191,20 @@ def test_a_file_that_is_begun_while_a_reader_opens_them_is_not_missed(ours, jour
     assert names(ours[1])[:3] == [b"0.pck", b"1.pck", b"2.pck"]
 
 
-def test_a_vanished_name_in_the_oldest_file_is_not_missing(ours):
+@pytest.mark.parametrize(
+    ("why", "missing"), [(journal_files.GOES_ON, set()), (journal_files.FIRST, {b"X"})]
+)
+def test_a_vanished_name_in_the_oldest_file_is_missing_if_no_file_was_before_it(ours, why, missing):
+    begin = [
+        line_of(10**9, State.READY, "begin", 0, b"-", f"2 ours=1@1 queue=1@1 {each}")
+        for each in (why, journal_files.GOES_ON)
+    ]
     gone = line_of(10**9, State.READY, "vanish", 0, b"X.pck")
-    for number in range(8, 0, -1):
-        (ours[0] / f"journal.{number}").write_bytes(gone)
-        audit = journal_replay.replay(ours[1], Layout())
-        assert set(audit.vanished) == ({b"X"} if number < 8 else set())
+    (ours[0] / "journal.1").write_bytes(begin[0] + gone)
+    (ours[0] / "journal").write_bytes(begin[1])
+    assert set(journal_replay.replay(ours[1], Layout()).vanished) == missing
+    (ours[0] / "journal").write_bytes(begin[1] + gone)
+    assert set(journal_replay.replay(ours[1], Layout()).vanished) == {b"X"}
 
 
 @pytest.mark.parametrize(
@@ -389,8 +399,10 @@ def test_the_holes_of_a_huge_journal_are_not_read(ours, journal):
     assert time.monotonic() - began < 2, "no terabyte is read in that time"
 
 
-def test_a_full_file_is_renamed_and_open_entries_stay_known(ours, journal, monkeypatch):
+def test_a_full_file_is_renamed_and_open_entries_stay_known(ours, monkeypatch):
     monkeypatch.setattr(journal_files, "ROTATED", 2_000)
+    files = JournalFiles(ours[1], ours[1], Layout(), Keep(size=8 * 2_000))
+    journal = Journal(lambda: ours[1], lambda: ours[2], Layout(), lambda _root: files)
     (ours[0] / "dead").mkdir()
     (ours[0] / "dead/D.pck").touch()
     (ours[0] / "dead/D.json").touch()
@@ -518,9 +530,9 @@ def test_lines_that_cannot_be_read_now_are_not_thrown_away(queue, monkeypatch):
 
     monkeypatch.setattr(os, "open", out_of_descriptors)
     with pytest.raises(OSError, match="Too many open files"):
-        append_spill(directory, ours, Layout())
+        append_spill(directory, JournalFiles.inside(ours, Layout()))
     monkeypatch.setattr(os, "open", real)
-    append_spill(directory, ours, Layout())
+    append_spill(directory, JournalFiles.inside(ours, Layout()))
     assert b"X.pck" in (queue / "journal").read_bytes()
     assert list(spill.iterdir()) == []
 
@@ -551,7 +563,9 @@ def test_each_line_has_the_host_that_wrote_it(ours, monkeypatch):
 
     def host_writes(host, name):
         monkeypatch.setattr(journal_files, "HOST", host)
-        journal_files.append(ours[1], line_of(10**18, *FINISHED, 5, name), Layout())
+        journal_files.append(
+            JournalFiles.inside(ours[1], Layout()), line_of(10**18, *FINISHED, 5, name)
+        )
 
     for host, name in ((b"one", b"A"), (b"two", b"B"), (b"one", b"C"), (b"two", b"D")):
         host_writes(host, name)
@@ -574,7 +588,9 @@ def test_the_host_of_an_older_versions_line_is_not_known(ours):
     lines += line_of(10**18, *FINISHED, 5, b"A")
     (ours[0] / "journal").write_bytes(journal_line.MARK + lines)
     assert {host for _, _, host in with_hosts(read_lines(ours[1]))} == {None}
-    journal_files.append(ours[1], line_of(10**18, *FINISHED, 6, b"B"), Layout())
+    journal_files.append(
+        JournalFiles.inside(ours[1], Layout()), line_of(10**18, *FINISHED, 6, b"B")
+    )
     *_, (raw, _, host) = with_hosts(read_lines(ours[1]))
     assert (parse_line(raw).name, host) == (b"B", journal_files.HOST)
 
@@ -790,14 +806,14 @@ def test_renames_in_and_out_cost_little_and_what_was_stolen_is_named(ours, journ
 )
 def test_an_invalid_spill_is_no_error(ours, spill):
     (ours[0] / "inflight/1.x/.journal").write_bytes(spill)
-    append_spill(ours[2], ours[1], Layout())
+    append_spill(ours[2], JournalFiles.inside(ours[1], Layout()))
     assert journal_replay.replay(ours[1], Layout()).seen == 0
 
 
 def test_of_a_spill_the_valid_lines_are_kept(ours):
     line = at(100, State.CLAIMED, Move.FINISH, 5, b"X.pck")
     (ours[0] / "inflight/1.x/.journal").write_bytes(spill_of([b"nan 1 odd\n", line]))
-    append_spill(ours[2], ours[1], Layout())
+    append_spill(ours[2], JournalFiles.inside(ours[1], Layout()))
     audit = journal_replay.replay(ours[1], Layout())
     assert (audit.seen, audit.lost) == (1, 1)
 

@@ -103,6 +103,12 @@ _QUEUE = (
         default=None,
         help="Write the journal, which `watcher audit` reads [yes].",
     ),
+    click.option(
+        "--journal-dir", metavar="DIRECTORY", help="Where the journal lies if not in .watcher/."
+    ),
+    click.option(
+        "--journal-keep", metavar="KEEP", help="How much of it is kept, e.g. 90d or 2G [128M]."
+    ),
 )
 
 
@@ -226,7 +232,7 @@ def open_spool(settings: Queue) -> Spool:
     from watcher.spool.spool import Spool
 
     spool = Spool(os.fsencode(settings.path), settings.layout, outside=settings.outside)
-    spool.journal.enabled = settings.journal
+    spool.use_journal(settings.journal, settings.journal_outside, settings.kept)
     spool.use_archive(settings.archived)
     return spool
 

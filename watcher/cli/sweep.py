@@ -159,10 +159,12 @@ def _paused(spool: Spool, settings: Queue) -> bool:
 def _keep_record(spool: Spool, settings: Queue) -> str:
     """Write what the queue is into it; return a line if it said something else before."""
     from watcher.config.recorded import record_of
-    from watcher.spool.queue_file import keep
+    from watcher.spool.queue_file import keep, prepare_journal
 
+    record = record_of(settings)
+    prepare_journal(spool, record)
     try:
-        return keep(spool, record_of(settings))
+        return keep(spool, record)
     except BadConfiguration:  # a newer program's queue
         raise
     except (OSError, WatcherError):  # a full disk: the sweep may free some space

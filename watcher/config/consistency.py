@@ -86,7 +86,7 @@ def _check_writers(settings: Queue, where: str) -> None:
         raise BadConfiguration(f"{where}: settle: goes with {beside} only")
 
 
-def matches_itself(settings: Queue) -> bool:
-    """Whether the state directory is, or lies in, a directory that the pattern matches."""
-    pattern, parts = PathPattern.parse(settings.path), settings.state_dir.split("/")
+def matches_itself(settings: Queue, directory: str) -> bool:
+    """Whether a directory of the queue's own is, or lies in, one that the pattern matches."""
+    pattern, parts = PathPattern.parse(settings.path), directory.split("/")
     return any(pattern.below("/".join(parts[:end])) for end in range(2, len(parts) + 1))

@@ -40,7 +40,7 @@ def load(file: str, environment: Mapping[str, str]) -> dict[str, Queue]:
         raise BadConfiguration(f"{file}: queues: expected a table [queues.NAME] for each queue")
     loaded: dict[str, Queue] = {}
     places: dict[str, Queue] = {}
-    states: dict[str, Queue] = {}
+    states: dict[str, dict[str, Queue]] = {"state_dir": {}, "journal_dir": {}}
     for name, table in queues.items():
         where = f"{file}: queues.{name}"
         if not name or not name.isprintable():
@@ -54,12 +54,13 @@ def load(file: str, environment: Mapping[str, str]) -> dict[str, Queue]:
                 f"{where}.path: expected a directory of its own;"
                 f" queues.{other.name} has {other.path} too"
             )
-        state_dir = loaded[name].state_dir
-        if state_dir and (other := states.setdefault(state_dir, loaded[name])) is not loaded[name]:
-            raise BadConfiguration(
-                f"{where}.state_dir: expected a directory of its own;"
-                f" queues.{other.name} has {state_dir} too"
-            )
+        for key, owners in states.items():
+            path = getattr(loaded[name], key)
+            if path and (other := owners.setdefault(path, loaded[name])) is not loaded[name]:
+                raise BadConfiguration(
+                    f"{where}.{key}: expected a directory of its own;"
+                    f" queues.{other.name} has {path} too"
+                )
     return loaded
 
 
@@ -171,12 +172,17 @@ def _from_table(
     given = from_environment(environment)
     values = _over(values, given, "environment")
     settings = checked(Queue(**values), {*table, *given} & values.keys(), where)
-    if settings.many and matches_itself(settings):
-        raise BadConfiguration(
-            f"{where}: state_dir: expected a directory that `path` does not match, or it would be"
-            f" a queue; got {settings.state_dir}"
-        )
+    _check_own_directories(settings, where)
     return settings
+
+
+def _check_own_directories(settings: Queue, where: str) -> None:
+    for key in ("state_dir", "journal_dir"):
+        if settings.many and matches_itself(settings, getattr(settings, key)):
+            raise BadConfiguration(
+                f"{where}: {key}: expected a directory that `path` does not match, or it would be"
+                f" a queue; got {getattr(settings, key)}"
+            )
 
 
 def _path(folder: str, value: str, place: str) -> dict[str, object]:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from watcher import durations
+from watcher.rules import journal_keep
 from watcher.rules.archived_names import archive_path
 from watcher.rules.breaker import MOST as MOST_ALIKE
 from watcher.rules.companions import (
@@ -138,6 +139,13 @@ def _breaker(value: object) -> int:
     return 0 if off else count_to(MOST_ALIKE)(value)
 
 
+def _journal_keep(value: object) -> str:
+    if not isinstance(value, str):
+        raise WrongValue
+    journal_keep.parse(value)
+    return value
+
+
 def _state_dir(value: object) -> str:
     if not isinstance(value, str) or "\0" in value:
         raise WrongValue
@@ -246,6 +254,18 @@ OPTIONS: dict[str, Option] = {
     ),
     "journal": Option(
         flag, "true or false", "true", "write the journal that `watcher audit` reads"
+    ),
+    "journal_dir": Option(
+        _state_dir,
+        'an absolute path like "/var/log/watcher/incoming"',
+        "",
+        "where the journal lies if not in `.watcher/`; may be another disk",
+    ),
+    "journal_keep": Option(
+        _journal_keep,
+        journal_keep.EXPECTED,
+        journal_keep.DEFAULT_SIZE,
+        "how much of the journal is kept, or how long; a file is removed if either allows it",
     ),
 }
 

@@ -14,6 +14,7 @@ import msgspec
 
 from watcher.errors import BadConfiguration
 from watcher.handle.handler_settings import HandlerSettings
+from watcher.rules.journal_keep import DEFAULT_SIZE
 from watcher.rules.path_pattern import PathPattern, directory_queue
 from watcher.rules.patterns import DEFAULT_IGNORE, compiled, ending_for, without
 from watcher.rules.retry import Policy
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from watcher.handle.handler import Handler
     from watcher.rules.age import Ages
     from watcher.rules.archived_names import ArchiveOptions
+    from watcher.rules.journal_keep import Keep
     from watcher.rules.names import Layout
     from watcher.spool.claimed import ClaimOptions
     from watcher.spool.state_home import Outside
@@ -59,6 +61,8 @@ class Queue(msgspec.Struct, frozen=True, kw_only=True):
     capped: bool = False  # whether max_size was set: without it a raw entry may be larger
     state_dir: str = ""  # with `template`: that of each directory lies below it
     journal: bool = True
+    journal_dir: str = ""  # with `template`: that of each directory lies below it
+    journal_keep: str = DEFAULT_SIZE
     archive: str | None = None  # relative: to the queue directory
     archive_dated: bool = False
     archive_for: float | None = None
@@ -78,14 +82,27 @@ class Queue(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def outside(self) -> Outside | None:
         """Where the state directory lies if it is not in the queue; None: it is there."""
+        return self._outside(self.state_dir)
+
+    def _outside(self, path: str) -> Outside | None:
         from watcher.spool.state_home import Outside
 
-        if not self.state_dir:
+        if not path:
             return None
-        base, below = (
-            (self.state_dir, self.below) if self.template else os.path.split(self.state_dir)
-        )
+        base, below = (path, self.below) if self.template else os.path.split(path)
         return Outside(os.fsencode(base), os.fsencode(below))
+
+    @property
+    def journal_outside(self) -> Outside | None:
+        """Where the journal lies if it is not in `.watcher`; None: it is there."""
+        return self._outside(self.journal_dir)
+
+    @property
+    def kept(self) -> Keep:
+        """How much of the journal is kept, and how long."""
+        from watcher.rules.journal_keep import parse
+
+        return parse(self.journal_keep)
 
     @property
     def place(self) -> str:

@@ -18,13 +18,17 @@ Fails: Usage for a flag, BadConfiguration for a variable or a configuration that
 from __future__ import annotations
 
 import enum
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
+
+import msgspec
 
 from watcher.config.load import queue
 from watcher.config.options import from_text, read_option
 from watcher.config.queue_settings import EVERY_NAME, Queue
 from watcher.errors import BadConfiguration, Usage
+from watcher.rules.journal_keep import DEFAULT_SIZE
 from watcher.rules.patterns import DEFAULT_IGNORE
 from watcher.rules.queue_record import QueueRecord, differences
 from watcher.spool.state_home import Outside
@@ -96,19 +100,46 @@ def record_of(settings: Queue) -> QueueRecord:
         settings.hard_links,
         settings.marker,
         settings.companions,
+        _path(settings.journal_outside),
+        "" if settings.journal_keep == DEFAULT_SIZE else settings.journal_keep,
     )
+
+
+def _path(outside: Outside | None) -> str:
+    return "" if outside is None else os.fsdecode(outside.path)
 
 
 def chosen(said: Said, record: QueueRecord | None, role: Role) -> tuple[Queue, str]:
     """Return the settings that count, and a line about a contradiction; "" if there is none."""
-    by = said.of_names()
     if record is None:
         return said.settings(), ""
+    settings, words = _by_names(said, record.names(), role)
+    return _with_journal(settings, said, record, role), words
+
+
+def _with_journal(settings: Queue, said: Said, record: QueueRecord, role: Role) -> Queue:
+    """Return the settings with what the queue records of its journal, where nothing else is said.
+
+    A configuration says all of it to a daemon; other commands need no flags.
+    """
+    if settings.template or (said.base is not None and role in {Role.SERVE, Role.TRY}):
+        return settings
+    usual = {"journal_dir": "", "journal_keep": DEFAULT_SIZE}
+    for key, default in usual.items():
+        said_here = key in said.flags or f"WATCHER_{key.upper()}" in said.environment
+        if (value := getattr(record, key)) and not said_here and getattr(settings, key) == default:
+            settings = msgspec.structs.replace(settings, **{key: value})
+    return settings
+
+
+def _by_names(said: Said, record: QueueRecord, role: Role) -> tuple[Queue, str]:
+    """Return the settings that count, by what is said of names alone."""
+    by = said.of_names()
     if role in {Role.SERVE, Role.TRY}:
         if not by:
             return _with(said, record), ""
         own = said.settings()
-        differ = differences(record, record_of(own))
+        differ = differences(record, record_of(own).names())
         words = _line(said.path, differ, by, "; what is said here counts") if differ else ""
         return own, words if role is Role.TRY else ""
     recorded = _with(said._replace(flags=_without_names(said.flags)), record)
@@ -130,7 +161,7 @@ _CHANGE = "; to change the queue, start or reload its daemon with the other"
 def _contradiction(said: Said, record: QueueRecord) -> str:
     """Return in what the queue's record and what is said differ; "" if they agree."""
     if said.base is not None and not _names_in(said.flags):
-        return differences(record, record_of(said.base))
+        return differences(record, record_of(said.base).names())
     for key, value in _names_in(said.flags).items():
         try:
             read_option(key, value, f"--{key.replace('_', '-')}")
@@ -141,7 +172,7 @@ def _contradiction(said: Said, record: QueueRecord) -> str:
         over = queue(said.path, flags, {}, None, _with(said._replace(flags={}), record))
     except (Usage, BadConfiguration):  # patterns for a Mailman queue, legacy mode for a raw one
         return differences(record, record._replace(format=_OTHER[record.format]))
-    return differences(record, record_of(over))
+    return differences(record, record_of(over).names())
 
 
 def _with(said: Said, record: QueueRecord) -> Queue:

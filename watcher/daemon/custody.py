@@ -106,7 +106,7 @@ class Custody:
         with contextlib.suppress(OSError, WatcherError):
             spool.journal.flush()
             here = {name for name in names if spool.stat(name) is not None}
-            taken = sorted(names - here - names_mentioned(spool.state_root(), names))
+            taken = sorted(names - here - names_mentioned(spool.journal_files().directory, names))
             if not taken:
                 return
             self.vanished += len(taken)

@@ -102,7 +102,7 @@ class Watch:
 
     def _open(self) -> Spool:
         spool = Spool(os.fsencode(self.settings.path), self._layout, outside=self.settings.outside)
-        spool.journal.enabled = self.settings.journal
+        self._use_journal(spool)
         spool.use_archive(self.settings.archived)
         if not spool.writable():
             raise NotPermitted(self._not_writable())
@@ -116,6 +116,11 @@ class Watch:
             spool.journal.inherit(self._lost, "the queue directory was removed or replaced")
             self._lost = None
         return spool
+
+    def _use_journal(self, spool: Spool) -> None:
+        settings = self.settings
+        spool.use_journal(settings.journal, settings.journal_outside, settings.kept)
+        queue_file.prepare_journal(spool, self._record)
 
     def _not_writable(self) -> str:
         return (
@@ -238,7 +243,7 @@ class Watch:
             return
         self.spool = before.spool
         self.pause.take_over(before.pause)
-        self.spool.journal.enabled = self.settings.journal
+        self._use_journal(self.spool)
         self.spool.use_archive(self.settings.archived)
         self._check_archive(self.spool)
         if before.armed:

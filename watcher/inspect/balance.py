@@ -17,6 +17,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from watcher.errors import Unavailable
 from watcher.inspect import journal_replay
 from watcher.inspect.audit_rules import Audit
 from watcher.inspect.files_there import Disk, File, look
@@ -34,6 +35,7 @@ from watcher.inspect.same_entry import (
 from watcher.rules.kinds import Kind
 from watcher.rules.names import INFLIGHT, STATE_DIRECTORIES, Layout, is_metadata
 from watcher.spool.journal_files import place_of
+from watcher.spool.journal_home import JournalUnreachable
 from watcher.spool.journal_line import Line
 from watcher.spool.spool import Spool, as_watcher_error
 
@@ -140,10 +142,13 @@ def _compare(spool: Spool, window: Window) -> Balance:
         raise as_watcher_error(error, spool.home.path, "the journal") from None
     try:
         disk = look(spool, state_root)
-        audit = journal_replay.replay(state_root, spool.layout, window)
+        directory = spool.journal_home.files(state_root).directory
+        audit = journal_replay.replay(state_root, spool.layout, window, directory)
         later = look(spool, state_root)  # an entry that moved meanwhile is in one of the two
         moved = audit.place is not None and not audit.place.is_same(place_of(state_root))
         return match_files(Balance(audit, moved=moved), disk, later)
+    except JournalUnreachable as error:
+        raise Unavailable(str(error)) from None
     finally:
         os.close(state_root)
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from watcher.claim.holders import holders
-from watcher.errors import NoSuch, Usage, counted
+from watcher.errors import NoSuch, Unavailable, Usage, counted
 from watcher.inspect.entry_lines import CANDIDATES, Coverage, EntryLines, Written, find_lines, taken
 from watcher.inspect.entry_lives import Life, lives_of
 from watcher.inspect.explanation import Explanation
@@ -29,6 +29,7 @@ from watcher.rules.names import STATE_DIRECTORIES, display, is_stored
 from watcher.spool.birth import birth_of
 from watcher.spool.dirs import scan_dir
 from watcher.spool.journal_files import Place, parse_begin, place_of
+from watcher.spool.journal_home import JournalUnreachable
 from watcher.spool.spool import Spool, as_watcher_error
 
 LOOKS = 3  # before an entry is called gone
@@ -115,8 +116,11 @@ def _lines(spool: Spool, name: bytes) -> tuple[EntryLines, bool]:
     except PermissionError as error:
         raise as_watcher_error(error, spool.home.path, "the journal") from None
     try:
-        lines = find_lines(state_root, name, spool.layout)
+        directory = spool.journal_home.files(state_root).directory
+        lines = find_lines(state_root, name, spool.layout, directory)
         return lines, _moved(lines, place_of(state_root))
+    except JournalUnreachable as error:
+        raise Unavailable(str(error)) from None
     finally:
         os.close(state_root)
 

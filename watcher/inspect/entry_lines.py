@@ -76,15 +76,20 @@ class WantedName:
         return self._own.stem(without_stamps(file))
 
 
-def find_lines(state_root: int, name: bytes, layout: Layout) -> EntryLines:
-    """Return the lines of the entry called `name`; `state_root` is the descriptor of `.watcher`."""
+def find_lines(
+    state_root: int, name: bytes, layout: Layout, directory: int | None = None
+) -> EntryLines:
+    """Return the lines of the entry called `name`; `state_root` is the descriptor of `.watcher`.
+
+    `directory` is that of the journal's files, None: the same.
+    """
     wanted = WantedName(name, layout)
     kept: deque[tuple[Written, bool]] = deque(maxlen=MOST)
     beginnings: list[tuple[int, Written]] = []
     candidates: set[bytes] = set()
     count, lost, needle = 0, 0, wanted.needle
     since, whole = None, False
-    for raw, is_late, host in with_hosts(read_lines(state_root)):
+    for raw, is_late, host in with_hosts(read_lines(state_root, directory)):
         special = b" begin 0 " in raw or b" lost 0 " in raw
         if since is not None and needle not in raw and not special:
             continue

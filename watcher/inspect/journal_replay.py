@@ -10,6 +10,7 @@ Fails: OSError if the journal cannot be read; a line that is not valid is counte
 
 from __future__ import annotations
 
+import functools
 import heapq
 from collections.abc import Iterator
 
@@ -19,17 +20,23 @@ from watcher.inspect.periods import ALWAYS, Periods, Window
 from watcher.rules.names import Layout
 from watcher.spool.journal_line import NO_MOVE, Line, is_mark, parse_line
 
+Lines = Iterator[tuple[bytes, bool]]  # as `read_lines` yields them
 
-def replay(state_root: int, layout: Layout, window: Window = ALWAYS) -> Audit:
+
+def replay(
+    state_root: int, layout: Layout, window: Window = ALWAYS, directory: int | None = None
+) -> Audit:
     """Read the whole journal; `state_root` is the descriptor of `.watcher`.
 
-    What happened in the `window` is counted by period as well.
+    `directory` is that of the journal's files, None: the same. What happened in the `window` is
+    counted by period as well.
     """
     audit = Audit(layout, Periods(window))
-    late = _first_pass(state_root, audit)
+    lines = functools.partial(read_lines, state_root, directory)
+    late = _first_pass(lines(), audit)
     audit.start_second_pass()
     moment, same = 0.0, set[Line]()
-    for line in _in_order(state_root, late, audit):
+    for line in _in_order(lines(), late, audit):
         if line.time != moment:
             moment, same = line.time, set()
         elif line in same:
@@ -40,13 +47,13 @@ def replay(state_root: int, layout: Layout, window: Window = ALWAYS) -> Audit:
     return audit
 
 
-def _first_pass(state_root: int, audit: Audit) -> list[Line]:
+def _first_pass(lines: Lines, audit: Audit) -> list[Line]:
     """Return the lines that were written late.
 
     Also note the names that vanished, the carried entries, and the lines `begin`.
     """
     late = []
-    for raw, is_late in read_lines(state_root):
+    for raw, is_late in lines:
         odd = (
             b" vanish 0 " in raw or b" carried " in raw or b" before " in raw or b" begin 0 " in raw
         )
@@ -67,7 +74,7 @@ def _first_pass(state_root: int, audit: Audit) -> list[Line]:
     return late
 
 
-def _in_order(state_root: int, late: list[Line], audit: Audit) -> Iterator[Line]:
+def _in_order(lines: Lines, late: list[Line], audit: Audit) -> Iterator[Line]:
     """Yield the lines in the order of their time.
 
     A line that has no mark, and is older by more than `WINDOW` than one before it, was written
@@ -76,7 +83,7 @@ def _in_order(state_root: int, late: list[Line], audit: Audit) -> Iterator[Line]
     waiting = [(line.time, number - len(late), line) for number, line in enumerate(late)]
     heapq.heapify(waiting)
     newest, met = 0.0, -len(late)  # minus the number of late lines still to come
-    for number, (raw, is_late) in enumerate(read_lines(state_root)):
+    for number, (raw, is_late) in enumerate(lines):
         line = parse_line(raw)
         if line is None:
             audit.unreadable += not is_mark(raw)

@@ -1,7 +1,8 @@
-"""The record of what a queue is: format, patterns, legacy mode. `.watcher/queue.json`. PURE.
+"""The record of what a queue is: format, patterns, its journal. `.watcher/queue.json`. PURE.
 
     {"version": 1, "format": "raw", "match": ["*.csv"], "ignore": ["*.part"], "ignore_case": false,
-     "legacy": false, "hard_links": false, "marker": "", "companions": []}
+     "legacy": false, "hard_links": false, "marker": "", "companions": [],
+     "journal_dir": "", "journal_keep": ""}
 
 The first daemon or sweep writes it, and every other command reads it, so that none needs the flags
 again. A key that is not known is left out: a later program of the same version may have written it.
@@ -22,10 +23,12 @@ from watcher.rules.companions import (
     wrong_marker,
     wrong_template,
 )
+from watcher.rules.journal_keep import parse
 from watcher.rules.patterns import MOST, never_taken, plain_ending, wrong_pattern
 
 VERSION = 1  # of the layout of the spool, docs/spool-format.md
 LARGEST = 1 << 18  # bytes: two lists of the most and longest patterns, written with escapes
+_LONGEST_PATH = 4_096  # bytes
 _DEEPEST = 200  # brackets: more than any record has
 
 
@@ -48,6 +51,12 @@ class QueueRecord(NamedTuple):
     hard_links: bool = False
     marker: str = ""
     companions: tuple[str, ...] = ()
+    journal_dir: str = ""  # "": in `.watcher`
+    journal_keep: str = ""  # "": the default
+
+    def names(self) -> QueueRecord:
+        """Return what the record says of names alone."""
+        return self._replace(journal_dir="", journal_keep="")
 
     def __str__(self) -> str:
         """Return the record as the options that make it, without the ignored names."""
@@ -122,7 +131,35 @@ def _checked(found: Mapping[str, object]) -> QueueRecord:
     beside = match or ignore or marker or companions
     if style == "mailman" and (beside or flags["ignore_case"]):
         raise Damaged("patterns, marker and companions go with the raw format")
-    return QueueRecord(style, match, ignore, **flags, marker=marker, companions=companions)
+    return QueueRecord(
+        style,
+        match,
+        ignore,
+        **flags,
+        marker=marker,
+        companions=companions,
+        journal_dir=_journal_dir(found.get("journal_dir", "")),
+        journal_keep=_journal_keep(found.get("journal_keep", "")),
+    )
+
+
+def _journal_dir(value: object) -> str:
+    is_path = isinstance(value, str) and (not value or value[:1] == "/") and "\0" not in value
+    try:
+        if is_path and len(os.fsencode(str(value))) <= _LONGEST_PATH:
+            return str(value)
+    except UnicodeEncodeError:
+        pass
+    raise Damaged("journal_dir: expected an absolute path")
+
+
+def _journal_keep(value: object) -> str:
+    try:
+        if isinstance(value, str) and (not value or parse(value)):
+            return value
+    except (ValueError, OverflowError):
+        pass
+    raise Damaged("journal_keep: no time and no size")
 
 
 def _templates(

@@ -34,7 +34,7 @@ def recover(spool: Spool) -> int:
     for left in dead(spool):
         with contextlib.suppress(OSError):  # the next sweep tries again
             found += put_all_back(spool, left.fd)
-            append_spill(left.fd, spool.state_root(), spool.layout)
+            append_spill(left.fd, spool.journal_files())
             clear(left)
     return found
 

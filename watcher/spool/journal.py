@@ -29,6 +29,7 @@ from watcher.spool import state_files
 from watcher.spool.journal_files import Place, append, place_of
 from watcher.spool.journal_line import ENDS, Line, line_of, parse_line
 from watcher.spool.journal_past import Past, before_lines, state_after
+from watcher.spool.journal_rotation import JournalFiles
 from watcher.spool.journal_spill import HEADER, LATE, SIZE, SPILL, late_mark
 from watcher.spool.vanished import Vanished
 
@@ -51,11 +52,16 @@ class Journal:
     """The journal of one queue directory, as this process writes it.
 
     `state_root` returns the descriptor of `.watcher`, `process_dir` that of this process's own
-    directory in it. Workers and the daemon thread call it; one lock.
+    directory in it; `files` says where the journal lies, None: in `.watcher`. Workers and the
+    daemon thread call it; one lock.
     """
 
     def __init__(
-        self, state_root: Callable[[], int], process_dir: Callable[[], int], layout: Layout
+        self,
+        state_root: Callable[[], int],
+        process_dir: Callable[[], int],
+        layout: Layout,
+        files: Callable[[int], JournalFiles] | None = None,
     ) -> None:
         self.enabled = True
         self.trouble = ""
@@ -63,7 +69,7 @@ class Journal:
         self.vanished = Vanished()
         self._state_root = state_root
         self._process_dir = process_dir
-        self._layout = layout
+        self._files = files or (lambda root: JournalFiles.inside(root, layout))
         self._map: mmap.mmap | bytearray | None = None  # bytearray: there was no room for a file
         self._used = HEADER
         self._dropped = 0  # lines for which the spill had no room, since the last write
@@ -201,12 +207,15 @@ class Journal:
         try:
             state_root = self._state_root()
             place = place_of(state_root)
-            gone = self._taken_away(place, data)
+            files = self._files(state_root)
+            gone = self._taken_away(place, data, files)
             if gone is not None:
-                before = before_lines(gone.entries[:MAX_NAMED], time.time_ns())
-                append(state_root, before + data, self._layout, _begin_reason(gone), place)
+                # A journal outside has the lines about these entries itself.
+                known = () if files.is_outside else gone.entries[:MAX_NAMED]
+                before = before_lines(known, time.time_ns())
+                append(files, before + data, _begin_reason(gone), place)
             elif data or self._place is None:
-                append(state_root, data, self._layout, "", place)
+                append(files, data, "", place)
         except (OSError, WatcherError) as error:
             self.trouble = f"the journal cannot be written: {error}"
             return False
@@ -217,14 +226,14 @@ class Journal:
         if self.gone is not None and data:
             self.gone = _without_ended(self.gone, data)
         self._place, self._why, self._dropped, self.trouble = place, MOVED, 0, ""
-        self._past.hold(state_root)
+        self._past.hold(files.directory)
         if self._map is not None:
             self._map[:HEADER] = b"%08d" % HEADER
         if isinstance(self._map, bytearray):
             self._map = None  # the next line tries again to make a file
         return True
 
-    def _taken_away(self, place: Place, data: bytes) -> Gone | None:
+    def _taken_away(self, place: Place, data: bytes, files: JournalFiles) -> Gone | None:
         """Return what was known before, if this `.watcher` is another one.
 
         `data` are the lines that were not written there.
@@ -232,7 +241,8 @@ class Journal:
         if self._place is None or self._place.is_same(place):
             return None
         entries = tuple(self._past.open_entries(data))
-        return Gone(self._why, time.monotonic(), self._past.where(), entries)
+        where = "" if files.is_outside else self._past.where()
+        return Gone(self._why, time.monotonic(), where, entries)
 
 
 def _begin_reason(gone: Gone) -> str:

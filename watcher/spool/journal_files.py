@@ -1,7 +1,4 @@
-"""The files of the journal in `.watcher`: append lines, begin a new file when one is full.
-
-    journal              the newest lines
-    journal.1 ...        older ones, to journal.8
+"""Append lines to the journal; begin a new file when one is full (`spool.journal_rotation`).
 
 The first line of each file identifies the `.watcher` and the queue directory that it was begun in,
 and has the name of the host. In a copy or a restored backup of the queue, a reader sees by it which
@@ -16,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import itertools
 import os
 import re
 import time
@@ -24,23 +20,20 @@ from collections.abc import Collection, Iterator
 from typing import BinaryIO, NamedTuple
 
 from watcher.rules.lifecycle import State
-from watcher.rules.names import STATE_DIRECTORIES, Layout, is_metadata, is_stored
 from watcher.spool import state_files
 from watcher.spool.birth import birth_ns, birth_of
 from watcher.spool.dirs import exists
 from watcher.spool.disk import DISK
 from watcher.spool.journal_line import LONGEST, MARK, Line, line_of, parse_line
+from watcher.spool.journal_rotation import NAME, JournalFiles, carried_lines, file_name, shift
 
-NAME = b"journal"
 _UNFINISHED = NAME + b".new."
 ROTATED = 16 << 20  # bytes after which a new file is begun
-KEPT = 8  # files beside the newest
 GOES_ON = "goes on"
 FIRST = "first start"
 COPIED = "copied or moved to here"
 NO_JOURNAL = "no journal was here, though entries were put away"
 SHORT = 4 << 20  # bytes
-_AT_ONCE = 1_024  # entries
 _TRIES = 5  # other processes may begin a new file at the same time
 _HEAD = 1_024  # bytes: the first line is shorter
 HOST = os.fsencode(os.uname().nodename) or b"-"  # kept: uname is a system call
@@ -84,32 +77,30 @@ def parse_begin(line: Line) -> Begin | None:
     )
 
 
-def append(
-    state_root: int, lines: bytes, layout: Layout, why: str = "", place: Place | None = None
-) -> None:
+def append(files: JournalFiles, lines: bytes, why: str = "", place: Place | None = None) -> None:
     """Append whole lines to the newest file, after beginning a new one if need be; raises OSError.
 
     `why`, if given, is written as a line `begin` before them: what happened to the journal before.
     """
-    place = place_of(state_root) if place is None else place
+    place = place_of(files.state_root) if place is None else place
     reason = why
     for _ in range(_TRIES):
         try:
-            fd = state_files.open_file(NAME, state_root, os.O_RDWR | os.O_APPEND)
+            fd = state_files.open_file(NAME, files.directory, os.O_RDWR | os.O_APPEND)
         except FileNotFoundError:
-            if _begin(state_root, lines, layout, reason, place):
+            if _begin(files, lines, reason, place):
                 return
             continue
         try:
             known = _first_line(fd)
             fits = known is not None and known.state_root.is_same(place)
             if fits and os.fstat(fd).st_size < ROTATED:
-                again = _begin_line(state_root, place, why) if why else b""
+                again = _begin_line(files.state_root, place, why) if why else b""
                 _write_whole(fd, again + _with_host(known, lines))
                 return
             if known is not None and not fits:
                 reason = why or COPIED
-            rotated = _rotate(state_root, fd, None if reason == COPIED else layout)
+            rotated = _rotate(files, fd, carry=known is None or fits)
             if rotated is None:
                 if not fits:
                     raise BlockingIOError(errno.EAGAIN, "another process begins a file just now")
@@ -145,44 +136,45 @@ def _begin_line(state_root: int, place: Place, why: str, host: bytes = b"-") -> 
     return line_of(time.time_ns(), State.READY, "begin", 0, host, detail)
 
 
-def _begin(state_root: int, lines: bytes, layout: Layout, why: str, place: Place) -> bool:
+def _begin(files: JournalFiles, lines: bytes, why: str, place: Place) -> bool:
     """Make the newest file with its first line; return False if another process made it first.
 
     The file is locked until it has its name: an unfinished file without a lock is left from a
     process that was killed.
     """
-    _clear_unfinished(state_root)
+    directory = files.directory
+    _clear_unfinished(directory)
     carried = b""
-    if not exists(NAME + b".1", state_root):
-        carried = b"".join(_carried(state_root, layout))
+    if not exists(file_name(1), directory):
+        carried = b"".join(carried_lines(files.state_root, files.layout))
         why = why or (NO_JOURNAL if carried else FIRST)
-    first = _begin_line(state_root, place, why or GOES_ON, HOST)
+    first = _begin_line(files.state_root, place, why or GOES_ON, HOST)
     scratch = _UNFINISHED + b"%d.%s" % (os.getpid(), os.urandom(4).hex().encode())
-    fd = state_files.create(scratch, state_root, os.O_WRONLY)
+    fd = state_files.create(scratch, directory, os.O_WRONLY)
     try:
         with contextlib.closing(os.fdopen(fd, "wb", buffering=0)) as file:
             fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
             _write_whole(file.fileno(), first + carried + lines)
-            DISK.move(scratch, state_root, NAME, state_root)
+            DISK.move(scratch, directory, NAME, directory)
     except (FileExistsError, FileNotFoundError, BlockingIOError):
         # The last two: before it was locked, another process took it for a dead process's file.
         return False
     finally:
         with contextlib.suppress(FileNotFoundError):  # it was renamed
-            os.unlink(scratch, dir_fd=state_root)
+            os.unlink(scratch, dir_fd=directory)
     return True
 
 
-def _clear_unfinished(state_root: int) -> None:
+def _clear_unfinished(directory: int) -> None:
     """Remove the files that killed processes began: the lines in them are in their spills too."""
-    for name in map(os.fsencode, os.listdir(state_root)):
+    for name in map(os.fsencode, os.listdir(directory)):
         if not name.startswith(_UNFINISHED):
             continue
         with contextlib.suppress(OSError):  # its process is at work, or has renamed it
-            fd = state_files.open_file(name, state_root, os.O_RDWR)
+            fd = state_files.open_file(name, directory, os.O_RDWR)
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                os.unlink(name, dir_fd=state_root)
+                os.unlink(name, dir_fd=directory)
             finally:
                 os.close(fd)
 
@@ -197,41 +189,37 @@ def _write_whole(fd: int, lines: bytes) -> None:
         raise OSError(errno.ENOSPC, "the disk took a part of it only")
 
 
-def _rotate(state_root: int, fd: int, layout: Layout | None) -> bool | None:
+def _rotate(files: JournalFiles, fd: int, *, carry: bool) -> bool | None:
     """Rename the full file to journal.1; return None if another process is about to.
 
     Before that, append a line for each entry that is put away, so that the new file is empty
-    however many there are. No `layout`: the file is of another place, and gets no such lines.
+    however many there are. Not if `carry` is false: the file is of another place.
     """
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return None
     try:
-        newest = os.stat(NAME, dir_fd=state_root).st_ino
+        newest = os.stat(NAME, dir_fd=files.directory).st_ino
     except FileNotFoundError:
         return True  # another process has renamed it, and not made the new one yet
     if newest != os.fstat(fd).st_ino:
         return True  # another process has renamed it
-    for lines in () if layout is None else _carried(state_root, layout):
+    for lines in carried_lines(files.state_root, files.layout) if carry else ():
         _write_whole(fd, lines)  # whole lines: other processes may append at the same time
-    for number in range(KEPT, 1, -1):
-        with contextlib.suppress(FileNotFoundError):
-            older, newer = NAME + b".%d" % number, NAME + b".%d" % (number - 1)
-            os.rename(newer, older, src_dir_fd=state_root, dst_dir_fd=state_root)
-    os.rename(NAME, NAME + b".1", src_dir_fd=state_root, dst_dir_fd=state_root)
+    shift(files)
     return True
 
 
-def names_mentioned(state_root: int, names: Collection[bytes]) -> set[bytes]:
+def names_mentioned(directory: int, names: Collection[bytes]) -> set[bytes]:
     """Return which of these names have a line about a move in the newest file.
 
     While that file is short, the one before it is read too. Raises OSError.
     """
     found: set[bytes] = set()
-    for name in (NAME, NAME + b".1"):
+    for name in map(file_name, range(2)):
         try:
-            fd = state_files.open_file(name, state_root)
+            fd = state_files.open_file(name, directory)
         except FileNotFoundError:
             break
         with open(fd, "rb") as file:
@@ -243,37 +231,6 @@ def names_mentioned(state_root: int, names: Collection[bytes]) -> set[bytes]:
             if file.tell() > SHORT:
                 break
     return found
-
-
-def _carried(state_root: int, layout: Layout) -> Iterator[bytes]:
-    """Yield a line for each entry that is put away, many lines at once."""
-    for state, place in STATE_DIRECTORIES.items():
-        try:
-            fd = state_files.open_directory(place, state_root)
-        except OSError:
-            continue
-        try:
-            with os.scandir(fd) as items:
-                while some := list(itertools.islice(items, _AT_ONCE)):
-                    now = time.time_ns()
-                    files = [(item.inode(), os.fsencode(item.name)) for item in some]
-                    lines = b"".join(
-                        line_of(now, state, "carried", inode, name, birth=birth_of(name, fd) or 0)
-                        for inode, name in files
-                        if _has_line(name, state, layout)
-                    )
-                    if lines:
-                        yield lines
-        finally:
-            os.close(fd)
-
-
-def _has_line(name: bytes, state: State, layout: Layout) -> bool:
-    """Whether a file in the directory of `state` gets a line of its own.
-
-    Of a pair only the message has lines. A `.db` has some while it is alone, as an orphan.
-    """
-    return is_stored(name, layout) and (state is State.ORPHAN or not is_metadata(name, layout))
 
 
 def lines_in(file: BinaryIO) -> Iterator[bytes]:

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 
 from watcher.rules.lifecycle import State
 from watcher.spool import state_files
-from watcher.spool.journal_files import NAME, lines_in
+from watcher.spool.journal_files import lines_in
 from watcher.spool.journal_line import (
     ACCEPT,
     ENDS,
@@ -27,6 +27,7 @@ from watcher.spool.journal_line import (
     line_of,
     parse_line,
 )
+from watcher.spool.journal_rotation import NAME, file_name
 
 KEPT_OPEN = 2  # files
 _ACCEPT = ACCEPT.encode()
@@ -69,20 +70,20 @@ class Past:
         other._later = later
         return other
 
-    def hold(self, state_root: int) -> None:
+    def hold(self, directory: int) -> None:
         """Keep the newest file open. The first call opens the one before it too."""
         with contextlib.suppress(OSError):
-            if os.stat(NAME, dir_fd=state_root, follow_symlinks=False).st_ino in self._files:
+            if os.stat(NAME, dir_fd=directory, follow_symlinks=False).st_ino in self._files:
                 return
             if not self._files:
                 with contextlib.suppress(FileNotFoundError):
-                    self._open(NAME + b".1", state_root)
-            self._open(NAME, state_root)
+                    self._open(file_name(1), directory)
+            self._open(NAME, directory)
         while len(self._files) > KEPT_OPEN:
             os.close(self._files.pop(next(iter(self._files))))
 
-    def _open(self, name: bytes, state_root: int) -> None:
-        fd = state_files.open_file(name, state_root)
+    def _open(self, name: bytes, directory: int) -> None:
+        fd = state_files.open_file(name, directory)
         before = self._files.pop(os.fstat(fd).st_ino, None)
         if before is not None:
             os.close(before)

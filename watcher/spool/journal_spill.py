@@ -16,10 +16,10 @@ import os
 import time
 
 from watcher.rules.lifecycle import State
-from watcher.rules.names import Layout
 from watcher.spool import state_files
 from watcher.spool.journal_files import append
 from watcher.spool.journal_line import line_of, parse_line
+from watcher.spool.journal_rotation import JournalFiles
 
 SPILL = b".journal"
 SIZE = 64 << 10  # bytes
@@ -27,7 +27,7 @@ HEADER = 8  # bytes
 LATE = 10.0  # seconds: lines that waited longer get a mark, so that readers sort them by their time
 
 
-def append_spill(directory: int, state_root: int, layout: Layout) -> None:
+def append_spill(directory: int, files: JournalFiles) -> None:
     """Append to the journal what a process left in its `directory`, and remove its file."""
     data = unflushed(directory)
     if not data:
@@ -35,7 +35,7 @@ def append_spill(directory: int, state_root: int, layout: Layout) -> None:
     first = parse_line(data.partition(b"\n")[0] + b"\n")
     if first is not None and abs(time.time() - first.time) > LATE:
         data = late_mark(data) + data
-    append(state_root, data, layout)
+    append(files, data)
     os.unlink(SPILL, dir_fd=directory)
 
 

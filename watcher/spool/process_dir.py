@@ -32,6 +32,7 @@ from watcher.rules.names import INFLIGHT, Layout, display
 from watcher.spool import state_files
 from watcher.spool.dirs import names_in, open_dir, stat_or_none
 from watcher.spool.disk import Disk, give
+from watcher.spool.journal_home import JournalHome
 from watcher.spool.journal_spill import append_spill
 from watcher.spool.state_home import StateHome
 
@@ -45,6 +46,7 @@ class OpenSpool(Protocol):
 
     home: StateHome
     layout: Layout
+    journal_home: JournalHome
     disk: Disk
     lock: threading.RLock
     process_dir: ProcessDirectory | None
@@ -155,7 +157,7 @@ def _make(spool: OpenSpool) -> ProcessDirectory:
         if gone:
             os.close(fd)  # a recovery removed it before it was locked
             continue
-        weakref.finalize(spool, _leave, os.getpid(), name, os.dup(inflight), fd, spool.layout)
+        weakref.finalize(spool, _leave, os.getpid(), name, os.dup(inflight), fd, spool.journal_home)
         return ProcessDirectory(fd, name)
     raise Unavailable(
         f"{display(spool.home.path)}/inflight: a directory of our own is removed as soon as it"
@@ -163,7 +165,7 @@ def _make(spool: OpenSpool) -> ProcessDirectory:
     )
 
 
-def _leave(pid: int, name: bytes, inflight: int, fd: int, layout: Layout) -> None:
+def _leave(pid: int, name: bytes, inflight: int, fd: int, journal: JournalHome) -> None:
     """Remove this process's directory when its spool is no longer used.
 
     A child that a handler forked has a copy of the spool, and must not remove the directory.
@@ -173,7 +175,7 @@ def _leave(pid: int, name: bytes, inflight: int, fd: int, layout: Layout) -> Non
     with contextlib.suppress(OSError):
         ours = open_dir(b"..", inflight)
         try:
-            append_spill(fd, ours, layout)
+            append_spill(fd, journal.files(ours))
             _keep_status(fd, ours)
         finally:
             os.close(ours)

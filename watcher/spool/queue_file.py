@@ -11,6 +11,7 @@ BadConfiguration and the kernel's OSError.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -65,24 +66,56 @@ def read(queue: bytes, outside: Outside | None = None) -> QueueRecord | None:
         raise _not_believed(error, shown) from None
 
 
+def prepare_journal(spool: Spool, record: QueueRecord) -> None:
+    """Make the directory of the journal, unless the queue records that its journal is there.
+
+    If it cannot be made, the journal says so when it is written.
+    """
+    if not record.journal_dir or not spool.journal.enabled:
+        return
+    with contextlib.suppress(OSError, WatcherError):
+        try:
+            before = read(spool.path, spool.home.outside)
+        except NotBelieved:
+            before = None
+        known = before is not None and before.journal_dir == record.journal_dir
+        spool.journal_home.may_make = not known
+        spool.journal_files()
+
+
+def _with_journal_there(spool: Spool, record: QueueRecord, before: str) -> QueueRecord:
+    """Return the record with the directory of the journal that is in use, or was before."""
+    if not record.journal_dir or record.journal_dir == before:
+        return record
+    try:
+        spool.journal_files()
+    except (OSError, WatcherError):
+        return record._replace(journal_dir=before)
+    return record
+
+
 def keep(spool: Spool, record: QueueRecord) -> str:
     """Write a queue's record, if it is another than before; return a line about the one before.
 
-    A file that is not believed is replaced. A newer program's is not: raises BadConfiguration.
+    A file that is not believed is replaced. A newer program's is not: raises BadConfiguration. A
+    directory for the journal is recorded when it is in use.
     """
     root = spool.state_root()
     shown = os.path.join(spool.home.path, NAME)
+    before: QueueRecord | None = None
+    words = ""
     try:
         before = _read(root, {0, spool.euid, os.fstat(spool.fd).st_uid}, shown)
     except FileNotFoundError:
-        words = ""
+        pass
     except NotBelieved as error:
         words = str(error).partition(": the queue's daemon")[0]
     except OSError as error:
         words = f"{display(shown)}: {error.strerror}"
-    else:
-        if before == record:
-            return ""
+    record = _with_journal_there(spool, record, "" if before is None else before.journal_dir)
+    if before == record:
+        return ""
+    if before is not None:
         words = f"{display(shown)} said {differences(before, record)}"
     spool.disk.write_record(NAME, root, encode(record))
     return f"{words}: it is written anew" if words else ""

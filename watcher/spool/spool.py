@@ -27,6 +27,7 @@ from watcher.errors import (
     WatcherError,
 )
 from watcher.rules.archived_names import ArchiveOptions
+from watcher.rules.journal_keep import Keep
 from watcher.rules.lifecycle import State
 from watcher.rules.names import INFLIGHT, OURS, STATE_DIRECTORIES, Layout, Location, display
 from watcher.spool import links, mounts, process_dir, removable, state_files
@@ -34,6 +35,8 @@ from watcher.spool.archive import Archive
 from watcher.spool.dirs import DIRECTORY, stat_or_none
 from watcher.spool.disk import DISK, Disk
 from watcher.spool.journal import Journal
+from watcher.spool.journal_home import JournalHome
+from watcher.spool.journal_rotation import JournalFiles
 from watcher.spool.ledger import Ledger
 from watcher.spool.state_home import Outside, StateHome
 
@@ -58,7 +61,6 @@ class Spool:
         self.archive: Archive | None = None  # where done files go; None: they are removed
         self.own_names = frozenset({OURS})  # names in the queue directory that are no entries'
         own = weakref.ref(self)  # a reference would be a cycle, and delay the closing
-        self.journal = Journal(lambda: _ours(own), lambda: _inflight(own), layout)
         self.fd = -1
         try:
             self.fd = os.open(self.path, DIRECTORY)
@@ -66,6 +68,9 @@ class Spool:
         except OSError as error:
             raise as_watcher_error(error, self.path, "the queue directory") from None
         self.home = StateHome(self.fd, self.path, outside)
+        self.journal_home = JournalHome(self.fd, self.path, layout, self.lock)
+        files = self.journal_home.files  # no reference to this spool
+        self.journal = Journal(lambda: _ours(own), lambda: _inflight(own), layout, files)
         status = os.fstat(self.fd)
         self.identity = (status.st_dev, status.st_ino)
         self.euid = os.geteuid()
@@ -105,6 +110,17 @@ class Spool:
             self.archive = Archive(options)
             own = options.own_name
             self.own_names = frozenset({OURS} if own is None else {OURS, own})
+
+    def use_journal(
+        self, enabled: bool, outside: Outside | None, keep: Keep, *, may_make: bool = False
+    ) -> None:
+        """Write the journal there from now on, or none; `may_make`: the directory may be made."""
+        self.journal.enabled = enabled
+        self.journal_home.use(outside, keep, may_make=may_make)
+
+    def journal_files(self) -> JournalFiles:
+        """Return where the files of the journal are; raises OSError."""
+        return self.journal_home.files(self.state_root())
 
     def is_current(self) -> bool:
         """Whether the path still leads to the open directory."""
