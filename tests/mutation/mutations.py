@@ -1153,6 +1153,15 @@ MUTATIONS = [
         "test_the_next_file_of_the_name_and_the_number_is_another_entry",
     ),
     Mutation(
+        "what a backup brings back is a new entry, and the one that it was is missing",
+        (3,),
+        "inspect/audit_rules.py",
+        "            fits = after or undone or back\n",
+        "            fits = after or undone\n",
+        "cli/test_audit_moved.py",
+        "test_what_a_backup_brings_back_is_told_and_what_it_has_not_is_missing",
+    ),
+    Mutation(
         "a journal is begun where its disk is not mounted",
         (3,),
         "spool/journal_home.py",

@@ -53,6 +53,9 @@ class File(NamedTuple):
     def birth(self):
         return self.born
 
+    def written(self):
+        return None  # as in a copy without times
+
 
 PLACE = Place(1, 1)
 

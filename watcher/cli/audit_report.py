@@ -7,12 +7,14 @@ Fails: never.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 
 import click
 
 from watcher.errors import counted
 from watcher.inspect.balance import Balance, Missing
+from watcher.inspect.files_there import File
 from watcher.inspect.periods import WORDS, Row
 from watcher.rules.dates import Period
 from watcher.rules.names import display
@@ -32,16 +34,35 @@ def text(found: Balance, by: Period | None) -> None:
         click.echo(f"  missing: {display(missing.name)}: last seen {missing.last}")
     for lost in found.accepted[:SHOWN]:
         click.echo(f"  accepted as lost: {display(lost.name)}: {_accepted(lost)}")
+    if found.restored:
+        entries = counted(len(found.restored), "entry is", "entries are")
+        click.echo(
+            f"warning: {entries} here again after their end, from a backup; to keep one from being"
+            " handled once more: watcher hold, watcher delete"
+        )
     if other := len(found.missing) - len(found.asked):
         entries = counted(other, "entry is", "entries are")
         click.echo(f"{entries} missing since another time than the one that was asked for")
     if found.waiting:
         click.echo(f"{found.waiting} more wait in the queue and have not been seen yet")
-    for place, name in found.unknown[:SHOWN]:
+    for file, line in found.restored[:SHOWN]:
+        click.echo(f"  handled before: {place_of(file)}: {line}")
+    for place, name in _unknown(found)[:SHOWN]:
         click.echo(f"  not in the journal: {place}/{display(name)}: put there by hand, or older")
     for remark in _remarks(found):
         click.echo(remark)
     click.echo(_result(found))
+
+
+def place_of(file: File) -> str:
+    """Return the place of a file in the queue, as people see it."""
+    return display(os.path.join(file.place, file.name))
+
+
+def _unknown(found: Balance) -> list[tuple[str, bytes]]:
+    """Return the files that have no line, without those of which it is known why."""
+    known = {file.name for file, _ in found.restored if file.place}
+    return [(place, name) for place, name in found.unknown if name not in known]
 
 
 def _sums(found: Balance) -> None:
@@ -121,7 +142,10 @@ def as_json(found: Balance, by: Period | None, queue: dict[str, object]) -> None
             record["accepted_at"] = lost.accepted.time
             record["why"] = _accepted(lost).partition(" by ")[2]
         click.echo(json.dumps(queue | record))
-    for place, name in found.unknown:
+    for file, line in found.restored:
+        back = {"handled_before": place_of(file), "time": line.time, "pid": line.pid}
+        click.echo(json.dumps(queue | back | {"move": line.move.decode("ascii", "replace")}))
+    for place, name in _unknown(found):
         click.echo(json.dumps(queue | {"unknown": display(name), "place": place}))
     periods = found.audit.periods
     for row in () if by is None else periods.rows(by):
@@ -135,6 +159,7 @@ def as_json(found: Balance, by: Period | None, queue: dict[str, object]) -> None
         "missing": len(found.asked),
         "accepted": len(found.accepted),
         "waiting": found.waiting,
+        "handled_before": len(found.restored),
         "begins": audit.begins,
         "from_first_start": audit.from_first_start,
         "anew": [{"time": when, "why": why} for when, why in audit.restarts],

@@ -10,12 +10,13 @@ Fails: never; a line that is not valid is counted.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
 from watcher.inspect.journal_reader import number_in
 from watcher.inspect.periods import OF_MOVE, SEEN, Periods
 from watcher.inspect.same_entry import (
+    QUEUE,
     TrackedEntry,
     common_part,
     continues,
@@ -26,6 +27,7 @@ from watcher.inspect.same_entry import (
     stem_of,
 )
 from watcher.rules.names import Layout, is_metadata
+from watcher.rules.stamp import parse
 from watcher.spool.journal_files import COPIED, FIRST, GOES_ON, Place, parse_begin
 from watcher.spool.journal_line import ACCEPT, JOINS, Line, accepted_time, event_time_in
 
@@ -59,6 +61,9 @@ class Audit:
     # line; and of names that vanished, the line of the loss and the line `accept`.
     accepted: dict[tuple[int, bytes, float], Line] = field(default_factory=dict)
     accepted_vanished: list[tuple[Line, Line]] = field(default_factory=list)
+    # In a copy: the names that are here, and the last line by which an entry of each ended.
+    names_here: Collection[bytes] = ()
+    ended_here: dict[bytes, Line] = field(default_factory=dict)
     begins: float | None = None
     from_first_start: bool = False  # no journal was here before
     restarts: list[tuple[float, str]] = field(default_factory=list)  # when, and why
@@ -120,6 +125,8 @@ class Audit:
         elif line.move in _ENDS:
             how = _ENDS[line.move]
             self.ended[how] = self.ended.get(how, 0) + 1
+            if self.names_here and (stem := self.stem(line.name)) in self.names_here:
+                self.ended_here[stem] = line
         else:
             birth = line.birth or (line.birth if known is None else known.birth)
             self.open[line.inode] = TrackedEntry(line, self.stem(line.name), birth, self.epoch)
@@ -199,8 +206,13 @@ class Audit:
             self.open.clear()
         self.place = begin.state_root
 
-    def start_second_pass(self) -> None:
-        """Reset what the first pass counted; keep the epochs of the lines `begin`."""
+    def start_second_pass(self, names_here: Collection[bytes], place: Place) -> None:
+        """Reset what the first pass counted; keep the epochs of the lines `begin`.
+
+        `names_here` are the names in the queue, whose `.watcher` is at `place`.
+        """
+        if self.epoch or (self.place is not None and not self.place.is_same(place)):
+            self.names_here = names_here
         self.epoch, self.place, self.lines = 0, None, 0
 
     # -- entries that were carried over -------------------------------------------------------
@@ -254,9 +266,13 @@ class Audit:
             same = entry.line.inode == line.inode and continues(entry, line, self.layout)
             after = bool(came & places_after(entry.line))
             undone = bool(came & places_before(entry.line)) and line.pid != entry.line.pid
-            if not same and not ((after or undone) and self._may_continue_by_name(entry)):
+            # A restored backup brings an entry back to where it was before. In the queue the name
+            # may be another entry's; in a state directory nothing else puts a file.
+            back = entry.stem == stem and (QUEUE not in came or parse(line.name) is not None)
+            fits = after or undone or back
+            if not same and not (fits and self._may_continue_by_name(entry)):
                 continue
-            rank = (same, after, entry.stem == stem, -place_count(entry.line))
+            rank = (same, after, after or undone, entry.stem == stem, -place_count(entry.line))
             if best is None or rank > best[0]:
                 best = rank, entry
         if best is None:

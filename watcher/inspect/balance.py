@@ -22,6 +22,7 @@ from watcher.inspect import journal_replay
 from watcher.inspect.audit_rules import Audit
 from watcher.inspect.files_there import Disk, File, look
 from watcher.inspect.periods import ACCEPTED, ALWAYS, MISSING, SEEN, Window
+from watcher.inspect.restored import Restored, restored
 from watcher.inspect.same_entry import (
     QUEUE,
     TrackedEntry,
@@ -66,6 +67,7 @@ class Balance:
     accepted: list[Missing] = field(default_factory=list)
     unknown: list[tuple[str, bytes]] = field(default_factory=list)  # in a state directory, no line
     waiting: int = 0  # in the queue, no line yet
+    restored: list[Restored] = field(default_factory=list)  # of a backup: they had ended
 
     @property
     def seen(self) -> int:
@@ -143,10 +145,11 @@ def _compare(spool: Spool, window: Window) -> Balance:
     try:
         disk = look(spool, state_root)
         directory = spool.journal_home.files(state_root).directory
-        audit = journal_replay.replay(state_root, spool.layout, window, directory)
+        audit = journal_replay.replay(state_root, spool.layout, window, directory, disk.by_name)
         later = look(spool, state_root)  # an entry that moved meanwhile is in one of the two
         moved = audit.place is not None and not audit.place.is_same(place_of(state_root))
-        return match_files(Balance(audit, moved=moved), disk, later)
+        back = restored(audit, later)
+        return match_files(Balance(audit, moved=moved, restored=back), disk, later)
     except JournalUnreachable as error:
         raise Unavailable(str(error)) from None
     finally:
@@ -198,33 +201,58 @@ def _find_by_name(found: Balance, entries: Iterable[TrackedEntry], left: dict[in
     Only in the place that the last line leads to. A file that belongs to another entry does not
     count, and where nothing was copied, a file with another time of birth does not.
     """
-    audit, layout = found.audit, found.audit.layout
+    audit = found.audit
     entries = sorted(entries, key=lambda entry: (place_count(entry.line), entry.line.time))
     named = _by_place_and_name(left, audit) if entries else {}
-    for entry in entries:
-        common, half = common_part(entry.stem), is_metadata(entry.line.name, layout)
-        for place in _places(entry, found):
-            stems = named.get((place, common, half), {})
-            best = _best(
-                entry,
-                {
-                    inode: stem
-                    for inode, stem in stems.items()
-                    if _may_stand_for(entry, left[inode], found)
-                },
-            )
-            if best is not None:
-                del stems[best], left[best]
-                found.here[_PLACES[place]] += 1
-                found.by_name += 1
-                break
-        else:
+    lost = [entry for entry in entries if not _is_named(entry, found, named, left)]
+    for entry in lost:
+        copied = found.moved or entry.epoch < audit.epoch
+        if not (copied and _is_named(entry, found, named, left, anywhere=True)):
             found.lose(entry.line)
 
 
-def _by_place_and_name(
-    files: dict[int, File], audit: Audit
-) -> dict[tuple[bytes, bytes, bool], dict[int, bytes]]:
+_Named = dict[tuple[bytes, bytes, bool], dict[int, bytes]]
+
+
+def _is_named(
+    entry: TrackedEntry,
+    found: Balance,
+    named: _Named,
+    left: dict[int, File],
+    *,
+    anywhere: bool = False,
+) -> bool:
+    """Whether there is a file for an entry by its NAME; take it out of `named` and `left`.
+
+    `anywhere`: a restored backup brought it back to where it was then.
+    """
+    common, half = common_part(entry.stem), is_metadata(entry.line.name, found.audit.layout)
+    for place in _PLACES if anywhere else _places(entry, found):
+        stems = named.get((place, common, half), {})
+        fitting = {
+            inode: stem
+            for inode, stem in stems.items()
+            if _may_stand_for(entry, left[inode], found)
+            and (not anywhere or (stem == entry.stem and _is_older(left[inode], entry.line)))
+        }
+        best = _best(entry, fitting)
+        if best is not None:
+            del stems[best], left[best]
+            found.here[_PLACES[place]] += 1
+            found.by_name += 1
+            return True
+    return False
+
+
+def _is_older(file: File, line: Line) -> bool:
+    """Whether a file may be the entry's: in the queue a new one of its name is not."""
+    if file.place != QUEUE:
+        return True
+    written = file.written()
+    return written is not None and written <= line.time
+
+
+def _by_place_and_name(files: dict[int, File], audit: Audit) -> _Named:
     """Return the NAME of each file by its inode, grouped so that no search reads all of them."""
     named: defaultdict[tuple[bytes, bytes, bool], dict[int, bytes]] = defaultdict(dict)
     for inode, (place, name, *_) in files.items():

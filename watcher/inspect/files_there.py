@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from watcher.inspect.same_entry import QUEUE, stem_of
+from watcher.rules.age import SECOND
 from watcher.rules.names import INFLIGHT, STATE_DIRECTORIES, is_stored
 from watcher.spool.birth import birth_of
-from watcher.spool.dirs import open_dir, scan_dir
+from watcher.spool.dirs import open_dir, scan_dir, stat_or_none
 from watcher.spool.spool import Spool
 
 
@@ -24,6 +25,17 @@ class File(NamedTuple):
     name: bytes
     directory: int
     path: bytes  # from `directory`
+
+    def written(self) -> float | None:
+        """Return its latest mtime, which a copy keeps; None if the file is gone.
+
+        Some programs keep whole seconds only.
+        """
+        status = stat_or_none(self.path, self.directory)
+        if status is None:
+            return None
+        whole = status.st_mtime_ns % SECOND == 0
+        return status.st_mtime + 1.0 if whole else status.st_mtime
 
     def birth(self) -> int | None:
         """Return its time of birth in ns, None if the file system has none."""

@@ -12,29 +12,35 @@ from __future__ import annotations
 
 import functools
 import heapq
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from watcher.inspect.audit_rules import WINDOW, Audit
 from watcher.inspect.journal_reader import read_lines
 from watcher.inspect.periods import ALWAYS, Periods, Window
 from watcher.rules.names import Layout
+from watcher.spool.journal_files import place_of
 from watcher.spool.journal_line import NO_MOVE, Line, is_mark, parse_line
 
 Lines = Iterator[tuple[bytes, bool]]  # as `read_lines` yields them
 
 
 def replay(
-    state_root: int, layout: Layout, window: Window = ALWAYS, directory: int | None = None
+    state_root: int,
+    layout: Layout,
+    window: Window = ALWAYS,
+    directory: int | None = None,
+    names_here: Collection[bytes] = (),
 ) -> Audit:
     """Read the whole journal; `state_root` is the descriptor of `.watcher`.
 
     `directory` is that of the journal's files, None: the same. What happened in the `window` is
-    counted by period as well.
+    counted by period as well. Of `names_here`, the names in the queue, the audit notes in a copy
+    which have ended before.
     """
     audit = Audit(layout, Periods(window))
     lines = functools.partial(read_lines, state_root, directory)
     late = _first_pass(lines(), audit)
-    audit.start_second_pass()
+    audit.start_second_pass(names_here, place_of(state_root))
     moment, same = 0.0, set[Line]()
     for line in _in_order(lines(), late, audit):
         if line.time != moment:
