@@ -166,3 +166,10 @@ def test_a_recipe_that_becomes_wrong_is_found(right, wrong, found, tmp_path):
 )
 def test_an_output_is_compared_line_by_line(expected, output, alike):
     assert recipe.same(expected, output) is alike
+
+
+def test_the_page_on_moving_and_restoring_does_what_it_says(tmp_path):
+    if reason := no_room():
+        pytest.skip(reason)
+    ended = follow(RECIPES.parent / "moving.md", tmp_path)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
