@@ -130,3 +130,21 @@ def test_it_outlives_the_state_directory_and_counts_each_entry_once(
     status, total, missing = audit(queue)
     assert (status, missing, total["seen"]) == (65, names, 3)
     assert len(total["anew"]) == 1
+
+
+def test_check_says_whether_it_can_be_written(
+    queue, outside, start_daemon, recorder, watcher_command, environment
+):
+    def checked():
+        argv = [*watcher_command, "check", str(queue), "--journal-dir", str(outside), "--json"]
+        ended = run_command(argv, env=environment, capture_output=True, text=True)
+        lines = map(json.loads, ended.stdout.splitlines())
+        return [(line["grade"], line["what"]) for line in lines if line["about"] == "journal"]
+
+    assert checked() == [("ok", f"{outside}: made by the daemon when it starts")]
+    assert not outside.exists()
+    start_daemon(queue, "--journal-dir", str(outside), handler=recorder.argv()).end()
+    assert checked() == [("ok", f"{outside}: the journal lies there")]
+    shutil.rmtree(outside)
+    ((grade, what),) = checked()
+    assert (grade, "does not exist: mount its disk" in what) == ("bad", True)

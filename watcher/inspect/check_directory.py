@@ -24,8 +24,9 @@ from watcher.inspect.probe import try_directory
 from watcher.rules.kinds import ENTRY_KINDS, KIND_INFO, Kind
 from watcher.rules.lifecycle import State
 from watcher.rules.names import STATE_DIRECTORIES, Layout, display
-from watcher.spool import mounts, paused, removable
+from watcher.spool import mounts, paused, queue_file, removable
 from watcher.spool.dirs import names_in
+from watcher.spool.journal_home import JournalUnreachable
 from watcher.spool.marker_files import waits_for
 from watcher.spool.spool import Spool
 
@@ -54,6 +55,7 @@ def check_directory(spool: Spool, grace: float) -> Iterator[Check]:
     yield from _space(spool)
     yield from check_mirrors(spool)
     yield from _archive(spool)
+    yield from _journal(spool)
     program = another_programs(spool)
     if program:
         words = f"this is {program}'s own queue: do not serve it: a claim locks its files, and"
@@ -67,6 +69,28 @@ def check_directory(spool: Spool, grace: float) -> Iterator[Check]:
     yield from _entries(spool, grace)
     yield from _put_away(spool)
     yield from _scratch(spool, grace)
+
+
+def _journal(spool: Spool) -> Iterator[Check]:
+    """Say whether a journal outside `.watcher` can be written; its directory is not made."""
+    outside = spool.journal_home.outside
+    if outside is None or not spool.journal.enabled:
+        return
+    shown = display(outside.path)
+    recorded = ""
+    with contextlib.suppress(OSError, WatcherError):
+        record = queue_file.read(spool.path, spool.home.outside)
+        recorded = "" if record is None else record.journal_dir
+    try:
+        spool.journal_home.files(spool.fd)
+    except JournalUnreachable as error:
+        new = not os.path.lexists(outside.path) and os.fsencode(recorded) != outside.path
+        if new and os.path.isdir(outside.base):
+            yield Check(OK, "journal", f"{shown}: made by the daemon when it starts")
+        else:
+            yield Check(BAD, "journal", str(error), os.EX_UNAVAILABLE)
+    else:
+        yield Check(OK, "journal", f"{shown}: the journal lies there")
 
 
 def _paused(spool: Spool) -> Iterator[Check]:
