@@ -119,6 +119,7 @@ def test_an_entry_that_hangs_is_shown_with_the_process_to_end(queue, publish, ru
         text = run()[1]
         assert f"next: watcher abort {queue} {stem}" in text
         assert re.search(r"attempt 3, for 20m\w*, process 4321", text)
+    assert record()["in_hand"] == []  # the ledger still names it, and no process has claimed it
 
 
 def test_no_sign_of_life_is_critical_though_the_process_lives(queue, publish, record):
