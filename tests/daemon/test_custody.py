@@ -174,10 +174,14 @@ def test_an_entry_that_another_program_took_is_told_by_name(queue, start_daemon,
     rename_within(queue, "third")
     recorder.open_gate()
     daemon.wait_for("finish", entry="third")  # the second had its turn before
-    daemon.send(signal.SIGUSR2)
-    (told,) = daemon.wait_for("vanished")
+    (told,) = daemon.wait_for("vanished")  # at once: no sweep is due for a minute
     assert "1 entry was announced" in told["detail"]
     assert ": second:" in told["detail"]
+    (unhealthy,) = daemon.wait_for("unhealthy")
+    assert (
+        "another program takes entries of this queue: 1 entry, last second" in unhealthy["detail"]
+    )
     daemon.send(signal.SIGUSR1)
     (line,) = daemon.wait_for("status")
     assert "1 taken by another program" in line["detail"]
+    assert "last second at 2" in line["detail"]

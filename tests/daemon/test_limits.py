@@ -146,11 +146,12 @@ def test_a_done_entry_that_cannot_be_removed_is_not_handled_again_meanwhile(
         pytest.skip("no immutable directories here")
     try:
         recorder.open_gate()
-        daemon.wait_for("unhealthy", detail="Operation not permitted (errno 1)")
+        (said,) = daemon.wait_for("unhealthy")
+        assert f"{queue}: the queue directory is not writable" in said["detail"]
         assert (queue / f"{name}.pck").exists()
     finally:
         subprocess.run(["chattr", "-i", str(queue)], check=True)
-    assert over(daemon, "Operation not permitted")
+    assert over(daemon, "not writable for us")
     daemon.wait_for("finish", entry=name)
     assert daemon.end() == 0
     assert len(recorder.calls) == 1

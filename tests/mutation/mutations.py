@@ -1315,6 +1315,15 @@ MUTATIONS = [
         "test_entries_wait_while_all_fail_alike_and_go_on_in_their_order_when_one_succeeds",
     ),
     Mutation(
+        "an entry that another daemon handles counts as taken by another program",
+        (4,),
+        "daemon/custody.py",
+        "            self._report_at = max(now + EXPLAINED, self._looked_at + EACH)\n",
+        "            self._report_at = now\n",
+        "daemon/test_taken_entries.py",
+        "test_entries_that_were_taken_are_told_soon_and_further_ones_together",
+    ),
+    Mutation(
         "one entry that fails again and again holds its queue",
         (6,),
         "rules/breaker.py",

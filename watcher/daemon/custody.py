@@ -3,8 +3,11 @@
 Another program may move or remove `.watcher/` while the daemon runs (`rsync --delete`, any user who
 may write in the queue); the entries in it are then out of reach. Or it may remove an entry between
 its event and its claim.
-Guarantees: the first is logged at once, the second with the next sweep, with names. A queue whose
-put-away entries are missing is unhealthy until they are there again, or until a restart.
+Guarantees: the first is logged at once, the second after `EXPLAINED`, with names: a process of
+watcher that took the entry has written so by then. At most one line in `EACH` names entries; those
+of the time between are in the next one. A queue whose put-away entries are missing is unhealthy
+until they are there again, or until a restart; one whose entries are taken, until no other was for
+`QUIET`.
 Fails: never.
 """
 
@@ -12,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import time
 from collections.abc import Sequence
@@ -32,6 +36,10 @@ from watcher.spool.spool import Spool
 
 SHOWN = 5  # names
 ABOUT = "state directory"
+TAKEN = "taken entries"  # what the queue's health calls them
+EXPLAINED = 2.0  # seconds: another process writes its lines to the journal sooner (FLUSH_AFTER)
+EACH = 60.0  # seconds between two lines about taken entries
+QUIET = 3600.0  # seconds without a taken entry, after which the queue is healthy again
 
 
 class Custody:
@@ -39,6 +47,11 @@ class Custody:
 
     def __init__(self, queue: str, health: Health) -> None:
         self.vanished = 0  # entries that another program took after their event
+        self.last_taken = ""  # one of the last of them, as it is shown
+        self.last_taken_at = 0.0  # when they were found to be gone (seconds since 1970)
+        self._report_at = math.inf  # when those that are not reported yet are (monotonic)
+        self._looked_at = -math.inf  # when it was last looked whether entries were taken
+        self._taken_at = -math.inf  # when entries were last found to be
         self._queue = queue
         self._health = health
         self._gone: Gone | None = None  # the last one that was reported
@@ -98,8 +111,27 @@ class Custody:
             self._health.trouble(ABOUT, None)
             spool.journal.gone = None
 
-    def report_vanished(self, spool: Spool) -> None:
+    def report_due(self, spool: Spool, now: float) -> float:
+        """Report taken entries if it is time; return the moment at which it is, or infinity."""
+        if self._report_at == math.inf and spool.journal.vanished.pending:
+            self._report_at = max(now + EXPLAINED, self._looked_at + EACH)
+        if now >= self._report_at:
+            self.report_vanished(spool, now)
+        return self._report_at
+
+    @property
+    def reports_soon(self) -> bool:
+        """Whether a moment is set at which taken entries are reported."""
+        return self._report_at < math.inf
+
+    def sweep(self, now: float) -> None:
+        """Note that the queue is swept: it may be long since an entry was taken."""
+        if self._health.has(TAKEN) and now >= self._taken_at + QUIET:
+            self._health.trouble(TAKEN, None)
+
+    def report_vanished(self, spool: Spool, now: float) -> None:
         """Log the entries that were gone before their claim, and that no journal line explains."""
+        self._report_at, self._looked_at = math.inf, now
         names = spool.journal.vanished.take_names()
         if not names:
             return
@@ -110,10 +142,21 @@ class Custody:
             if not taken:
                 return
             self.vanished += len(taken)
+            self.last_taken, self.last_taken_at = display(taken[-1]), time.time()
+            self._taken_at = now
             shown = ", ".join(map(display, taken[:SHOWN])) + (", ..." if taken[SHOWN:] else "")
             entries = counted(len(taken), "entry was", "entries were")
             why = f"{entries} announced, and gone before the claim: {shown}: another program took"
             log.event(self._queue, "vanished", f"{why} them; `watcher audit`", logging.WARNING)
+            self._tell(time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.last_taken_at)))
+
+    def _tell(self, when: str) -> None:
+        """Say in the queue's health that entries are taken, how many, and when the last one."""
+        entries = counted(self.vanished, "entry", "entries")
+        text = f"another program takes entries of this queue: {entries}, last {self.last_taken}"
+        if not self._health.has(TAKEN):
+            self._health.trouble(TAKEN, f"{text}; `watcher audit` names each")
+        self._health.show(TAKEN, f"{text} at {when}; `watcher audit` names each")
 
 
 def _taken_out(spool: Spool) -> Gone | None:

@@ -14,6 +14,7 @@ tried again at growing intervals.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -97,6 +98,7 @@ class Detector:
         self._recover_dead = recover
         self._next_scan = 0.0  # after one that failed
         self._next_sweep = 0.0
+        self._report_due = math.inf  # when taken entries are reported
         self._sweeps = 0
         # The scan under way, and where it stands.
         self._pass: tuple[Proof, ScanPosition] | None = None
@@ -181,6 +183,8 @@ class Detector:
         self._due_entries.tick(now)
         self._scan_if_wanted(now)
         self.waits.tick(now, self._is_there)
+        if self.spool is not None:
+            self._report_due = self.watch.custody.report_due(self.spool, now)
         self.scan_waits = self._scanning()  # before `_next_due` looks whether there is room
         return self._next_due()
 
@@ -205,6 +209,8 @@ class Detector:
             moments.append(due)
         if (due := self.waits.due) is not None:
             moments.append(due)
+        if self._report_due < math.inf and self.spool is not None:
+            moments.append(self._report_due)
         if (due := self.watch.check_due) is not None and self.spool is not None:
             moments.append(due)
         return min(moments, default=self.now() + self.settings.sweep_every)
@@ -223,7 +229,7 @@ class Detector:
         self.watch.check_writable()
         if self.spool is not None:
             self._sweeps += 1
-            self.watch.custody.report_vanished(self.spool)
+            self.watch.custody.sweep(now)
             self._recover(self.spool)
             if not self.watch.arm_deferred() or self._sweeps % LIST_EVERY == 0:
                 self._due_entries.list_all(self.spool)

@@ -98,7 +98,7 @@ class FollowUp:
             self._health.entry(name, report.why if stuck else None)
         match report.result:
             case AttemptEnd.DONE | AttemptEnd.REJECTED | AttemptEnd.GONE | AttemptEnd.FOLLOWED:
-                self._settled(name)
+                self._settled(name, gone=report.result is AttemptEnd.GONE)
             case AttemptEnd.DEFERRED:
                 self._settled(name)
                 if report.name and self._current().detector.deferred.add(report.name):
@@ -129,6 +129,14 @@ class FollowUp:
             case AttemptEnd.MISCONFIGURED | AttemptEnd.STOPPED:
                 pass  # `QueueWorker._try_others` follows; or this process is about to exit
 
+    def _is_taken(self) -> bool:
+        """Whether an entry is gone that no process of watcher may have taken, and no moment is set.
+
+        The moment is one for all entries that are gone, so that a storm of them wakes no thread.
+        """
+        spool, custody = self._detector.spool, self._detector.watch.custody
+        return spool is not None and spool.journal.vanished.pending and not custody.reports_soon
+
     def _note_not_deferred(self, name: bytes) -> None:
         with self._lock:
             if len(self.not_deferred) < MAX_COUNTED:
@@ -154,14 +162,20 @@ class FollowUp:
             self._detector.waits.tell(item.name, report.why, report.wait or 0.0)
         self.again(item, report.wait or 0.0, report.proof, young=True)
 
-    def _settled(self, name: bytes) -> None:
+    def _settled(self, name: bytes, *, gone: bool = False) -> None:
         self._pending.pairs.forget(name)
         with self._lock:
             self.looks.pop(name, None)
             over = name in self.not_deferred and len(self.not_deferred) == 1
             self.not_deferred.discard(name)
         if over:
-            self._current().health.trouble("disk", None)
+            self._current().detector.watch.on_disk(None)
+        if gone and self._is_taken():
+            self._wake()  # the daemon's thread reports it soon
+        spool = self._detector.spool
+        if spool is not None and spool.unwritten:
+            self._detector.watch.on_note(spool.unwritten)
+            spool.unwritten = ""
 
     def _look_again(self, item: Item, first: float = LOOK_AGAIN) -> float:
         """Look at an entry again soon, and ever less often; return in how many seconds."""

@@ -77,7 +77,8 @@ class QueueWorker:
         self._deaths = Deaths()
         terms = settings.claim_options(self.pending.ages)._replace(closed=self._closed)
         disk = DiskRetry(
-            self._disk_patience.pause, lambda text: self._current().health.trouble("disk", text)
+            self._disk_patience.pause,
+            lambda text: self._current().detector.watch.on_disk(text),  # noqa: PLW0108 - the heir's
         )
         settlement = Finisher(settings.name, terms, settings.retry, clock, log.transition, disk)
         settlement.unremovable = self._unremovable = Unremovable(self.detector.now)

@@ -23,6 +23,7 @@ from watcher.observe.health import Health
 from watcher.rules.backoff import delay
 from watcher.rules.lifecycle import State
 from watcher.rules.names import display
+from watcher.rules.space import nearly_full
 from watcher.spool import inode_numbers, paused, queue_file
 from watcher.spool.journal import Journal
 from watcher.spool.spool import Spool
@@ -133,7 +134,39 @@ class Watch:
         if self.spool is not None:
             writable = self.spool.writable()
             self._health.trouble("mode", None if writable else self._not_writable())
+            self._health.trouble("space", self._little_space(self.spool))
             self._check_archive(self.spool)
+
+    def _little_space(self, spool: Spool) -> str | None:
+        """Say that the disk is nearly full, before it is."""
+        try:
+            disk = os.fstatvfs(spool.fd)
+        except OSError:
+            return None
+        free, total = disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize
+        wrong = nearly_full(free, total, disk.f_favail, disk.f_files)
+        return f"{self.settings.path}: {wrong}" if wrong else None
+
+    def on_disk(self, refused: str | None) -> None:
+        """Take what the disk said to the last step of an entry; None: it is well again.
+
+        A worker calls this. If the directory is not writable, that is the cause; the sweep finds it
+        too, but later.
+        """
+        spool = self.spool
+        if refused is None:
+            self._health.trouble("disk", None)
+            self._health.trouble("mode", None)
+        elif spool is not None and not spool.writable():
+            self._health.trouble("mode", self._not_writable())
+        else:
+            self._health.trouble("disk", f"{self.settings.path}: {refused}")
+
+    def on_note(self, error: str) -> None:
+        """Take that a note could not be written; the next sweep looks whether it is over."""
+        words = f"{self.settings.path}: the note that says why an attempt failed cannot be written"
+        if not self._health.has("space"):
+            self._health.trouble("space", f"{words}: {error}")
 
     def _check_archive(self, spool: Spool) -> None:
         """Check whether done entries can be moved to the archive, if there is one."""

@@ -52,12 +52,14 @@ def committed_ns(spool: Spool, parts: Sequence[Part]) -> int | None:
 def write(
     spool: Spool, target: int, name: bytes, note: Mapping[str, object], *, durable: bool = True
 ) -> None:
-    """Write a note, if the disk has room for it."""
+    """Write a note, if the disk has room for it; if not, `spool.unwritten` says why."""
     import json
 
     data = json.dumps(note, indent=1, default=str).encode() + b"\n"
-    with contextlib.suppress(OSError):
+    try:
         spool.disk.write_note(name, target, data, durable=durable)
+    except OSError as error:
+        spool.unwritten = error.strerror or str(error)
 
 
 def read_note(directory: int, name: bytes, layout: Layout) -> dict[str, object]:

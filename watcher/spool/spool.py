@@ -76,6 +76,7 @@ class Spool:
         self.euid = os.geteuid()
         if self.euid == 0:
             self._refuse_foreign_links(status.st_uid)
+        self.unwritten = ""  # why a note could not be written lately (`notes.write`)
         self.sticky = removable.is_sticky_for_us(status)  # then `take` refuses files of other users
         # A granted lease proves: no writer.
         self.leases = self.filesystem not in mounts.LEASES_BLIND

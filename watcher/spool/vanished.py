@@ -28,6 +28,11 @@ class Vanished:
         self._room = MOST
         self._until = 0.0
 
+    @property
+    def pending(self) -> bool:
+        """Whether names got a line since `take_names`."""
+        return bool(self._recent)
+
     def take_names(self) -> set[bytes]:
         """Return the names that got a line since the last call."""
         names, self._recent = self._recent, set()
