@@ -14,9 +14,9 @@ import pytest
 
 from watcher.cli import parameters
 from watcher.config import load as configuration
-from watcher.errors import BadConfiguration
+from watcher.errors import BadConfiguration, Usage
 from watcher.handle import handler_kinds
-from watcher.handle.handler_kinds import KINDS
+from watcher.handle.handler_kinds import KINDS, Exec, Python, endless, with_timeout
 from watcher.handle.handler_settings import HandlerSettings
 from watcher.rules.option import Option, period
 from watcher.rules.results import HANDLED, AttemptEnd
@@ -115,3 +115,41 @@ def test_each_row_has_a_field_of_its_own_name_and_an_example(kind):
     assert set(row.OPTIONS) <= set(row.__struct_fields__)
     assert f"{{ {kind} = " in row.EXAMPLE
     assert issubclass(row, handler_kinds.HandlerSettings)
+
+
+def test_the_flag_sets_the_timeout_in_place_of_the_configured_one():
+    assert with_timeout(Exec(("true",)), "2m").timeout == 120.0
+    assert with_timeout(Exec(("true",), timeout=5.0), "90").timeout == 90.0
+    assert with_timeout(Python("a:b", isolate=True), "1s").timeout == 1.0
+
+
+@pytest.mark.parametrize(
+    ("handler", "text", "said"),
+    [
+        (Exec(("true",)), "soon", "--timeout: expected a duration"),
+        (Exec(("true",)), "0s", "--timeout: expected a duration"),
+        (Python("a:b"), "1s", "--timeout: expected isolate = true beside it"),
+        (HandlerSettings(), "1s", "--timeout: the handler is of a kind that has none"),
+    ],
+)
+def test_a_timeout_that_cannot_be_is_refused(handler, text, said):
+    with pytest.raises(Usage) as caught:
+        with_timeout(handler, text)
+    assert str(caught.value).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("handler", "said"),
+    [
+        (Exec(("true",)), "set a timeout"),
+        (Python("a:b"), "set isolate = true and a timeout"),
+        (Python("a:b", isolate=True), "set a timeout"),
+        (Exec(("true",), timeout=5.0), ""),
+        (Python("a:b", isolate=True, timeout=5.0), ""),
+        (None, ""),
+    ],
+)
+def test_an_attempt_without_end_is_told_of_where_one_can_be(handler, said):
+    words = endless(handler)
+    assert said in words
+    assert bool(words) == bool(said)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 @click.argument("handler", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND ARG...]")
 @parameters.queue_options
 @parameters.archive_options
+@parameters.timeout_option
 @click.option("-v", "--verbose", is_flag=True, help="Show the variables that a command is given.")
 def command(
     queue_dir: str,

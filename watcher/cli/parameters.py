@@ -121,6 +121,11 @@ _ARCHIVE = (
 )
 
 
+timeout_option = click.option(
+    "--timeout", metavar="AGE", help="Time of the handler for one entry, e.g. 2m [none]."
+)
+
+
 def archive_options(command: F) -> F:
     """Add the options for the archive of a queue."""
     for option in reversed(_ARCHIVE):
@@ -159,7 +164,19 @@ def settings_for(
         queue_dir = _directory_called(queue_dir, known)
     base = configuration.find(known, queue_dir)
     said = Said(queue_dir, given, os.environ, list(argv) or None, base)
-    return _chosen(said, Role(role))
+    settings = _chosen(said, Role(role))
+    timeout = flags.get("timeout")
+    return settings if timeout is None else _with_timeout(settings, str(timeout))
+
+
+def _with_timeout(settings: Queue, timeout: str) -> Queue:
+    from msgspec.structs import replace
+
+    from watcher.handle.handler_kinds import with_timeout
+
+    if settings.handler is None:
+        raise Usage("--timeout: goes with a handler: give a command after --")
+    return replace(settings, handler=with_timeout(settings.handler, timeout))
 
 
 def as_recorded(settings: Queue) -> Queue:

@@ -25,6 +25,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.
 @click.argument("handler", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND ARG...]")
 @parameters.queue_options
 @parameters.archive_options
+@parameters.timeout_option
 @click.option("--sweep-every", metavar="AGE", help="Time between sweeps [60s].")
 @click.option("--concurrency", type=int, metavar="N", help="Entries handled at once [1].")
 @click.option("--breaker", type=int, metavar="N", help="Failures alike until one is tried [20].")

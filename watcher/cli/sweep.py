@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 @click.argument("handler", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND ARG...]")
 @parameters.queue_options
 @parameters.archive_options
+@parameters.timeout_option
 @click.option("--dry-run", is_flag=True, help="Print what a sweep would do; change nothing.")
 @click.option("--max-time", metavar="AGE", help="Begin no entry after this time, e.g. 15m.")
 @click.option("--max-entries", type=click.IntRange(min=0), metavar="N", help="Handle at most N.")

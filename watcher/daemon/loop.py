@@ -30,6 +30,7 @@ from watcher.daemon.rounds import Rounds
 from watcher.errors import BadConfiguration, WatcherError, counted
 from watcher.handle.adopted_children import Orphans
 from watcher.handle.handler import Handler
+from watcher.handle.handler_kinds import endless
 from watcher.inspect.counts import tally
 from watcher.inspect.neighbours import warning_for
 from watcher.observe import log
@@ -88,6 +89,7 @@ class Daemon:
             name: (settings, handlers[name] if name in handlers else self._shared[name][1])
             for name, settings in templates.items()
         }
+        _tell_endless(changed, known)
         self._directories.configure(queues)
         self._serve_directories(handlers)
 
@@ -295,6 +297,14 @@ class Daemon:
             worker.handler.terminate()
         log.last_words(b"watcher: stopped at once; entries in hand will be handled again\n")
         os._exit(STOPPED_AT_ONCE)
+
+
+def _tell_endless(queues: Mapping[str, Queue], before: Mapping[str, Queue]) -> None:
+    """Log, once a queue, that an attempt may last without end; not again at a reload."""
+    for name, settings in queues.items():
+        words = endless(settings.handler)
+        if words and (name not in before or not endless(before[name].handler)):
+            log.event(name, "no timeout", words)
 
 
 def _status(worker: QueueWorker) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 import msgspec
 
 from watcher import durations
-from watcher.errors import BadConfiguration
+from watcher.errors import BadConfiguration, Usage
 from watcher.handle.handler_settings import HandlerSettings
 from watcher.rules.option import Option, duration, flag, period, read_by, shown, size
 
@@ -146,6 +146,29 @@ def read_handler(value: object, place: str) -> HandlerSettings:
         key, expected = wrong
         raise BadConfiguration(f"{place}.{key}: expected {expected}")
     return settings
+
+
+def with_timeout(handler: HandlerSettings, text: str) -> HandlerSettings:
+    """Return the settings with the timeout that the flag --timeout says; raise Usage."""
+    try:
+        seconds = read_by(TIMEOUT, text, "--timeout")
+        changed = msgspec.structs.replace(handler, timeout=seconds)
+    except BadConfiguration as error:
+        raise Usage(str(error)) from None
+    except TypeError:
+        raise Usage("--timeout: the handler is of a kind that has none") from None
+    if (wrong := changed.mistake()) is not None:
+        raise Usage(f"--timeout: expected {wrong[1]}")
+    return changed
+
+
+def endless(handler: HandlerSettings | None) -> str:
+    """Return what to do if an attempt of this handler may last without end; "" if it cannot."""
+    if handler is None or getattr(handler, "timeout", None) is not None:
+        return ""
+    alone = isinstance(handler, Python) and not handler.isolate
+    remedy = "isolate = true and a timeout" if alone else "a timeout (--timeout)"
+    return f"a handler that hangs holds its worker for ever: set {remedy}"
 
 
 def _kind_of(table: Mapping[str, object], place: str) -> str:
