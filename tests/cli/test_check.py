@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import shutil
 import subprocess
 import tempfile
@@ -225,6 +226,21 @@ def test_a_daemon_at_work_is_named_and_its_absence_when_entries_wait(
         "none is seen at work, and the oldest entry waits for 14h",
     )
     assert check_daemon.check_daemon(spool, 60.0, 300.0).grade == "ok"
+
+
+def test_with_strict_a_warning_is_bad(queue, check):
+    (queue / ".watcher").mkdir(mode=0o700)
+    (queue / ".watcher" / "dead").mkdir(mode=0o700)
+    (queue / ".watcher" / "dead" / "a.pck").touch()
+    status, found = check(queue)
+    assert (status, found["dead"][0]["grade"]) == (0, "warning")
+    assert check(queue, "--strict")[0] == os.EX_UNAVAILABLE
+
+
+def test_the_limits_of_inotify_say_of_which_user_they_are(queue, check):
+    _, found = check(queue)
+    [instances] = found["max_user_instances"]
+    assert f"in use by user {pwd.getpwuid(os.geteuid()).pw_name}" in instances["what"]
 
 
 def test_rights_are_those_of_the_mode_bits(tmp_path):

@@ -251,10 +251,18 @@ def test_hup_takes_up_a_changed_configuration_and_survives_a_wrong_one(
     daemon = start_daemon(None, "--config", str(file))
     file.write_text("[queues.a\n")
     daemon.send(signal.SIGHUP)
-    daemon.wait_for("not reloaded")
+    [told] = daemon.wait_for("not reloaded")
+    assert told["level"] == "error"
+    daemon.send(signal.SIGUSR1)
+    [status] = daemon.wait_for("status")
+    assert "the configuration was not reloaded at 2" in status["detail"]
+    assert f"{file}: not TOML" in status["detail"]
     file.write_text(first + f'[queues.b]\npath = "{second}"\nhandler = {{ exec = {argv} }}\n')
     daemon.send(signal.SIGHUP)
     daemon.wait_for("ready", queue="b")
+    daemon.send(signal.SIGUSR1)
+    healthy = daemon.wait_for("status", 3)[1:]
+    assert all(record["detail"].startswith("healthy; ") for record in healthy), "until it is cured"
     daemon.wait_for("finish", entry=commit(second), queue="b")
     daemon.wait_for("finish", entry=commit(queue), queue="a")
     assert len(daemon.events("armed", queue="a")) == 1

@@ -69,3 +69,12 @@ def test_what_is_shown_of_a_trouble_may_change_without_a_line(told):
         ("unhealthy", "next at 03:12:10"),
         ("recovered", "over after 0ms: next at 03:12:10"),
     ]
+
+
+def test_what_a_line_for_all_queues_tells_is_shown_and_not_logged_for_each(told):
+    health = Health("q")
+    health.quietly("reload", "not reloaded")
+    assert str(health) == "not reloaded"
+    health.quietly("reload", None)
+    assert health
+    assert not told

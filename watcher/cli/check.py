@@ -24,21 +24,23 @@ _WORST = (os.EX_NOPERM, os.EX_NOINPUT)  # in this order before EX_UNAVAILABLE
 @click.argument("handler", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND ARG...]")
 @parameters.queue_options
 @parameters.archive_options
+@click.option("--strict", is_flag=True, help="Warnings are bad too.")
 @click.option("--json", "as_json", is_flag=True, help="One object a line.")
 def command(
     queue_dir: str | None,
     handler: tuple[str, ...],
     config: str | None,
+    strict: bool,
     as_json: bool,
     **flags: object,
 ) -> int:
     """Check a queue directory, or every queue of the configuration, and the machine's limits.
 
     Makes `.watcher/` if it does not exist, to try things in. With a configuration, or a command
-    after `--`, the handler is checked too. Exit status: 0 if nothing is bad; 77 if a permission is;
-    66 if a directory is missing; else 69.
+    after `--`, the handler is checked too. Exit status: 0 if nothing is bad, and with --strict no
+    warning was given; 77 if a permission is bad; 66 if a directory is missing; else 69.
     """
-    from watcher.inspect.finding import BAD, Check
+    from watcher.inspect.finding import BAD, WARNING, Check
     from watcher.inspect.limits import check_machine
     from watcher.spool.lease import ignore_sigio
 
@@ -59,8 +61,8 @@ def command(
             click.echo(shown)
         for check in checks:
             _show(shown, check, as_json)
-            if check.grade == BAD:
-                codes.add(check.code)
+            if check.grade == BAD or (strict and check.grade == WARNING):
+                codes.add(check.code if check.grade == BAD else os.EX_UNAVAILABLE)
     if not codes:
         return os.EX_OK
     return next((code for code in _WORST if code in codes), os.EX_UNAVAILABLE)

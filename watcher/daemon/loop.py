@@ -263,11 +263,15 @@ class Daemon:
         try:
             self.serve(reload())
         except WatcherError as error:
-            log.event("", "not reloaded", f"{error}; going on as before")
+            log.event("", "not reloaded", f"{error}; going on as before", logging.ERROR)
+            at = time.strftime("%Y-%m-%d %H:%M:%S")
+            failed: str | None = f"the configuration was not reloaded at {at}: {error}"
         else:
             log.event("", "reloaded", counted(len(self._workers), "queue", "queues"))
-            for worker in self._workers.values():
-                worker.try_now()
+            failed = None
+        for worker in self._workers.values():
+            worker.health.quietly("reload", failed)
+            worker.try_now()
 
     def _drain(self) -> int:
         workers = [*self._workers.values(), *self._leaving]

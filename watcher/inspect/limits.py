@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
+from watcher.inspect.daemon_user import user
 from watcher.inspect.finding import OK, WARNING, Check
 
 NEARLY = 0.8  # of a limit
@@ -17,6 +18,7 @@ NEARLY = 0.8  # of a limit
 def check_machine() -> Iterator[Check]:
     """Compare each limit with its use; other users' processes have limits of their own."""
     instances, watches = _used()
+    whose = f"user {user(os.geteuid())}"
     for name, used in (("max_user_instances", instances), ("max_user_watches", watches)):
         limit = _limit(name)
         if limit is None:
@@ -24,7 +26,7 @@ def check_machine() -> Iterator[Check]:
             continue
         near = used >= limit * NEARLY
         advice = f": raise fs.inotify.{name} (sysctl)" if near else ""
-        yield Check(WARNING if near else OK, name, f"{used} of {limit} in use{advice}")
+        yield Check(WARNING if near else OK, name, f"{used} of {limit} in use by {whose}{advice}")
     queued = _limit("max_queued_events")
     if queued is not None:
         yield Check(OK, "max_queued_events", f"{queued}; a storm of more is found by scanning")

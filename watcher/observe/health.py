@@ -68,6 +68,12 @@ class Health:
             if about in self.troubles:
                 self.troubles = self.troubles | {about: text}
 
+    def quietly(self, about: str, text: str | None) -> None:
+        """Set the trouble of a subject, or end it, where a line for all queues tells of it."""
+        with self._lock:
+            others = {key: what for key, what in self.troubles.items() if key != about}
+            self.troubles = others if text is None else others | {about: text}
+
     def entry(self, name: bytes, text: str | None) -> None:
         """Set the trouble of an entry; None: it has ended. The oldest one is shown."""
         if text is None and name not in self._entries:
