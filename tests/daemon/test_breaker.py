@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+import subprocess
 
 import pytest
 
@@ -102,6 +103,19 @@ def test_entries_wait_while_all_fail_alike_and_go_on_in_their_order_when_one_suc
     assert daemon.end() == 0
     assert len(daemon.events("unhealthy")) == 1, "it is said once"
     assert daemon.counts[event] == LIMIT + 2, "each attempt is settled as its handler said"
+
+
+@pytest.mark.parametrize("code", [75, 65])
+def test_what_an_operator_requeues_is_tried_at_once(
+    queue, serve, watcher_command, environment, code
+):
+    daemon = serve(code, count=LIMIT)
+    held(daemon)
+    daemon.mend()
+    argv = [*watcher_command, "requeue", str(queue), "ALL"]
+    subprocess.run(argv, env=environment, check=True, capture_output=True)
+    daemon.wait_for("finish", LIMIT)
+    assert daemon.end() == 0
 
 
 @pytest.mark.parametrize("concurrency", [4])

@@ -174,7 +174,7 @@ class QueueWorker:
 
     def on_events(self, events: Sequence[Event]) -> None:
         """Take events; the thread that just read them calls this."""
-        pending, layout, renamed = self.pending, self.pending.layout, []
+        pending, layout, renamed, arrived = self.pending, self.pending.layout, [], events
         # The kind that is a proof by itself, where no other kind bears on it.
         proof = None if layout.legacy or layout.raw else EventKind.RENAMED
         with self._detecting:
@@ -194,8 +194,19 @@ class QueueWorker:
             tick_due = pending.tick_due
         if heir is not None:
             heir.on_events(events)
-        elif tick_due:
+            return
+        if self._attempt.breaker.ticket:
+            self._try_requeued(arrived)
+        if tick_due:
             self._wake()
+
+    def _try_requeued(self, events: Sequence[Event]) -> None:
+        """Try an entry now if one that failed is back in the queue: an operator put it there."""
+        failed, stem = self._attempt.breaker.failed, self.pending.layout.stem
+        if any(
+            not is_deferred(name) and failed(stem(name)) for _tag, _seen, name in events if name
+        ):
+            self.try_now()
 
     def _put_back(self, name: bytes) -> None:
         """Take note that this process linked a file back into the queue: no writer committed it."""

@@ -21,8 +21,8 @@ addresses (`reasons.kind_of`). Entries are counted, and not attempts: one bad en
 without others fails as often as its policy lets it, and is no sign that the next one will fail.
 
 Guarantees: each attempt is settled as its handler said, whatever is counted here. Memory for
-`limit` names. What is known is in memory: after a restart, and after a reload that changed the
-queue's settings, the count begins at 0.
+`limit` names, and for `MOST` while it is tripped. What is known is in memory: after a restart, and
+after a reload that changed the queue's settings, the count begins at 0.
 Fails: never.
 """
 
@@ -79,8 +79,14 @@ class Breaker:
                 self._names.clear()
             elif self.ticket:
                 self.trials += 1
+                if len(self._names) < MOST:
+                    self._names.add(name)
             else:
                 self._count(name, (verdict, kind_of(outcome.reason)), outcome.reason)
+
+    def failed(self, name: bytes) -> bool:
+        """Whether the last attempts, all of which failed alike, have one at this entry."""
+        return name in self._names
 
     def _count(self, name: bytes, like: tuple[Verdict, str], reason: str) -> None:
         if like != self._like:
@@ -94,7 +100,6 @@ class Breaker:
             self._trips += 1
             self.trials = 0
             self.ticket = self._trips
-            self._names.clear()
 
 
 def pace(trials: int, first: float, longest: float) -> float:
