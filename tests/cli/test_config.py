@@ -82,6 +82,7 @@ VALUES = {
     "sweep_every": ('"250ms"', 0.25, "2m", 120.0),
     "concurrency": ("4", 4, "256", 256),
     "breaker": ("0", 0, "10000", 10_000),
+    "exclusive": ("true", True, "yes", True),
     "source": ('"polling"', "polling", "inotify", "inotify"),
     "writers": ('"rename"', "rename", "rename", "rename"),
     "max_size": ('"2K"', 2048, "3M", 3 << 20),
@@ -141,6 +142,7 @@ def test_every_option_is_a_flag_of_run_and_the_shared_ones_of_sweep(key):
     assert flag in {name for option in run_command.params for name in option.opts}
     of_sweep = {name for option in sweep_command.command.params for name in option.opts}
     of_the_daemon = ("sweep_every", "concurrency", "breaker", "source", "writers")
+    of_the_daemon += ("exclusive",)
     assert (flag in of_sweep) == (key not in of_the_daemon)
 
 
@@ -157,6 +159,7 @@ WRONG = {
     "settle": ["10", '"-1s"', '""', "true", '"off"'],
     "sweep_every": ["60", '"0s"', '"9ms"', '"never"', '"99999999d"'],
     "concurrency": ["0", "257", "-1", "1.0", '"2"', "true", '""', "1" * 60],
+    "exclusive": ["1", '"true"', '""'],
     "breaker": ["10001", "-1", "0.0", "1.0", '"2"', "false", '""', "1" * 60],
     "source": ['"Inotify"', "1", '""'],
     "writers": ['"link"', "true", '""'],
@@ -197,6 +200,7 @@ WRONG_TEXTS = {
     "settle": ["", "soon", "-1s"],
     "sweep_every": ["0", "0s", "x"],
     "concurrency": ["", "0", "257", "two", "1.0", "9" * 5000, "²"],
+    "exclusive": ["", "2", "perhaps"],
     "breaker": ["", "-1", "10001", "two", "0.0", "9" * 5000, "²"],
     "source": ["", "x"],
     "writers": ["", "Rename"],

@@ -1324,6 +1324,15 @@ MUTATIONS = [
         "test_entries_that_were_taken_are_told_soon_and_further_ones_together",
     ),
     Mutation(
+        "two exclusive daemons serve one queue",
+        (6,),
+        "spool/process_dir.py",
+        "(fcntl.LOCK_EX if alone else fcntl.LOCK_SH)",
+        "fcntl.LOCK_SH",
+        "daemon/test_second_daemon.py",
+        "test_no_daemon_serves_the_queue_of_an_exclusive_one_until_that_ends",
+    ),
+    Mutation(
         "one entry that fails again and again holds its queue",
         (6,),
         "rules/breaker.py",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterator
 
 
 def holders() -> dict[tuple[int, int], int]:
@@ -12,19 +13,27 @@ def holders() -> dict[tuple[int, int], int]:
     Empty where /proc cannot be read. A claim whose holder's pid is not visible here (another
     container) has pid 0 or less.
     """
-    found: dict[tuple[int, int], int] = {}
+    return dict(_locks())
+
+
+def locked_by(status: os.stat_result) -> set[int]:
+    """Return every process that holds a flock(2) on the file of this status, shared or not."""
+    return {pid for file, pid in _locks() if file == (status.st_dev, status.st_ino)}
+
+
+def _locks() -> Iterator[tuple[tuple[int, int], int]]:
+    """Yield the file of each flock(2) that is held, and its process."""
     try:
         with open("/proc/locks", encoding="ascii", errors="replace") as table:
             lines = table.readlines()
     except OSError:
-        return {}
+        return
     for line in lines:
         fields = line.split()
         with contextlib.suppress(ValueError, IndexError):  # a lock on nothing that has a number
             if fields[1] == "FLOCK":  # a waiter's line has "->" there
                 major, minor, inode = fields[5].split(":")
-                found[os.makedev(int(major, 16), int(minor, 16)), int(inode)] = int(fields[4])
-    return found
+                yield (os.makedev(int(major, 16), int(minor, 16)), int(inode)), int(fields[4])
 
 
 def described(pid: int) -> str:

@@ -28,6 +28,9 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.
 @parameters.timeout_option
 @click.option("--sweep-every", metavar="AGE", help="Time between sweeps [60s].")
 @click.option("--concurrency", type=int, metavar="N", help="Entries handled at once [1].")
+@click.option(
+    "--exclusive", is_flag=True, default=None, help="Do not serve it beside another daemon."
+)
 @click.option("--breaker", type=int, metavar="N", help="Failures alike until one is tried [20].")
 @click.option(
     "--source",
@@ -67,6 +70,7 @@ def command(
     """
     asked = _note_signals()
     from watcher.daemon.loop import Daemon
+    from watcher.daemon.other_daemons import refuse_second
     from watcher.handle.adopted_children import usual_signals
     from watcher.observe import log
 
@@ -81,6 +85,9 @@ def command(
     if not any(os.path.isdir(settings.place) for settings in queues.values()):
         names = ", ".join(settings.place for settings in queues.values())
         raise NoSuch(f"{names}: the queue directory does not exist; make it first: mkdir -p")
+    for settings in queues.values():
+        if settings.exclusive and not settings.many and os.path.isdir(settings.path):
+            refuse_second(parameters.open_spool(settings))
     daemon = Daemon(parameters.handler_for)
     daemon.serve(queues)
     return daemon.run(load, asked)

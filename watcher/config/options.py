@@ -203,6 +203,9 @@ OPTIONS: dict[str, Option] = {
     "concurrency": Option(
         count_to(MOST_WORKERS), "a number from 1 to 256", "1", "entries handled at once"
     ),
+    "exclusive": Option(
+        flag, "true or false", "false", "do not serve the queue beside another daemon"
+    ),
     "breaker": Option(
         _breaker,
         "a number from 0 to 10000",

@@ -51,6 +51,7 @@ class Queue(msgspec.Struct, frozen=True, kw_only=True):
     grace_age: float = 300.0
     sweep_every: float = 60.0
     concurrency: int = 1
+    exclusive: bool = False
     breaker: int = 20  # 0: off
     retry: Policy = Policy()
     source: str = "auto"

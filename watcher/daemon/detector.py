@@ -227,6 +227,7 @@ class Detector:
         if self.watch.check_path(now, thoroughly=True):
             self.pending.fall_behind()
         self.watch.check_writable()
+        self.watch.look_for_daemons()
         if self.spool is not None:
             self._sweeps += 1
             self.watch.custody.sweep(now)

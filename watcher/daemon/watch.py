@@ -16,8 +16,9 @@ from watcher.arrive.sources import Sources
 from watcher.config.queue_settings import Queue
 from watcher.config.recorded import record_of
 from watcher.daemon.custody import Custody
+from watcher.daemon.other_daemons import OtherDaemons
 from watcher.daemon.pause import Pause
-from watcher.errors import NoSuch, NotPermitted, WatcherError, WatchFailed
+from watcher.errors import NoSuch, NotPermitted, TryAgain, WatcherError, WatchFailed
 from watcher.observe import log
 from watcher.observe.health import Health
 from watcher.rules.backoff import delay
@@ -61,6 +62,7 @@ class Watch:
         self._next_check = 0.0
         self._lost: Journal | None = None  # the journal of the directory that was given up
         self.custody = Custody(settings.name, health)
+        self._other_daemons = OtherDaemons(settings.name, exclusive=settings.exclusive)
         self.pause = pause
 
     def tick(self, now: float) -> bool:
@@ -113,6 +115,8 @@ class Watch:
         inode_numbers.check(spool)
         if spool.archive is not None:
             spool.archive.check(spool)
+        self._other_daemons.join(spool)
+        self._other_daemons.look(spool)
         if self._lost is not None:
             spool.journal.inherit(self._lost, "the queue directory was removed or replaced")
             self._lost = None
@@ -136,6 +140,18 @@ class Watch:
             self._health.trouble("mode", None if writable else self._not_writable())
             self._health.trouble("space", self._little_space(self.spool))
             self._check_archive(self.spool)
+
+    def look_for_daemons(self) -> None:
+        """Log the daemons that work here too; take the lock anew if `.watcher/` was replaced."""
+        if self.spool is None:
+            return
+        try:
+            self._other_daemons.join(self.spool)
+        except TryAgain as error:
+            self._health.trouble("second daemon", str(error))
+        else:
+            self._health.trouble("second daemon", None)
+        self._other_daemons.look(self.spool)
 
     def _little_space(self, spool: Spool) -> str | None:
         """Say that the disk is nearly full, before it is."""

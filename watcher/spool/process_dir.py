@@ -27,7 +27,7 @@ import weakref
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
-from watcher.errors import Unavailable
+from watcher.errors import TryAgain, Unavailable, WatcherError
 from watcher.rules.names import INFLIGHT, Layout, display
 from watcher.spool import state_files
 from watcher.spool.dirs import names_in, open_dir, stat_or_none
@@ -183,6 +183,27 @@ def _leave(pid: int, name: bytes, inflight: int, fd: int, journal: JournalHome) 
         os.rmdir(name, dir_fd=inflight)
     os.close(fd)
     os.close(inflight)
+
+
+def join_daemons(spool: OpenSpool, *, alone: bool) -> None:
+    """Lock `inflight/` for as long as the spool is open, as each daemon of the queue does.
+
+    A daemon that is to work `alone` takes an exclusive lock, any other one a shared lock. Raises
+    TryAgain if another daemon has a lock beside which this one cannot be. Where the lock cannot be
+    taken for another reason, the queue is served without it.
+    """
+    try:
+        fcntl.flock(spool.inflight(), (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise TryAgain("another daemon works on the queue") from None
+    except (OSError, WatcherError):
+        return  # what is wrong with the directory is reported by its other uses
+
+
+def leave_daemons(spool: OpenSpool) -> None:
+    """Give up the lock that `join_daemons` took."""
+    with contextlib.suppress(OSError, WatcherError):
+        fcntl.flock(spool.inflight(), fcntl.LOCK_UN)
 
 
 def has_others(spool: OpenSpool, own: ProcessDirectory | None) -> bool:
