@@ -83,6 +83,7 @@ VALUES = {
     "concurrency": ("4", 4, "256", 256),
     "breaker": ("0", 0, "10000", 10_000),
     "exclusive": ("true", True, "yes", True),
+    "warn_after": ('"90s"', 90.0, "0", 0.0),
     "source": ('"polling"', "polling", "inotify", "inotify"),
     "writers": ('"rename"', "rename", "rename", "rename"),
     "max_size": ('"2K"', 2048, "3M", 3 << 20),
@@ -142,7 +143,7 @@ def test_every_option_is_a_flag_of_run_and_the_shared_ones_of_sweep(key):
     assert flag in {name for option in run_command.params for name in option.opts}
     of_sweep = {name for option in sweep_command.command.params for name in option.opts}
     of_the_daemon = ("sweep_every", "concurrency", "breaker", "source", "writers")
-    of_the_daemon += ("exclusive",)
+    of_the_daemon += ("exclusive", "warn_after")
     assert (flag in of_sweep) == (key not in of_the_daemon)
 
 
@@ -160,6 +161,7 @@ WRONG = {
     "sweep_every": ["60", '"0s"', '"9ms"', '"never"', '"99999999d"'],
     "concurrency": ["0", "257", "-1", "1.0", '"2"', "true", '""', "1" * 60],
     "exclusive": ["1", '"true"', '""'],
+    "warn_after": ["600", '"-1s"', '"9ms"', '"never"', "true"],
     "breaker": ["10001", "-1", "0.0", "1.0", '"2"', "false", '""', "1" * 60],
     "source": ['"Inotify"', "1", '""'],
     "writers": ['"link"', "true", '""'],
@@ -201,6 +203,7 @@ WRONG_TEXTS = {
     "sweep_every": ["0", "0s", "x"],
     "concurrency": ["", "0", "257", "two", "1.0", "9" * 5000, "²"],
     "exclusive": ["", "2", "perhaps"],
+    "warn_after": ["", "-1", "x"],
     "breaker": ["", "-1", "10001", "two", "0.0", "9" * 5000, "²"],
     "source": ["", "x"],
     "writers": ["", "Rename"],

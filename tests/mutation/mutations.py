@@ -1324,6 +1324,15 @@ MUTATIONS = [
         "test_entries_that_were_taken_are_told_soon_and_further_ones_together",
     ),
     Mutation(
+        "a handler that hangs is not told of",
+        (6,),
+        "daemon/queue_worker.py",
+        "            due = min(due, self._long_attempts.tick(self.detector.now()))\n",
+        "",
+        "daemon/test_hanging.py",
+        "test_an_attempt_that_lasts_is_told_of_with_its_process_and_the_queue_is_unhealthy",
+    ),
+    Mutation(
         "two exclusive daemons serve one queue",
         (6,),
         "spool/process_dir.py",

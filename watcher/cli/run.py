@@ -31,6 +31,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.
 @click.option(
     "--exclusive", is_flag=True, default=None, help="Do not serve it beside another daemon."
 )
+@click.option("--warn-after", metavar="AGE", help="Warn of attempts that last so long [10m].")
 @click.option("--breaker", type=int, metavar="N", help="Failures alike until one is tried [20].")
 @click.option(
     "--source",

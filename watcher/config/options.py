@@ -134,6 +134,10 @@ def _companions(value: object) -> tuple[str, ...]:
     return tuple(_template(each, wrong_template) for each in value)
 
 
+def _warn_after(value: object) -> float:
+    return 0.0 if value in ("0", "0s") else period(value)
+
+
 def _breaker(value: object) -> int:
     off = isinstance(value, int) and not isinstance(value, bool) and value == 0
     return 0 if off else count_to(MOST_ALIKE)(value)
@@ -205,6 +209,12 @@ OPTIONS: dict[str, Option] = {
     ),
     "exclusive": Option(
         flag, "true or false", "false", "do not serve the queue beside another daemon"
+    ),
+    "warn_after": Option(
+        _warn_after,
+        f"{durations.EXPECTED}, or 0",
+        "10m",
+        "an attempt that lasts for longer is logged, and makes the queue unhealthy; 0: never",
     ),
     "breaker": Option(
         _breaker,

@@ -52,6 +52,7 @@ class Queue(msgspec.Struct, frozen=True, kw_only=True):
     sweep_every: float = 60.0
     concurrency: int = 1
     exclusive: bool = False
+    warn_after: float = 600.0  # 0: never
     breaker: int = 20  # 0: off
     retry: Policy = Policy()
     source: str = "auto"

@@ -160,6 +160,8 @@ class Publisher:
             last_success=None if counters.last_success is None else since + counters.last_success,
             in_a_row=counters.in_a_row,
             taken=custody.vanished,
+            last_taken=custody.last_taken,
+            last_taken_at=custody.last_taken_at or None,
             overflows=detector.overflows,
             missed=detector.missed,
             last_sweep=swept

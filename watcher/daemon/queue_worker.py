@@ -8,6 +8,7 @@ Fails: never; `health` says what is wrong.
 from __future__ import annotations
 
 import functools
+import os
 import threading
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -23,6 +24,7 @@ from watcher.daemon.disk_patience import DiskPatience
 from watcher.daemon.event_reader import EventReader
 from watcher.daemon.follow_up import LOOK_AGAIN, FollowUp
 from watcher.daemon.handler_trial import HandlerTrial
+from watcher.daemon.long_attempts import Long, LongAttempts
 from watcher.daemon.publisher import Publisher
 from watcher.daemon.ready import Item
 from watcher.daemon.returning import Returning, wait_for_loop
@@ -90,6 +92,9 @@ class QueueWorker:
         self._attempt = Attempt(handler, settlement, settings.breaker)
         self._publisher = Publisher(settings, self.health, self.detector, self._attempt)
         self.health.on_change = self._wake
+        self._long_attempts = LongAttempts(
+            settings.name, settings.warn_after, self.health, self._in_hand
+        )
         self._trial = HandlerTrial(
             self._attempt.doubt,
             self._attempt.breaker,
@@ -153,6 +158,7 @@ class QueueWorker:
         if self._heir is None:
             due = min(due, self._archive_keeper.tick(self.detector.spool))
             due = min(due, self._publisher.tick())
+            due = min(due, self._long_attempts.tick(self.detector.now()))
         return min(due, self._trial.tick())
 
     def sweep_now(self) -> None:
@@ -164,6 +170,13 @@ class QueueWorker:
         """Have the next tick try an entry, if the queue is held: what was wrong may be mended."""
         if self._trial.try_now():
             self._wake()
+
+    def _in_hand(self) -> list[Long]:
+        """Return the attempts that worker threads make now."""
+        return [
+            Long(display(os.fsencode(entry.name)), entry.process, began)
+            for entry, began in list(self._attempt.in_hand.values())
+        ]
 
     def _try_unremovable(self) -> float:
         """Try again to remove or move what could not be; return the moment of the next try."""
