@@ -22,7 +22,7 @@ import time
 from collections.abc import Iterator
 from typing import IO
 
-from watcher.observe.log import EVENTS
+from watcher.observe.log_lines import EVENTS
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(HERE)

@@ -19,6 +19,7 @@ from watcher.errors import Undecodable, WatcherError
 from watcher.handle.entry import Entry
 from watcher.handle.handler import Handler
 from watcher.observe.counters import Counters, Ended
+from watcher.rules.age import SECOND
 from watcher.rules.breaker import Breaker
 from watcher.rules.doubt import Doubt
 from watcher.rules.evidence import Action, Proof, Shape
@@ -42,6 +43,7 @@ from watcher.settle.finish import FinishedAttempt, Finisher, path_of
 from watcher.settle.refused import describe_error
 from watcher.spool import abort_request
 from watcher.spool.claimed import Claim, ClaimOptions
+from watcher.spool.notes import committed_ns
 from watcher.spool.part import Part, too_large
 from watcher.spool.spool import Spool
 
@@ -176,29 +178,33 @@ class Attempt:
         spool.ledger.take(spool, message)
         if Move.CLAIM in self.settlement.emitted:
             self.settlement.emit(claim, State.READY, Move.CLAIM, claim.why)
+        committed, claimed = _committed(claim), time.time()
         began = time.monotonic()
-        due = message.ctime_ns if schedule is None else schedule.due_ms * 1_000_000
+        due = committed if schedule is None else schedule.due_ms / 1000
         self.in_hand[get_ident()] = entry, began
         ticket, trip, breaker = self.doubt.ticket, self.breaker.ticket, self.breaker
         try:
             outcome = None if fits else _too_large(claim, entry)
             outcome, request = outcome or self.handler.run(entry), None
+            handled = time.monotonic()
             if outcome.verdict is not Verdict.DONE and outcome.ran:
                 request = _abort_request(spool, message)
                 outcome = outcome if request is None else request.result(outcome)
             outcome = self.doubt.weigh(claim.stem, ticket, outcome)
             if request is None and (breaker.in_a_row or outcome.verdict is not Verdict.DONE):
                 breaker.learn(claim.stem, trip, outcome)
-            handled = time.monotonic()
-            finished = FinishedAttempt(claim, outcome, handled - began, entry)
+            finished = FinishedAttempt(
+                claim, outcome, handled - began, entry, committed, claimed, handled
+            )
             report = self.settlement.settle(finished, proof)
         finally:
             del self.in_hand[get_ident()]
             entry.end()  # before the descriptors are closed: a handler may have kept the entry
         if (ended := _HANDLED if report is DONE else _ended(report, outcome)) is not None:
             now = time.monotonic()
-            waited = (time.time_ns() - due) / 1e9 - (now - began)  # until it was claimed
-            self.counters.add(ended, now, (waited, handled - began, now - handled), outcome.reason)
+            self.counters.add(
+                ended, now, (claimed - due, handled - began, now - handled), outcome.reason
+            )
         claim.gone = report.result is AttemptEnd.DONE and not entry.lent
         if (
             report.result is not AttemptEnd.DONE
@@ -270,6 +276,17 @@ def _ended(report: AttemptResult, outcome: HandlerResult) -> Ended | None:
 def _report(refused: NotClaimed) -> AttemptResult:
     refusal, why, wait, shape, proof, renamed = refused
     return AttemptResult(AttemptEnd(refusal.value), why, wait, shape, proof=proof, renamed=renamed)
+
+
+def _committed(claim: Claim) -> float:
+    """Return when the writer committed a claimed entry, in seconds since the epoch."""
+    parts, schedule = claim.parts, claim.schedule
+    if schedule is None and len(parts) == 1:
+        return parts[0].ctime_ns / SECOND  # without a call
+    known = committed_ns(claim.spool, parts)
+    if known is None and schedule is not None:  # no note says it: since the first failure at least
+        return schedule.due_ms / 1000 - schedule.waited - schedule.delay
+    return (known or 0) / SECOND
 
 
 def _too_large(claim: Claim, entry: Entry) -> HandlerResult | None:

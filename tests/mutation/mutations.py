@@ -307,6 +307,24 @@ MUTATIONS = [
         "spool/test_take.py",
         "test_where_leases_are_blind_one_that_is_refused_means_a_writer_all_the_same",
     ),
+    Mutation(
+        "a log without a reader holds up the queue",
+        (7,),
+        "observe/log_output.py",
+        "flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY",
+        "flags = os.O_WRONLY | os.O_NOCTTY",
+        "unit/test_log.py",
+        "test_lines_without_room_are_dropped_and_counted",
+    ),
+    Mutation(
+        "a name in the log can begin another line or control a terminal",
+        (8,),
+        "observe/log_lines.py",
+        'text += one_line(f"{words}: {detail}" if detail else words)',
+        'text += f"{words}: {detail}" if detail else words',
+        "unit/test_log.py",
+        "test_a_hostile_name_or_reason_stays_on_one_printable_line",
+    ),
     # 2: nothing committed is forgotten
     Mutation(
         "what a process is about to write to is removed",

@@ -106,7 +106,7 @@ def _end_on_signals(spool: Spool, handler: Handler) -> None:
 
 def _words(spool: Spool, location: bytes, report: AttemptResult, seconds: float) -> str:
     """Return what became of the entry, in the words of the log."""
-    from watcher.observe.log import MOVES, NEXT_TRY, clock_time
+    from watcher.observe.log_lines import MOVES, NEXT_TRY, clock_time
     from watcher.operate.in_hand import in_hand_words
     from watcher.rules.lifecycle import Move
     from watcher.rules.results import AttemptEnd

@@ -238,7 +238,7 @@ class _Text:
         click.echo(f"{name}  {self._words(line.report)}{why}")
 
     def _words(self, report: AttemptResult) -> str:
-        from watcher.observe.log import NEXT_TRY, clock_time
+        from watcher.observe.log_lines import NEXT_TRY, clock_time
         from watcher.rules.results import AttemptEnd
 
         if report.result is AttemptEnd.DEFERRED and report.wait is not None:
@@ -323,7 +323,7 @@ def _name(file: bytes, layout: Layout) -> str:
 
 
 def _words(result: AttemptEnd, dry_run: bool) -> str:
-    from watcher.observe.log import MOVES
+    from watcher.observe.log_lines import MOVES
     from watcher.rules.lifecycle import Move
     from watcher.rules.results import AttemptEnd
 

@@ -299,7 +299,7 @@ class Daemon:
         for worker in [*self._workers.values(), *self._leaving]:
             worker.forget_in_hand()
             worker.handler.terminate()
-        log.last_words(b"watcher: stopped at once; entries in hand will be handled again\n")
+        log.last_event("stopped at once", "entries in hand will be handled again")
         os._exit(STOPPED_AT_ONCE)
 
 

@@ -1,199 +1,107 @@
 """The log: one line for each transition of an entry and each event of a queue.
 
-Text:  2026-11-23 07:00:00.123 incoming: 1017783548.1+ab handled in 12 ms
-JSON:  {"time": ..., "level": "info", "event": "finish", "queue": "incoming", "entry": ..., ...}
+Stages call `transition` and `event`. `log_lines` has the words and the fields, `log_output` writes.
+A line does not pass through `logging`: its records cost ten times as much. Only an error in this
+program does, by `log.exception`, because it needs the traceback.
 
-The text is for people: `MOVES` and `EVENTS` hold its words, and no other module does. The JSON is
-for programs: its event names are the values of `Move` and the names given to `event`; they stay.
-
-Guarantees: each record is one line, whatever the entry's name holds. Logging raises no error into
-a stage. A log without a reader (a full pipe, a stopped terminal) does not block a stage: after
-`PATIENCE` seconds the log drops lines, and reports their number once there is room again.
+Guarantees: a line is written before the call returns. Logging raises no error into a stage and
+waits for no reader. Before `setup` was called nothing is logged.
 Fails: never.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
-import select
 import time
+from collections.abc import Callable
 
-from watcher.errors import one_line
+from watcher.observe.log_lines import LEVELS, Json, Text
+from watcher.observe.log_output import Output, has_room
 from watcher.rules.lifecycle import Move, Transition
-from watcher.rules.names import display
 
 log = logging.getLogger("watcher")
 
-PATIENCE = 1.0  # seconds
-LONG = 10.0  # seconds: a longer time is shown without milliseconds
 
-# What the text log says of an entry, for each move.
-MOVES = {
-    Move.COMMIT: "complete",
-    Move.CLAIM: "claimed",
-    Move.FINISH: "handled",
-    Move.RELEASE: "back in the queue",
-    Move.DEFER: "deferred",  # with the time of the next attempt: NEXT_TRY
-    Move.FALL_DUE: "due again",
-    Move.REJECT: "moved to dead/",
-    Move.ABANDON: "incomplete, moved to orphans/",
-    Move.REUNITE: "complete again: its other file is here",
-    Move.HOLD: "held",
-    Move.REQUEUE: "back in the queue, as if for the first time",
-    Move.DELETE: "deleted",
-}
-NEXT_TRY = "failed, next try at {}"
-# What the text log says of a queue, for each event whose JSON name is not an operator's word.
-EVENTS = {
-    "armed": "watching",
-    "behind": "catching up",
-    "mind": "warning",
-    "waits": "waiting",
-}
+class Log:
+    """The log of this process: how lines look, which of them are written, and where to."""
 
-_LEVELS = {
-    Move.CLAIM: logging.DEBUG,
-    Move.REJECT: logging.WARNING,
-    Move.ABANDON: logging.WARNING,
-    Move.RELEASE: logging.WARNING,
-}
+    def __init__(self, lines: Text | Json, level: int, write: Callable[[bytes], object]) -> None:
+        self.lines = lines
+        self.level = level
+        self.write = write
+
+
+_log = Log(Text(), logging.INFO, len)  # `len`: nothing is written
 
 
 def setup(style: str = "text", level: str = "info") -> None:
     """Send the log to standard error; `style` is "text" or "json", `level` as in `logging`."""
-    handler = _Stderr()
-    handler.setFormatter(Json() if style == "json" else Text())
-    log.handlers[:] = [handler]
+    global _log  # noqa: PLW0603 - one log a process
+    journal = _is_journal(2)
+    lines = Json(journal=journal) if style == "json" else Text(journal=journal)
+
+    def lost(number: int) -> bytes:
+        words = f"{number} lines were dropped: standard error was full"
+        return lines.event(time.time(), logging.INFO, "", "log", words)
+
+    _log = Log(lines, logging.getLevelNamesMapping()[level.upper()], Output(lost).write)
+    log.handlers[:] = [_Bugs()]
     log.setLevel(level.upper())
     log.propagate = False
-    logging.raiseExceptions = False  # a full disk under the log must not stop the queue
+    logging.raiseExceptions = False  # an error in a line must not stop the queue
 
 
 def shows(move: Move) -> bool:
     """Whether transitions by this move are logged."""
-    return log.isEnabledFor(_LEVELS.get(move, logging.INFO))
+    return LEVELS.get(move, logging.INFO) >= _log.level
 
 
 def transition(record: Transition) -> None:
     """Log one transition of an entry."""
-    level = _LEVELS.get(record.move, logging.INFO)
-    if log.isEnabledFor(level):
-        log.log(
-            level,
-            "%s",
-            record.move.value,
-            extra={
-                "queue": record.queue,
-                "entry": display(record.name),
-                "state": record.state.value,
-                "detail": record.detail,
-                "seconds": record.seconds,
-                "next_try": record.next_try,
-            },
-        )
-
-
-def clock_time(when: float) -> str:
-    """Return the local time of `when` (seconds since the epoch); with its date if not today."""
-    then = time.localtime(when)
-    today = then[:3] == time.localtime()[:3]
-    return time.strftime("%H:%M" if today else "%Y-%m-%d %H:%M", then)
+    level = LEVELS.get(record.move, logging.INFO)
+    if level >= (to := _log).level:
+        to.write(to.lines.transition(time.time(), level, record))
 
 
 def event(queue: str, name: str, detail: str, level: int = logging.INFO) -> None:
     """Log something that happened to a queue: armed, unhealthy, recovered, status."""
-    log.log(level, "%s", name, extra={"queue": queue, "detail": detail})
+    if level >= _log.level:
+        _log.write(_log.lines.event(time.time(), level, queue, name, detail))
+
+
+def last_event(name: str, detail: str) -> None:
+    """Log an event of the daemon, which is about to exit, unless that would block.
+
+    A signal handler calls this, so it takes no lock: this thread may hold the log's.
+    """
+    last_words(_log.lines.event(time.time(), logging.WARNING, "", name, detail))
 
 
 def last_words(words: bytes) -> None:
     """Write to standard error unless that would block; for a process that is about to exit."""
-    if _has_room(2, 0.0):
+    if has_room(2, 0.0):
         with contextlib.suppress(OSError):
             os.write(2, words)
 
 
-def _has_room(fd: int, seconds: float) -> bool:
-    """Wait until 4096 bytes can be written (PIPE_BUF), at most this long; return whether so."""
-    poll = select.poll()
-    poll.register(fd, select.POLLOUT)
-    return bool(poll.poll(seconds * 1000))
+def _is_journal(fd: int) -> bool:
+    """Whether a descriptor is the connection to systemd's journal, as systemd.exec(5) says."""
+    try:
+        device, _, inode = os.environ["JOURNAL_STREAM"].partition(":")
+        found = os.fstat(fd)
+        return (found.st_dev, found.st_ino) == (int(device), int(inode))
+    except (KeyError, ValueError, OSError):
+        return False
 
 
-class _Stderr(logging.Handler):
-    """Writes to standard error; waits `PATIENCE` seconds at most."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._dropped = 0
+class _Bugs(logging.Handler):
+    """Writes what `log.exception` says to the log."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write one line, or drop it; `logging` holds this handler's lock."""
-        try:
-            if not _has_room(2, 0.0 if self._dropped else PATIENCE):
-                self._dropped += 1
-                return
-            if self._dropped:
-                lost, self._dropped = self._dropped, 0
-                event("", "log", f"{lost} lines were dropped: standard error was full")
-            os.write(2, self.format(record).encode("utf-8", "backslashreplace") + b"\n")
-        except Exception:  # noqa: BLE001 - as the handlers of `logging` do
-            self.handleError(record)
-
-
-class Text(logging.Formatter):
-    """For people."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return a record as one line."""
-        stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.created))
-        stamp = f"{stamp}.{int(record.msecs):03d}"
-        queue = getattr(record, "queue", "")
-        entry = getattr(record, "entry", "")
-        detail = one_line(getattr(record, "detail", "") or _traceback(record))
-        name = record.getMessage()
-        line = f"{stamp} {queue + ': ' if queue else ''}"
-        if entry:
-            words = _words(Move(name), getattr(record, "next_try", None))
-            line += f"{entry} {words}{_took(record)}"
-        else:
-            line += EVENTS.get(name, name)
-        return line + (f": {detail}" if detail else "")
-
-
-def _words(move: Move, next_try: float | None) -> str:
-    """Return what the text says of a move; `next_try` in seconds since the epoch."""
-    return MOVES[move] if next_try is None else NEXT_TRY.format(clock_time(next_try))
-
-
-def _took(record: logging.LogRecord) -> str:
-    """Return how long the handler took, or ""."""
-    seconds = getattr(record, "seconds", 0.0)
-    if not seconds:
-        return ""
-    shown = f"{seconds * 1000:.0f} ms" if seconds < LONG else f"{seconds:.1f} s"
-    return f" in {shown}" if record.getMessage() == Move.FINISH.value else f" (after {shown})"
-
-
-class Json(logging.Formatter):
-    """For programs."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return a record as one line: a JSON object."""
-        fields: dict[str, object] = {
-            "time": round(record.created, 6),
-            "level": record.levelname.lower(),
-            "event": record.getMessage(),
-        }
-        for key in ("queue", "entry", "state", "detail", "seconds"):
-            if value := getattr(record, key, None):
-                fields[key] = value
-        if traceback := _traceback(record):
-            fields["traceback"] = traceback
-        return json.dumps(fields)
-
-
-def _traceback(record: logging.LogRecord) -> str:
-    return logging.Formatter().formatException(record.exc_info) if record.exc_info else ""
+        """Write one line."""
+        traceback = ""
+        if record.exc_info:
+            traceback = logging.Formatter().formatException(record.exc_info)
+        _log.write(_log.lines.bug(record.created, record.getMessage(), traceback))

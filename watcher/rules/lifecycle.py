@@ -21,6 +21,7 @@ import enum
 from typing import NamedTuple
 
 from watcher.errors import IllegalMove
+from watcher.rules.delays import Delays
 
 
 class State(enum.Enum):
@@ -98,5 +99,9 @@ class Transition(NamedTuple):
     move: Move
     state: State
     detail: str = ""
-    seconds: float = 0.0
+    seconds: float = 0.0  # how long the handler took
+    delays: Delays | None = None  # of an attempt that ended
+    attempt: int = 0  # which one it was; 0: none was made
     next_try: float | None = None  # seconds since the epoch; of a DEFER after a failed attempt
+    key: str = ""  # the entry's, if it was computed
+    process: int | None = None  # the handler's command or worker process

@@ -21,6 +21,7 @@ from typing import NamedTuple, Protocol
 from watcher.durations import show
 from watcher.errors import WatcherError
 from watcher.rules.age import SECOND, Clock
+from watcher.rules.delays import Delays, before_claim
 from watcher.rules.evidence import Proof
 from watcher.rules.lifecycle import Move, State, Transition, after
 from watcher.rules.names import display, in_deferred
@@ -45,18 +46,27 @@ class Handled(Protocol):
     """What a `Finisher` needs of the entry that the handler was given."""
 
     damage: str | None  # why its contents could not be decoded, if the handler asked for them
+    attempt: int
+    process: int | None
+
+    @property
+    def known_key(self) -> str:
+        """The entry's key if it was computed, else ""."""
 
     def is_as_read(self) -> bool | None:
         """Whether its file still holds what was read from it; None if that is not known."""
 
 
 class FinishedAttempt(NamedTuple):
-    """An attempt that ended: what was claimed, the handler's result, and how long it took."""
+    """An attempt that ended: what was claimed, the handler's result, and how long all took."""
 
     claim: Claim
     outcome: HandlerResult
     seconds: float = 0.0
     entry: Handled | None = None  # None: the process that ran the handler died
+    committed: float = 0.0  # when its writer committed it, in seconds since the epoch
+    claimed: float = 0.0  # when it was claimed, likewise
+    ended: float = 0.0  # when the handler's result was there, in seconds of the monotonic clock
 
 
 class Finisher:
@@ -113,21 +123,21 @@ class Finisher:
             case Verdict.REJECT:
                 return self._unfinished(finished, proof) or self._reject(finished, outcome.reason)
             case Verdict.MISCONFIGURED:
-                self.emit(claim, State.CLAIMED, Move.RELEASE, outcome.reason, finished.seconds)
+                self.emit(claim, State.CLAIMED, Move.RELEASE, outcome.reason, finished)
                 return AttemptResult(AttemptEnd.MISCONFIGURED, outcome.reason)
             case Verdict.STOPPED:
                 return AttemptResult(AttemptEnd.STOPPED, outcome.reason)
             case Verdict.RETRY if not outcome.attempted:
-                self.emit(claim, State.CLAIMED, Move.RELEASE, outcome.reason, finished.seconds)
+                self.emit(claim, State.CLAIMED, Move.RELEASE, outcome.reason, finished)
                 return AttemptResult(AttemptEnd.STUCK, f"{display(claim.stem)}: {outcome.reason}")
             case Verdict.RETRY | Verdict.CRASHED:
                 return self.retry(finished)
 
     def _remove(self, finished: FinishedAttempt) -> AttemptResult:
-        claim, seconds = finished.claim, finished.seconds
+        claim = finished.claim
         is_as_read = _nothing_read if finished.entry is None else finished.entry.is_as_read
         if not moves.remove(claim.spool, claim.parts, is_as_read):
-            self.emit(claim, State.CLAIMED, Move.RELEASE, REWRITTEN, seconds)
+            self.emit(claim, State.CLAIMED, Move.RELEASE, REWRITTEN, finished)
             return AttemptResult(
                 AttemptEnd.YOUNG,
                 REWRITTEN,
@@ -135,7 +145,7 @@ class Finisher:
                 name=claim.parts[0].queue_name,
             )
         if Move.FINISH in self.emitted:
-            self.emit(claim, State.CLAIMED, Move.FINISH, finished.outcome.reason, seconds)
+            self.emit(claim, State.CLAIMED, Move.FINISH, finished.outcome.reason, finished)
         return DONE
 
     def _unfinished(self, finished: FinishedAttempt, proof: Proof) -> AttemptResult | None:
@@ -148,7 +158,7 @@ class Finisher:
         young = self.terms.grace - claim.age()
         if young <= 0:
             return None
-        self.emit(claim, State.CLAIMED, Move.RELEASE, entry.damage, finished.seconds)
+        self.emit(claim, State.CLAIMED, Move.RELEASE, entry.damage, finished)
         return AttemptResult(AttemptEnd.YOUNG, f"{entry.damage}; younger than the grace age", young)
 
     def _reject(self, finished: FinishedAttempt, why: str) -> AttemptResult:
@@ -159,7 +169,7 @@ class Finisher:
         def step() -> AttemptResult:
             if not moves.put_away(claim.spool, State.DEAD, claim.parts, why, facts):
                 return AttemptResult(AttemptEnd.GONE, WENT)
-            self.emit(claim, State.CLAIMED, Move.REJECT, why, finished.seconds)
+            self.emit(claim, State.CLAIMED, Move.REJECT, why, finished)
             return AttemptResult(AttemptEnd.REJECTED, why)
 
         return self._insist_or_stay(claim, step)
@@ -195,7 +205,7 @@ class Finisher:
                 return insist(claim, step, error, self.patience, self.unremovable)
             self.record(claim, State.CLAIMED, Move.RELEASE)  # it is where it was
             self.patience.trouble(f"cannot defer {display(claim.stem)}: {describe_error(error)}")
-            self.emit(claim, State.CLAIMED, Move.RELEASE, outcome.reason, finished.seconds)
+            self.emit(claim, State.CLAIMED, Move.RELEASE, outcome.reason, finished)
             return AttemptResult(AttemptEnd.RETRY, outcome.reason, wait)
 
     def _defer(self, finished: FinishedAttempt, schedule: Schedule) -> AttemptResult:
@@ -207,7 +217,7 @@ class Finisher:
         self.patience.trouble(None)
         detail = f"{reason}; attempt {schedule.attempts + 1} in {show(round(schedule.delay, 1))}"
         due = schedule.due_ms / 1000
-        self.emit(claim, State.CLAIMED, Move.DEFER, detail, finished.seconds, next_try=due)
+        self.emit(claim, State.CLAIMED, Move.DEFER, detail, finished, next_try=due)
         return AttemptResult(AttemptEnd.DEFERRED, reason, schedule.delay, name=in_deferred(name))
 
     def _counted(self, finished: FinishedAttempt) -> Schedule:
@@ -264,14 +274,23 @@ class Finisher:
         state: State,
         move: Move,
         detail: str = "",
-        seconds: float = 0.0,
-        *,
+        finished: FinishedAttempt | None = None,
         next_try: float | None = None,
     ) -> None:
-        """Call the listener with a transition, if it asked for that move."""
-        if move in self.emitted:
-            state = after(state, move)
-            self.listen(Transition(self.queue, claim.stem, move, state, detail, seconds, next_try))
+        """Call the listener with a transition, if it asked for that move.
+
+        `finished` is the attempt that ends with it.
+        """
+        if move not in self.emitted:
+            return
+        record = Transition(self.queue, claim.stem, move, after(state, move), detail)
+        if finished is not None and (entry := finished.entry) is not None:
+            record = Transition(
+                *(self.queue, claim.stem, move, record.state, detail, finished.seconds),
+                delays_of(finished),
+                *(entry.attempt, next_try, entry.known_key, entry.process),
+            )
+        self.listen(record)
 
     def _facts(self, finished: FinishedAttempt) -> dict[str, object]:
         """Return what the note beside the entry says about a failed attempt."""
@@ -302,6 +321,17 @@ def _detail(finished: FinishedAttempt, text: str, next_in: float | None = None) 
     number = 1 if claim.schedule is None else claim.schedule.attempts + 1
     status = finished.outcome.exit_status
     return format_detail(AttemptDetail(number, took, wait, status, next_in, text))
+
+
+def delays_of(finished: FinishedAttempt) -> Delays:
+    """Return where the time of an entry went until now, the end of an attempt."""
+    schedule, committed = finished.claim.schedule, finished.committed
+    settle = time.monotonic() - finished.ended
+    if schedule is None:  # as `before_claim` says, without a call
+        wait = finished.claimed - committed
+        return Delays(0.0, wait if wait > 0 else 0.0, finished.seconds, settle)
+    earlier, wait = before_claim(finished.claimed, committed, schedule.due_ms / 1000)
+    return Delays(earlier, wait, finished.seconds, settle)
 
 
 def _nothing_read() -> None:
