@@ -96,13 +96,15 @@ def test_a_log_without_a_reader_holds_up_neither_the_queue_nor_the_end(queue):
         os.close(writing)
 
 
-def test_a_second_signal_ends_it_at_once_although_the_log_has_no_reader(queue):
+def test_a_second_signal_ends_it_at_once_although_the_log_has_no_reader(queue, tmp_path):
     reading, writing = os.pipe()
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
     argv = [sys.executable, "-P", "-m", "watcher", "run", str(queue), "--format", "raw", "--"]
-    daemon = subprocess.Popen([*argv, "sh", "-c", "echo; sleep 1000"], stderr=writing, stdout=-1)
+    daemon = subprocess.Popen([*argv, "sh", "-c", f"echo > {gate}; sleep 1000"], stderr=writing)
     try:
         rename_in(queue, "a")
-        assert daemon.stdout.readline() == b"\n"  # the handler is at work
+        assert gate.read_text() == "\n"  # the handler is at work
         os.set_blocking(writing, False)
         while True:
             try:
@@ -117,7 +119,6 @@ def test_a_second_signal_ends_it_at_once_although_the_log_has_no_reader(queue):
     finally:
         daemon.kill()
         daemon.wait()
-        daemon.stdout.close()
         os.close(reading)
         os.close(writing)
 

@@ -457,10 +457,10 @@ def test_what_the_function_execs_has_neither_the_claim_nor_our_socket(isolated, 
 
 
 def test_standard_error_takes_no_more_memory_than_its_end(isolated, entry, monkeypatch):
-    monkeypatch.setattr(child_process, "LONGEST", 1 << 16)
+    monkeypatch.setattr(child_process, "LONGEST", 1 << 18)
     program = (
         "print('x' * (1 << 20), file=sys.stderr, flush=True)\n"
-        "while os.fstat(2).st_blocks * 512 > 8192: time.sleep(0.01)\n"
+        "while os.fstat(2).st_blocks * 512 > (128 << 10): time.sleep(0.01)\n"
         "raise Reject('short again')"
     )
     assert isolated(timeout=20.0).run(entry(program)).reason == "short again"

@@ -325,6 +325,15 @@ MUTATIONS = [
         "unit/test_log.py",
         "test_a_hostile_name_or_reason_stays_on_one_printable_line",
     ),
+    Mutation(
+        "what a command prints goes bare onto the daemon's standard output",
+        (8,),
+        "cli/run.py",
+        "        handler.keeps_stdout = True\n",
+        "        handler.keeps_stdout = False\n",
+        "daemon/test_handler_output.py",
+        "test_what_a_handler_prints_is_logged_with_its_entry_and_whole_in_the_note",
+    ),
     # 2: nothing committed is forgotten
     Mutation(
         "what a process is about to write to is removed",

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from watcher.observe import log, log_lines, log_output
+from watcher.observe.handler_output import LONGEST, MOST, lines_of
 from watcher.observe.log_lines import (
     EVENTS,
     FIELDS,
@@ -148,6 +149,55 @@ def test_the_second_of_a_line_is_its_own_also_after_the_clock_was_set_back():
     for now, stamp in zip(moments, stamps, strict=True):
         second = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(int(now)))
         assert stamp.decode() == f"{second}.{int(now % 1 * 1000):03d}"
+
+
+# -- what a handler printed -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("", []),
+        ("\n \n", []),
+        ("a\r\nb", ["a", "b"]),
+        ("\x1b[31m\x9b\u2028\udcff", ["\\x1b[31m\\x9b\\u2028\\udcff"]),
+        ("x" * 5000, ["x" * LONGEST + "..."]),
+        ("l\n" * (MOST + 1), ["(1 earlier line is left out)", *["l"] * MOST]),
+        ("l\n" * (MOST + 2), ["(2 earlier lines are left out)", *["l"] * MOST]),
+    ],
+)
+def test_what_a_handler_printed_is_a_bounded_number_of_printable_lines(text, lines):
+    assert lines_of(text) == lines
+
+
+@pytest.mark.parametrize(
+    ("move", "state", "level", "shown"),
+    [
+        (Move.FINISH, State.DONE, "info", False),
+        (Move.FINISH, State.DONE, "debug", True),
+        (Move.DEFER, State.DEFERRED, "info", True),
+        (Move.DEFER, State.DEFERRED, "warning", False),
+    ],
+)
+def test_what_a_handler_printed_follows_a_failure_and_at_debug_a_success(
+    stderr, move, state, level, shown
+):
+    printed = ("out", "first\nsecond")
+    record = Transition("q", b"a", move, state, printed=printed, attempt=3)
+    log.setup("text", level)
+    log.transition(record)
+    lines = [re.sub(STAMP, "", line) for line in stderr().splitlines()][1:]
+    expected = ["q: a stdout: out", "q: a stderr: first", "q: a stderr: second"]
+    assert lines == (expected if shown else [])
+    log.setup("json", level)
+    log.transition(record)
+    fields = [json.loads(line) for line in stderr().splitlines()][1:]
+    assert [(each["stream"], each["detail"]) for each in fields] == (
+        [("stdout", "out"), ("stderr", "first"), ("stderr", "second")] if shown else []
+    )
+    assert all(
+        (each["event"], each["entry"], each["attempt"]) == ("output", "a", 3) for each in fields
+    )
 
 
 # -- the journal's connection -----------------------------------------------------------------

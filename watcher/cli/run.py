@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from watcher.config.queue_settings import Queue
+    from watcher.handle.handler import Handler
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
@@ -89,9 +90,19 @@ def command(
     for settings in queues.values():
         if settings.exclusive and not settings.many and os.path.isdir(settings.path):
             refuse_second(parameters.open_spool(settings))
-    daemon = Daemon(parameters.handler_for)
+    daemon = Daemon(_handler_for)
     daemon.serve(queues)
     return daemon.run(load, asked)
+
+
+def _handler_for(settings: Queue) -> Handler:
+    """Return the queue's handler; what a command prints goes to the log."""
+    from watcher.handle.command import Command
+
+    handler = parameters.handler_for(settings)
+    if isinstance(handler, Command):
+        handler.keeps_stdout = True
+    return handler
 
 
 def _note_signals() -> list[int]:

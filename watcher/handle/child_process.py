@@ -1,4 +1,4 @@
-"""What every child process of a handler needs: a file for its standard error, signals to its group.
+"""What every child process of a handler needs: a file for what it prints, signals to its group.
 
 The file is in memory and has no name; all processes that have it open append to it. So the daemon
 does not wait until they close it, and its text outlives the process. Its size is bounded: while
@@ -16,18 +16,18 @@ import os
 
 from watcher.spool import libc
 
-KEPT = 4096  # bytes of standard error
+KEPT = 64 << 10  # bytes of standard error or output: what is printed at all is seldom more
 LONGEST = 4 << 20  # bytes of it; beyond them all but the end is dropped
 SOON, LATER = 0.02, 0.1  # seconds between two checks while it grows, and while it does not
 GROWN = 64 << 10  # bytes
 
 
-def stderr_file() -> int:
-    """Return a file in memory, without a name; every write appends.
+def stderr_file(name: str = "stderr") -> int:
+    """Return a file in memory, without a name in any directory; every write appends.
 
     Making and removing a file on ext4 takes some 80 microseconds.
     """
-    fd = os.memfd_create("stderr", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     fcntl.fcntl(fd, fcntl.F_SETFL, os.O_APPEND)
     return fd
 

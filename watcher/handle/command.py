@@ -4,7 +4,7 @@ Guarantees: the command's standard input is a file with the whole message (the c
 sealed memory file), never a pipe: if this process dies, the command still reads all of it. The
 command inherits the claim, so the entry stays claimed until the command ends. It has its own
 process group, and a timeout ends the group: TERM, then KILL for the processes that are left.
-Standard error is a bounded memory file (`child_process`).
+Standard error, and standard output if `keeps_stdout`, are bounded memory files (`child_process`).
 Fails: `run` never raises. A command that cannot be started is MISCONFIGURED. An entry that cannot
 be read is a RETRY; so is a shortage of processes, memory, space or descriptors.
 """
@@ -25,7 +25,7 @@ from watcher import mailman
 from watcher.durations import show
 from watcher.errors import Undecodable
 from watcher.handle.child_process import last_of, signal_group, stderr_file
-from watcher.handle.command_process import Spawned, above_standard, start
+from watcher.handle.command_process import Spawned, Streams, above_standard, start
 from watcher.handle.entry import Entry
 from watcher.handle.posix_spawn import Strings, strings
 from watcher.rules.results import SHORT, HandlerResult, Verdict, from_exit_status, shortened
@@ -47,6 +47,7 @@ class Command:
         self.argv = tuple(argv)
         self.timeout = timeout
         self.copy_stderr_to: int | None = None  # a descriptor, for an operator who looks on
+        self.keeps_stdout = False  # for the result; False: it has this process's
         self._running: set[int] = set()
         self._lock = threading.Lock()
         # Held for a few short system calls, whatever the entry's size. Without it, workers that
@@ -74,7 +75,7 @@ class Command:
             return HandlerResult(Verdict.RETRY, reason, attempted=attempted, ran=False)
 
     def _run(self, entry: Entry, opened: contextlib.ExitStack) -> HandlerResult:
-        process, stderr = self._begin(entry, opened)
+        process, streams = self._begin(entry, opened)
         if isinstance(process, (OSError, ValueError)):
             return self._not_started(process)
         with self._lock:
@@ -91,19 +92,21 @@ class Command:
             with self._lock:
                 self._running.discard(process.pid)
         process.trimmer.copy()
-        text = last_of(stderr).decode("utf-8", "backslashreplace")
+        text = _text(streams.stderr)
+        printed = "" if streams.stdout is None else _text(streams.stdout)
         if late:
             reason = f"timeout: still running after {show(self.timeout or 0)}"
-            return HandlerResult(Verdict.RETRY, reason, None, text, process.returncode)
+            status = process.returncode
+            return HandlerResult(Verdict.RETRY, reason, None, text, status, stdout=printed)
         if self._terminated and process.returncode != 0:
             code = process.returncode
             return HandlerResult(Verdict.STOPPED, "stopped at once", None, text, code, ran=False)
-        return from_exit_status(process.returncode or 0, text)
+        return from_exit_status(process.returncode or 0, text, printed)
 
     def _begin(
         self, entry: Entry, opened: contextlib.ExitStack
-    ) -> tuple[Spawned | OSError | ValueError, int]:
-        """Start the command; return its process or the error, and its standard error."""
+    ) -> tuple[Spawned | OSError | ValueError, Streams]:
+        """Start the command; return its process or the error, and its streams."""
         # Work whose time grows with the entry comes before the lock.
         metadata = mailman.to_json(entry.metadata).encode("utf-8", "replace")
         key = entry.key.encode()
@@ -116,21 +119,25 @@ class Command:
             stdin = _message(entry, opened) if early is None else early
             stderr = stderr_file()
             opened.callback(os.close, stderr)
+            stdout = stderr_file("stdout") if self.keeps_stdout else None
+            if stdout is not None:
+                opened.callback(os.close, stdout)
+        streams = Streams(stdin, stderr, stdout)
         process: Spawned | OSError | ValueError = OSError(errno.E2BIG, "")
         if len(metadata) <= INLINE:
             inline = [*environment, b"WATCHER_METADATA=" + metadata]
-            process = self._start(stdin, stderr, inline, passed)
+            process = self._start(streams, inline, passed)
         if isinstance(process, OSError) and process.errno == errno.E2BIG:
             elsewhere = [*environment, b"WATCHER_METADATA_FILE=" + _file_of(metadata, opened)]
-            process = self._start(stdin, stderr, elsewhere, passed)
-        return process, stderr
+            process = self._start(streams, elsewhere, passed)
+        return process, streams
 
     def _start(
-        self, stdin: int, stderr: int, environment: list[bytes], passed: list[int]
+        self, streams: Streams, environment: list[bytes], passed: list[int]
     ) -> Spawned | OSError | ValueError:
         """Start the command, or return the error (ValueError: an argument cannot be encoded)."""
         try:
-            return start(self._encoded, strings(environment), stdin, stderr, passed)
+            return start(self._encoded, strings(environment), streams, passed)
         except (OSError, ValueError) as error:
             return error
 
@@ -158,6 +165,11 @@ class Command:
         self._terminated = True  # before the signal: the end is no failure of the command
         for pid in list(self._running):
             signal_group(pid, signal.SIGTERM)
+
+
+def _text(fd: int) -> str:
+    """Return the end of what was written to a file of a stream, which takes no more."""
+    return last_of(fd).decode("utf-8", "backslashreplace")
 
 
 def _message(entry: Entry, opened: contextlib.ExitStack) -> int:

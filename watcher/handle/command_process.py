@@ -15,6 +15,7 @@ import select
 import signal
 import time
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from watcher.handle.child_process import Trimmer, signal_group
 from watcher.handle.posix_spawn import Strings, spawn
@@ -25,10 +26,11 @@ WITHOUT_PIDFD = 0.01  # seconds between two checks whether it has ended
 class Spawned:
     """One running command, the leader of a process group."""
 
-    def __init__(self, pid: int, stderr: int) -> None:
+    def __init__(self, pid: int, stderr: int, stdout: int | None = None) -> None:
         self.pid = pid
         self.returncode: int | None = None  # negative: the signal that ended it
         self.trimmer = Trimmer(stderr)
+        self._others = [] if stdout is None else [Trimmer(stdout)]
 
     def ended_within(self, seconds: float | None) -> bool:
         """Wait at most so long for its end; return whether it has ended and was reaped."""
@@ -45,6 +47,8 @@ class Spawned:
                 if left == 0:
                     return False
                 trimmer.look()
+                for other in self._others:
+                    other.look()
         finally:
             if pidfd is not None:
                 os.close(pidfd)
@@ -85,14 +89,23 @@ class Spawned:
         self.wait()
 
 
-def start(
-    argv: Strings, environment: Strings, stdin: int, stderr: int, passed: Sequence[int]
-) -> Spawned:
-    """Start a command; it inherits `passed`, and `stdin` and `stderr` as its 0 and 2."""
+class Streams(NamedTuple):
+    """What a command has as its 0, 2 and 1; stdout None: it has this process's."""
+
+    stdin: int
+    stderr: int
+    stdout: int | None
+
+
+def start(argv: Strings, environment: Strings, streams: Streams, passed: Sequence[int]) -> Spawned:
+    """Start a command; it inherits `passed` and `streams`."""
+    stdin, stderr, stdout = streams
     with contextlib.ExitStack() as opened:
         given = [above_standard(fd, opened) for fd in (stdin, stderr, *passed)]
         duplicates = [(given[0], 0), (given[1], 2), *((fd, fd) for fd in given[2:])]
-        return Spawned(spawn(argv, environment, duplicates), stderr)
+        if stdout is not None:
+            duplicates.insert(0, (above_standard(stdout, opened), 1))
+        return Spawned(spawn(argv, environment, duplicates), stderr, stdout)
 
 
 def above_standard(fd: int, opened: contextlib.ExitStack) -> int:

@@ -17,6 +17,7 @@ import os
 import time
 from collections.abc import Callable
 
+from watcher.observe.handler_output import lines_of
 from watcher.observe.log_lines import LEVELS, Json, Text
 from watcher.observe.log_output import Output, has_room
 from watcher.rules.lifecycle import Move, Transition
@@ -63,6 +64,18 @@ def transition(record: Transition) -> None:
     level = LEVELS.get(record.move, logging.INFO)
     if level >= (to := _log).level:
         to.write(to.lines.transition(time.time(), level, record))
+        if record.printed is not None:
+            _printed(record, record.printed)
+
+
+def _printed(record: Transition, printed: tuple[str, str]) -> None:
+    """Log what the handler printed: at debug if the entry was handled, else at info."""
+    level = logging.DEBUG if record.move is Move.FINISH else logging.INFO
+    if level < _log.level:
+        return
+    for stream, text in zip(("stdout", "stderr"), printed, strict=True):
+        for line in lines_of(text):
+            _log.write(_log.lines.printed(time.time(), level, record, (stream, line)))
 
 
 def event(queue: str, name: str, detail: str, level: int = logging.INFO) -> None:

@@ -70,6 +70,7 @@ FIELDS = {
     "next_try": "when the next attempt is due, in seconds since 1970",
     "key": "the entry's key, if it was computed",
     "process": "the process ID of the handler's command or worker process",
+    "stream": "stdout or stderr: where the handler printed the line",
     "traceback": "of an error in this program",
 }
 _FINISHED = b"%b%b: %b handled in %d ms, delay=%.4f delays=0/%.4f/%.4f/%.4f\n"
@@ -128,6 +129,11 @@ class Text:
                 return _FINISHED % (head, queue, name, took, total, wait, handler, settle)
         words = f"{display(name)} {_words(record)}{_took(record)}{_numbers(record)}"
         return self._line(now, level, record.queue, words, record.detail)
+
+    def printed(self, now: float, level: int, record: Transition, what: tuple[str, str]) -> bytes:
+        """Return the line of what a handler printed: `what` is the stream and the text."""
+        stream, text = what
+        return self._line(now, level, record.queue, f"{display(record.name)} {stream}", text)
 
     def _line(self, now: float, level: int, queue: str, words: str, detail: str) -> bytes:
         text = f"{queue}: " if queue else ""
@@ -200,6 +206,13 @@ class Json:
             fields["next_try"] = record.next_try
         fields |= {"key": record.key, "process": record.process}
         return self._line(now, level, fields)
+
+    def printed(self, now: float, level: int, record: Transition, what: tuple[str, str]) -> bytes:
+        """Return the line of what a handler printed: `what` is the stream and the text."""
+        stream, text = what
+        entry = display(record.name)
+        fields = {"event": "output", "queue": record.queue, "entry": entry, "detail": text}
+        return self._line(now, level, fields | {"attempt": record.attempt, "stream": stream})
 
     def _finished(self, now: float, level: int, record: Transition, delays: Delays) -> bytes:
         queue = self._queues.get(record.queue)

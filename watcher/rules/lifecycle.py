@@ -105,3 +105,4 @@ class Transition(NamedTuple):
     next_try: float | None = None  # seconds since the epoch; of a DEFER after a failed attempt
     key: str = ""  # the entry's, if it was computed
     process: int | None = None  # the handler's command or worker process
+    printed: tuple[str, str] | None = None  # what it wrote to standard output and standard error

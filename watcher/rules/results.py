@@ -13,7 +13,7 @@ import enum
 import errno
 import os
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from watcher.errors import one_line
@@ -42,23 +42,25 @@ class HandlerResult:
     verdict: Verdict
     reason: str = ""
     after: float | None = None  # seconds until the next attempt, where the handler said
-    stderr: str = ""  # the end of what it wrote, or of the traceback
+    stderr: str = field(default="", compare=False)  # the end of what it wrote, or of the traceback
     exit_status: int | None = None  # negative: the signal that ended it
     attempted: bool = True  # False: no attempt was made, because the machine was short of something
     ran: bool = True  # whether the handler's own code began to run
+    stdout: str = field(default="", compare=False)  # as `stderr`, if it was kept
 
 
 HANDLED = HandlerResult(Verdict.DONE)
 
 
-def from_exit_status(status: int, stderr: str = "") -> HandlerResult:
+def from_exit_status(status: int, stderr: str = "", stdout: str = "") -> HandlerResult:
     """Return the result of an exit status (negative: a signal), as docs/design.md says."""
     if status == 0:
-        return HANDLED
+        printed = stderr or stdout
+        return HandlerResult(Verdict.DONE, stderr=stderr, stdout=stdout) if printed else HANDLED
     last = stderr.strip().splitlines()[-1:] or [""]
     words = f"signal {-status}" if status < 0 else f"exit status {status}"
     reason = shortened(f"{words}: {last[0]}" if last[0] else words)
-    return HandlerResult(_verdict(status), reason, None, stderr, status)
+    return HandlerResult(_verdict(status), reason, None, stderr, status, stdout=stdout)
 
 
 def crashed(status: int | None, stderr: str = "", said: str = "") -> HandlerResult:

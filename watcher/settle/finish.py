@@ -285,10 +285,12 @@ class Finisher:
             return
         record = Transition(self.queue, claim.stem, move, after(state, move), detail)
         if finished is not None and (entry := finished.entry) is not None:
+            outcome = finished.outcome
+            output = (outcome.stdout, outcome.stderr) if outcome.stdout or outcome.stderr else None
             record = Transition(
                 *(self.queue, claim.stem, move, record.state, detail, finished.seconds),
                 delays_of(finished),
-                *(entry.attempt, next_try, entry.known_key, entry.process),
+                *(entry.attempt, next_try, entry.known_key, entry.process, output),
             )
         self.listen(record)
 

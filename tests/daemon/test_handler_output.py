@@ -1,0 +1,90 @@
+"""What a handler prints: in the log with its entry, whole in the note, and no word of a message."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+from watcher.commit_one import enqueue
+
+PRINTS = """
+import os, sys
+attempt = os.environ["WATCHER_ATTEMPT"]
+sys.stdout.write(f"out {attempt}\\n")
+for number in range(1000):
+    print(f"line {number}", "x" * 40, file=sys.stderr)
+os.write(2, b"\\x1b[31m\\xff")
+sys.exit(75 if attempt == "1" else 0)
+"""
+
+
+def config(tmp_path, queue, handler):
+    path = tmp_path / "w.toml"
+    path.write_text(
+        f'[queues.q]\npath = "{queue}"\nhandler = {{ exec = {json.dumps(handler)} }}\n'
+        'retry = { initial = "500ms" }\ngrace_age = "1s"\n'
+    )
+    return ["--config", str(path)]
+
+
+def test_what_a_handler_prints_is_logged_with_its_entry_and_whole_in_the_note(
+    queue, tmp_path, start_daemon
+):
+    handler = [sys.executable, "-I", "-S", "-c", PRINTS]
+    daemon = start_daemon(None, *config(tmp_path, queue, handler), "--log-level", "debug")
+    name = enqueue(str(queue), b"x")
+    (failed,) = daemon.wait_for("defer", entry=name)
+    (note,) = daemon.wait(lambda: list((queue / ".watcher/deferred").glob("*.json")))
+    kept = json.loads(note.read_text())["stderr"].splitlines()
+    assert kept[0] == "line 0 " + "x" * 40
+    assert kept[-1] == "\x1b[31m\\xff"
+    assert len(kept) == 1001
+    (handled,) = daemon.wait_for("finish", entry=name)
+    assert daemon.end() == 0
+    output = daemon.events("output", entry=name, queue="q")
+    for attempt, level in ((1, "info"), (2, "debug")):
+        own = [each for each in output if each["attempt"] == attempt]
+        assert {each["level"] for each in own} == {level}
+        assert [each["detail"] for each in own if each["stream"] == "stdout"] == [f"out {attempt}"]
+        errors = [each["detail"] for each in own if each["stream"] == "stderr"]
+        assert errors[0] == "(901 earlier lines are left out)"
+        assert errors[-1] == r"\x1b[31m\xff"
+        assert len(errors) == 101
+    assert (handled["attempt"], handled["settle"] >= 0) == (2, True)
+    parts = [handled[part] for part in ("earlier", "wait", "seconds", "settle")]
+    assert abs(sum(parts) - handled["delay"]) < 1e-4
+    assert handled["earlier"] >= 0.5
+    assert failed["earlier"] == 0
+    assert handled["process"] != failed["process"]
+    assert daemon.stray == []
+
+
+def test_no_part_of_a_message_is_in_the_log(queue, tmp_path, watcher_command, environment):
+    """Subject, body, sender and metadata: with each level, of entries that end in every way."""
+    secret = "sesame"
+    message = f"From: {secret}@x\nSubject: {secret}\n\n{secret}\n".encode()
+    mark = tmp_path / "tried"
+    retry = f"test -e {mark} && exit 0; : > {mark}; exit 75"
+    argv = [*watcher_command, "run", *config(tmp_path, queue, ["sh", "-c", retry])]
+    enqueue(str(queue), message, {"listname": secret, secret: "x"})
+    (queue / "1017783548.1+ab.pck").write_bytes(secret.encode())
+    daemon = subprocess.Popen(
+        [*argv, "--log-level", "debug"],
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    lines = []
+    with daemon:
+        for line in daemon.stderr:
+            lines.append(line)
+            if " handled in " in line:
+                daemon.terminate()
+        assert daemon.wait() == 0
+    log = "".join(lines)
+    assert secret not in log
+    assert "failed, next try" in log
+    assert "moved to dead/" in log
+    assert os.listdir(queue / ".watcher/dead")
