@@ -6,6 +6,7 @@ import errno
 import fcntl
 import json
 import logging
+import math
 import os
 import re
 import socket
@@ -28,8 +29,10 @@ from watcher.observe.log_lines import (
     clock_time,
 )
 from watcher.observe.log_output import Output
+from watcher.observe.repeats import IN_FULL, MOST as MOST_KINDS, PERIOD, Repeats
 from watcher.rules.delays import Delays, before_claim
 from watcher.rules.lifecycle import TABLE, Move, State, Transition
+from watcher.rules.reasons import kind_of
 
 STAMP = r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} "
 PAGE = Path(__file__).parents[2] / "docs/log.md"
@@ -198,6 +201,67 @@ def test_what_a_handler_printed_follows_a_failure_and_at_debug_a_success(
     assert all(
         (each["event"], each["entry"], each["attempt"]) == ("output", "a", 3) for each in fields
     )
+
+
+# -- many entries that fail alike ------------------------------------------------------------
+
+
+def deferred(name, reason, queue="q", move=Move.DEFER):
+    detail = f"{reason}; attempt 2 in 31s"
+    return Transition(queue, name, move, State.DEFERRED, detail, 0.1, DELAYS, 1)
+
+
+def test_lines_of_one_kind_are_summed_up_after_the_first():
+    repeats = Repeats()
+    shown = [repeats.in_full(deferred(b"%d" % n, f"port {n}"), 10.0) for n in range(20)]
+    assert shown == [True] * IN_FULL + [False] * (20 - IN_FULL)
+    assert repeats.in_full(deferred(b"a", "port 1", "other"), 20.0)
+    assert repeats.in_full(deferred(b"a", "no port"), 20.0)
+    assert repeats.in_full(deferred(b"a", "port 1", move=Move.REJECT), 20.0)
+    assert repeats.in_full(Transition("q", b"a", Move.FINISH, State.DONE, "x"), 20.0)
+    assert repeats.due == 10.0 + PERIOD
+    assert repeats.ended(10.0 + PERIOD - 1) == []
+    kind = ("q", Move.DEFER, kind_of("port 1"))
+    assert repeats.ended(10.0 + PERIOD) == [(kind, 20 - IN_FULL, PERIOD)]
+    assert repeats.due == 20.0 + PERIOD
+    assert repeats.in_full(deferred(b"a", "port 1"), 10.0 + PERIOD), "a new period"
+    assert repeats.ended(math.inf) == []
+    assert repeats.due == math.inf
+
+
+def test_memory_for_kinds_is_bounded():
+    repeats = Repeats()
+    for number in range(2 * MOST_KINDS):
+        assert repeats.in_full(deferred(b"a", "x" * number), 0.0)
+    assert len(repeats._periods) == MOST_KINDS
+
+
+@pytest.mark.parametrize(
+    ("style", "level", "lines"),
+    [("text", "info", IN_FULL + 1), ("text", "debug", 100), ("json", "info", 100)],
+)
+def test_the_text_log_sums_up_and_json_has_every_line(stderr, monkeypatch, style, level, lines):
+    log.setup(style, level)
+    for number in range(100):
+        log.transition(deferred(b"%d" % number, "no route"))
+    log.tick()
+    monkeypatch.setattr(time, "monotonic", lambda: 1e12)
+    log.tick()
+    shown = stderr().splitlines()
+    assert len(shown) == lines
+    if lines != 100:
+        assert re.sub(STAMP, "", shown[-1]) == (
+            "q: repeated: 95 more entries within 60 s failed, will be tried again: no route"
+        )
+
+
+def test_the_end_of_the_daemon_tells_what_was_left_out(stderr):
+    log.setup()
+    for number in range(IN_FULL + 1):
+        log.transition(deferred(b"%d" % number, "no route", move=Move.REJECT))
+    log.end()
+    log.end()
+    assert "1 more entry within 60 s moved to dead/: no route" in stderr().splitlines()[-1]
 
 
 # -- the journal's connection -----------------------------------------------------------------

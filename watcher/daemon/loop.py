@@ -179,6 +179,7 @@ class Daemon:
             self._directories.look_soon(filter(None, missing))
             self._wait(min(due, self._directories.due(), self._reap(), self._look_at_leaving()))
             self._forget_drained()
+            log.tick()
             self._answer_signals(reload)
         return self._drain()
 
@@ -284,6 +285,7 @@ class Daemon:
         for worker in workers:
             while not worker.wait_drained(0.5):  # in slices, so that a signal is handled
                 self._reap()
+        log.end()
         for worker in self._workers.values():
             log.event(worker.settings.name, "stopped", _status(worker))
         log.event("", "drained", f"in {time.monotonic() - began:.1f} s")

@@ -13,13 +13,16 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import time
 from collections.abc import Callable
 
+from watcher.errors import counted
 from watcher.observe.handler_output import lines_of
-from watcher.observe.log_lines import LEVELS, Json, Text
+from watcher.observe.log_lines import LEVELS, MOVES, SUMMED_UP, Json, Text
 from watcher.observe.log_output import Output, has_room
+from watcher.observe.repeats import Repeats
 from watcher.rules.lifecycle import Move, Transition
 
 log = logging.getLogger("watcher")
@@ -32,6 +35,9 @@ class Log:
         self.lines = lines
         self.level = level
         self.write = write
+        # A program that reads JSON counts for itself, and debug is for each line.
+        summed = isinstance(lines, Text) and level > logging.DEBUG
+        self.repeats = Repeats() if summed else None
 
 
 _log = Log(Text(), logging.INFO, len)  # `len`: nothing is written
@@ -63,9 +69,37 @@ def transition(record: Transition) -> None:
     """Log one transition of an entry."""
     level = LEVELS.get(record.move, logging.INFO)
     if level >= (to := _log).level:
+        if record.detail and to.repeats is not None:
+            now = time.monotonic()
+            if now >= to.repeats.due:
+                _sum_up(to, to.repeats, now)
+            if not to.repeats.in_full(record, now):
+                return
         to.write(to.lines.transition(time.time(), level, record))
         if record.printed is not None:
             _printed(record, record.printed)
+
+
+def tick() -> None:
+    """Log the summaries of repeated lines that are due; the daemon's thread calls this."""
+    repeats = _log.repeats
+    if repeats is not None and repeats.due < math.inf and repeats.due <= time.monotonic():
+        _sum_up(_log, repeats, time.monotonic())
+
+
+def end() -> None:
+    """Log the summaries of all repeated lines: no line follows that would."""
+    if _log.repeats is not None:
+        _sum_up(_log, _log.repeats, math.inf)
+
+
+def _sum_up(to: Log, repeats: Repeats, now: float) -> None:
+    for (queue, move, reason), count, seconds in repeats.ended(now):
+        entries = f"{counted(count, 'more entry', 'more entries')} within {round(seconds)} s"
+        words = SUMMED_UP.get(move, MOVES[move])
+        level = LEVELS.get(move, logging.INFO)
+        detail = f"{entries} {words}: {reason}"
+        to.write(to.lines.event(time.time(), level, queue, "repeated", detail))
 
 
 def _printed(record: Transition, printed: tuple[str, str]) -> None:

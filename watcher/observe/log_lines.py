@@ -39,6 +39,8 @@ MOVES = {
     Move.DELETE: "deleted",
 }
 NEXT_TRY = "failed, next try at {}"
+# The same of many entries, if it does not fit them.
+SUMMED_UP = {Move.DEFER: "failed, will be tried again", Move.RELEASE: "are back in the queue"}
 # What the text log says of a queue, for each event whose JSON name is not an operator's word.
 EVENTS = {
     "armed": "watching",
