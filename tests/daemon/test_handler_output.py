@@ -7,6 +7,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from watcher.commit_one import enqueue
 
 PRINTS = """
@@ -88,3 +90,58 @@ def test_no_part_of_a_message_is_in_the_log(queue, tmp_path, watcher_command, en
     assert "failed, next try" in log
     assert "moved to dead/" in log
     assert os.listdir(queue / ".watcher/dead")
+
+
+FUNCTION = """
+import os, subprocess, sys
+
+def handle(entry):
+    print("printed")
+    print("an error", file=sys.stderr)
+    os.write(1, b"without an end")
+    os.write(1, b"\\nx\\xff\\n")
+    subprocess.run(["sh", "-c", "echo from a child; echo and its errors >&2"])
+"""
+
+
+@pytest.mark.parametrize("isolate", ["false", "true"])
+def test_nothing_but_json_is_on_either_stream_of_a_json_log(
+    queue, tmp_path, watcher_command, environment, isolate
+):
+    (tmp_path / "printing.py").write_text(FUNCTION)
+    path = tmp_path / "w.toml"
+    path.write_text(
+        f'[queues.q]\npath = "{queue}"\n'
+        f'handler = {{ python = "printing:handle", isolate = {isolate} }}\n'
+    )
+    name = enqueue(str(queue), b"x")
+    daemon = subprocess.Popen(
+        [*watcher_command, "run", "--config", str(path), "--log-format", "json"],
+        env=environment | {"PYTHONPATH": f"{tmp_path}:{environment.get('PYTHONPATH', '')}"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    records = []
+    with daemon:
+        for line in daemon.stderr:
+            records.append(json.loads(line))
+            if records[-1]["event"] == "finish":
+                assert records[-1]["entry"] == name
+                daemon.terminate()
+        assert daemon.stdout.read() == b""
+    assert daemon.returncode == 0
+    printed = {record["detail"] for record in records if record["event"] == "output"}
+    assert {"printed", "without an end", "x\\xff", "from a child"} <= printed
+    assert isolate == "true" or {"an error", "and its errors"} <= printed
+
+
+def test_a_mistake_at_the_start_is_an_event_of_a_json_log(tmp_path, watcher_command, environment):
+    ended = subprocess.run(
+        [*watcher_command, "run", str(tmp_path / "none"), "--log-format", "json", "--", "true"],
+        env=environment,
+        capture_output=True,
+    )
+    assert (ended.returncode, ended.stdout) == (os.EX_NOINPUT, b"")
+    record = json.loads(ended.stderr)
+    assert (record["event"], record["level"]) == ("failed", "error")
+    assert record["detail"].endswith("does not exist; make it first: mkdir -p")

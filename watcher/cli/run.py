@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import click
 
 from watcher.cli import parameters
-from watcher.errors import NoSuch
+from watcher.errors import NoSuch, WatcherError
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -71,8 +73,6 @@ def command(
     sweeps now.
     """
     asked = _note_signals()
-    from watcher.daemon.loop import Daemon
-    from watcher.daemon.other_daemons import refuse_second
     from watcher.handle.adopted_children import usual_signals
     from watcher.observe import log
 
@@ -83,6 +83,22 @@ def command(
     def load() -> Mapping[str, Queue]:
         return parameters.queues_for(queue_dir, config, flags, handler)
 
+    try:
+        return _run(load, asked, json=log_format == "json")
+    except WatcherError as error:
+        if log_format != "json":
+            raise
+        log.event("", "failed", str(error), logging.ERROR)
+        return error.exit_code
+
+
+def _run(load: Callable[[], Mapping[str, Queue]], asked: Sequence[int], *, json: bool) -> int:
+    """Serve the queues until a signal ends the daemon; return its exit code."""
+    from watcher.daemon.loop import Daemon
+    from watcher.daemon.other_daemons import refuse_second
+    from watcher.observe import log
+    from watcher.observe.streams import as_lines
+
     queues = load()
     if not any(os.path.isdir(settings.place) for settings in queues.values()):
         names = ", ".join(settings.place for settings in queues.values())
@@ -90,9 +106,10 @@ def command(
     for settings in queues.values():
         if settings.exclusive and not settings.many and os.path.isdir(settings.path):
             refuse_second(parameters.open_spool(settings))
-    daemon = Daemon(_handler_for)
-    daemon.serve(queues)
-    return daemon.run(load, asked)
+    with as_lines(log.printed_line) if json else contextlib.nullcontext():
+        daemon = Daemon(_handler_for)
+        daemon.serve(queues)
+        return daemon.run(load, asked)
 
 
 def _handler_for(settings: Queue) -> Handler:

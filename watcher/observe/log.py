@@ -12,6 +12,7 @@ Fails: never.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import logging
 import math
 import os
@@ -31,8 +32,11 @@ log = logging.getLogger("watcher")
 class Log:
     """The log of this process: how lines look, which of them are written, and where to."""
 
-    def __init__(self, lines: Text | Json, level: int, write: Callable[[bytes], object]) -> None:
+    def __init__(
+        self, lines: Text | Json, level: int, write: Callable[[bytes], object], fd: int = 2
+    ) -> None:
         self.lines = lines
+        self.fd = fd
         self.level = level
         self.write = write
         # A program that reads JSON counts for itself, and debug is for each line.
@@ -53,7 +57,10 @@ def setup(style: str = "text", level: str = "info") -> None:
         words = f"{number} lines were dropped: standard error was full"
         return lines.event(time.time(), logging.INFO, "", "log", words)
 
-    _log = Log(lines, logging.getLevelNamesMapping()[level.upper()], Output(lost).write)
+    # A copy: `streams.as_lines` puts a pipe in the place of descriptor 2.
+    fd = fcntl.fcntl(2, fcntl.F_DUPFD_CLOEXEC, 3) if style == "json" else 2
+    number = logging.getLevelNamesMapping()[level.upper()]
+    _log = Log(lines, number, Output(lost, fd).write, fd)
     log.handlers[:] = [_Bugs()]
     log.setLevel(level.upper())
     log.propagate = False
@@ -78,6 +85,11 @@ def transition(record: Transition) -> None:
         to.write(to.lines.transition(time.time(), level, record))
         if record.printed is not None:
             _printed(record, record.printed)
+
+
+def printed_line(text: str) -> None:
+    """Log a line that something in this process printed, no command of an entry."""
+    event("", "output", text)
 
 
 def tick() -> None:
@@ -128,9 +140,9 @@ def last_event(name: str, detail: str) -> None:
 
 def last_words(words: bytes) -> None:
     """Write to standard error unless that would block; for a process that is about to exit."""
-    if has_room(2, 0.0):
+    if has_room(_log.fd, 0.0):
         with contextlib.suppress(OSError):
-            os.write(2, words)
+            os.write(_log.fd, words)
 
 
 def _is_journal(fd: int) -> bool:
