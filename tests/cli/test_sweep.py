@@ -429,3 +429,13 @@ def test_of_an_entry_that_another_process_has_locked_the_process_is_named(queue,
         fcntl.flock(locked, fcntl.LOCK_SH)
         found = sweep()
     assert f"left: claimed by another: process {os.getpid()}" in found.stdout
+
+
+@pytest.mark.parametrize(
+    ("there", "missing"), [("1.0+ab.msg", "1.0+ab.db is missing"), ("1.0+ab.db", "its message is")]
+)
+def test_an_incomplete_pair_says_which_of_its_files_is_missing(queue, sweep, there, missing):
+    (queue / there).write_bytes(b"x")
+    assert missing in sweep("--legacy").stdout
+    (note,) = (queue / ".watcher/orphans").glob("*.json")
+    assert missing in json.loads(note.read_text())["why"]

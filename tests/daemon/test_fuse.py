@@ -60,7 +60,7 @@ def test_a_rename_by_a_process_of_this_machine_is_seen_at_once(mounted, start_da
     queue = mounted("bindfs")
     options = [*RAW, "--grace-age", "1h", "--sweep-every", "1h"]
     daemon = start_daemon(queue, *options, handler=recorder.argv())
-    daemon.wait_for("armed", detail=f"{queue} is watched by inotify and polling")
+    daemon.wait_for("armed", detail=f"{queue} (inotify and polling)")
     for number in range(3):
         (queue / "a.tmp").write_bytes(b"data")
         (queue / "a.tmp").rename(queue / f"{number}.csv")

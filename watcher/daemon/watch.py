@@ -94,7 +94,7 @@ class Watch:
         self.custody.look(spool)
         self.arm_deferred()
         self.pause.look(spool)  # again: no event tells of what was done before the watch
-        log.event(self.settings.name, "armed", f"{display(spool.path)} is watched by {by}")
+        log.event(self.settings.name, "armed", f"{display(spool.path)} ({by})")
         return True
 
     def _listen(self, spool: Spool) -> str:

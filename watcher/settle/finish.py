@@ -25,6 +25,7 @@ from watcher.rules.delays import Delays, before_claim
 from watcher.rules.evidence import Proof
 from watcher.rules.lifecycle import Move, State, Transition, after
 from watcher.rules.names import display, in_deferred
+from watcher.rules.pair_names import metadata_name
 from watcher.rules.results import DONE, AttemptEnd, AttemptResult, HandlerResult, Verdict
 from watcher.rules.retry import Policy
 from watcher.rules.stamp import Schedule
@@ -215,7 +216,8 @@ class Finisher:
         if not name:
             return AttemptResult(AttemptEnd.GONE, WENT)
         self.patience.trouble(None)
-        detail = f"{reason}; attempt {schedule.attempts + 1} in {show(round(schedule.delay, 1))}"
+        wait = f"in {show(round(schedule.delay, 1))}" if schedule.delay else "at once"
+        detail = f"{reason}; attempt {schedule.attempts + 1} {wait}"
         due = schedule.due_ms / 1000
         self.emit(claim, State.CLAIMED, Move.DEFER, detail, finished, next_try=due)
         return AttemptResult(AttemptEnd.DEFERRED, reason, schedule.delay, name=in_deferred(name))
@@ -237,13 +239,16 @@ class Finisher:
         """Move one file of an incomplete pair to orphans/; raises OSError or WatcherError."""
         facts = {"queue": self.queue}
         state = State.ARRIVING if claim.schedule is None else State.DEFERRED
-        self.record(claim, state, Move.ABANDON, claim.why)
+        there = claim.parts[0].queue_name
+        missing = "its message" if there.endswith(b".db") else display(metadata_name(there))
+        why = f"{missing} is missing; {claim.why}"
+        self.record(claim, state, Move.ABANDON, why)
 
         def step() -> AttemptResult:
-            if not moves.put_away(claim.spool, State.ORPHAN, claim.parts, claim.why, facts):
+            if not moves.put_away(claim.spool, State.ORPHAN, claim.parts, why, facts):
                 return AttemptResult(AttemptEnd.GONE, WENT)
-            self.emit(claim, state, Move.ABANDON, claim.why)
-            return AttemptResult(AttemptEnd.ORPHANED, claim.why)
+            self.emit(claim, state, Move.ABANDON, why)
+            return AttemptResult(AttemptEnd.ORPHANED, why)
 
         return self._insist_or_stay(claim, step)
 
