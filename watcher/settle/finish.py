@@ -288,16 +288,14 @@ class Finisher:
         """
         if move not in self.emitted:
             return
-        record = Transition(self.queue, claim.stem, move, after(state, move), detail)
-        if finished is not None and (entry := finished.entry) is not None:
-            outcome = finished.outcome
-            output = (outcome.stdout, outcome.stderr) if outcome.stdout or outcome.stderr else None
-            record = Transition(
-                *(self.queue, claim.stem, move, record.state, detail, finished.seconds),
-                delays_of(finished),
-                *(entry.attempt, next_try, entry.known_key, entry.process, output),
-            )
-        self.listen(record)
+        now, queue, stem = after(state, move), self.queue, claim.stem
+        if finished is None or (entry := finished.entry) is None:
+            self.listen(Transition(queue, stem, move, now, detail))
+            return
+        outcome, delays = finished.outcome, delays_of(finished)
+        printed = (outcome.stdout, outcome.stderr) if outcome.stdout or outcome.stderr else None
+        about = (entry.attempt, next_try, entry.known_key, entry.process, printed)
+        self.listen(Transition(queue, stem, move, now, detail, finished.seconds, delays, *about))
 
     def _facts(self, finished: FinishedAttempt) -> dict[str, object]:
         """Return what the note beside the entry says about a failed attempt."""
