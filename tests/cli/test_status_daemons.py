@@ -182,3 +182,29 @@ def test_a_directory_that_its_owner_may_not_write_to_is_critical(queue, record):
     found = record()
     assert about(found) == {"directory": "critical"}
     assert "(mode 0555)" in found["findings"][0]["what"]
+
+
+def test_a_real_handler_at_work_is_in_hand_with_its_process(
+    queue, start_daemon, recorder, eventually, record
+):
+    daemon = start_daemon(queue, "--sweep-every", "1h", handler=recorder.argv(gated=True))
+    stem = watcher.enqueue(queue, b"x")
+
+    def known():
+        return [each for each in record()["in_hand"] if each["process"] is not None]
+
+    (in_hand,) = eventually(known)
+    assert (in_hand["entry"], in_hand["daemon"]) == (stem, daemon.process.pid)
+    os.kill(in_hand["process"], 0)  # it is there
+    recorder.open_gate()
+    eventually(lambda: record()["in_hand"] == [])
+
+
+def test_a_real_handler_that_always_fails_is_critical(queue, start_daemon, eventually, run):
+    program = 'echo "10.0.0.$$: connection refused" >&2; exit 75'
+    start_daemon(queue, "--sweep-every", "1h", handler=["sh", "-c", program])
+    for number in range(3):
+        watcher.enqueue(queue, b"%d" % number)
+    line = eventually(lambda: next((out for code, out in [run("--check")] if code == 2), None))
+    assert "all of the last 3 attempts failed (in 5m)" in line
+    assert "connection refused" in line
