@@ -78,6 +78,7 @@ def test_patterns_match_what_the_shell_matches(pattern, name):
 @given(PIECES.map("".join).filter(bool), SHORT, st.integers(1, 12_000))
 @example("report.csv", "report.csv", 3)
 @example("*.[ab]", "x.a", 1)
+@example("???", "111~1", 1)
 def test_a_name_with_a_number_is_an_entrys_name_too(pattern, name, number):
     layout = Layout(b"", raw=True, match=compiled((pattern,), numbered=True))
     own = os.fsencode(name)

@@ -92,7 +92,8 @@ def compiled(
 ) -> Patterns:
     """Compile patterns that `wrong_pattern` accepts.
 
-    `numbered`: a pattern without a `*` matches the names with numbers that watcher gives, too.
+    `numbered`: a pattern without a `*` matches the names with numbers that watcher gives, too,
+    also to a name that has a number already.
     """
     endings, beginnings, names = [], [], []
     stars, rest = [], []
@@ -100,7 +101,7 @@ def compiled(
         text = os.fsdecode(_folded(os.fsencode(source))) if ignore_case else source
         if numbered and "*" not in text:
             cut = _cut_of(text)
-            rest.append(f"{_regex(text[:cut])}~[0-9]{{1,9}}{_regex(text[cut:])}")
+            rest.append(f"{_regex(text[:cut])}(?:~[0-9]{{1,9}})+{_regex(text[cut:])}")
         if text[0] == "*" and not _MARK.search(text[1:]):
             endings.append(os.fsencode(text[1:]))
         elif text[-1] == "*" and not _MARK.search(text[:-1]):
