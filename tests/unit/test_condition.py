@@ -167,11 +167,18 @@ TABLE = {
     ),
     "little of a large disk is much": (facts(free_bytes=11 << 30, free_share=0.04), OK, "", "", ""),
     "nearly no room": (
-        facts(free_bytes=9 << 20, free_share=0.5),
+        facts(free_bytes=9 << 20, free_share=0.4),
         CRITICAL,
         "disk",
         "9 MiB are free",
         "df",
+    ),
+    "a small file system that is half empty": (
+        facts(free_bytes=9 << 20, free_share=0.6),
+        OK,
+        "",
+        "",
+        "",
     ),
     "no inodes": (
         facts(free_bytes=11 << 30, free_share=0.5, free_inodes=0),
@@ -199,7 +206,16 @@ TABLE = {
         CRITICAL,
         "handler",
         "the last 20 failed alike",
-        "watcher check /q",
+        "watcher list /q --summary",
+    ),
+    "the daemon itself says that an attempt lasts for long": (
+        facts(
+            WELL._replace(in_hand=[Held("x", 70.0, 7)], troubles={"hanging": "x: in hand since 1"})
+        ),
+        WARNING,
+        "hanging",
+        "x: in hand",
+        "watcher abort /q x",
     ),
 }
 

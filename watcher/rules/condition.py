@@ -23,12 +23,17 @@ _FEW = 3  # attempts that say nothing about a handler
 _LATELY = 3600.0  # seconds for which an entry that another program took is reported
 _LITTLE, _VERY_LITTLE = 0.05, 0.01  # shares of a file system ...
 _MUCH, _ENOUGH = 10 << 30, 1 << 30  # ... that still are that many bytes
-_LEAST = 10 << 20  # bytes
+_LEAST = 10 << 20  # bytes; a file system of a few megabytes may be half empty with less
+_HALF = 0.5
 # Subjects of troubles that a daemon reports (observe.health) and that keep every entry waiting.
 _SEVERE = frozenset(
     {"directory", "mode", "disk", "handler", "breaker", "workers", "archive", "modules"}
 )
 _ABOUT_FAILURES = frozenset({"handler", "breaker"})  # a trouble that says what `_failing` would say
+
+
+# Troubles that a daemon reports of what a rule here finds, too: subject -> the rule's.
+_SAME = {"hanging": "hanging", "taken entries": "taken", "space": "disk", "second daemon": "daemon"}
 
 
 class Severity(enum.IntEnum):
@@ -121,7 +126,9 @@ Rule = Callable[[QueueFacts, Limits], Finding | None]
 def findings(facts: QueueFacts, limits: Limits) -> list[Finding]:
     """Return what is wrong, the worst first; [] if the queue is healthy."""
     found = [each for rule in RULES if (each := rule(facts, limits)) is not None]
-    found += [each for daemon in facts.daemons for each in _troubles(facts, daemon)]
+    about = {each.about for each in found}
+    for daemon in facts.daemons:
+        found += [each for each in _troubles(facts, daemon) if _SAME.get(each.about) not in about]
     return sorted(found, key=lambda each: -each.severity)
 
 
@@ -143,7 +150,11 @@ def _space(facts: QueueFacts, _limits: Limits) -> Finding | None:
     free, share = facts.free_bytes, facts.free_share
     if free is None or share is None:
         return None
-    if free < _LEAST or (share < _VERY_LITTLE and free < _ENOUGH) or facts.free_inodes == 0:
+    if (
+        (free < _LEAST and share < _HALF)
+        or (share < _VERY_LITTLE and free < _ENOUGH)
+        or facts.free_inodes == 0
+    ):
         severity = Severity.CRITICAL
     elif share < _LITTLE and free < _MUCH:
         severity = Severity.WARNING
@@ -283,12 +294,19 @@ def _dead(facts: QueueFacts, limits: Limits) -> Finding | None:
 
 def _troubles(facts: QueueFacts, daemon: DaemonFacts) -> list[Finding]:
     """Return what the daemon itself says is wrong."""
+    longest = max(daemon.in_hand, key=lambda each: each.seconds, default=None)
+    commands = {
+        "hanging": f"watcher abort {facts.queue} {longest.entry if longest else 'ENTRY'}",
+        "handler": f"watcher list {facts.queue} --summary",
+        "taken entries": f"watcher audit {facts.queue}",
+        "space": f"df -h -i {facts.queue}",
+    }
     return [
         Finding(
             Severity.CRITICAL if about in _SEVERE else Severity.WARNING,
             about,
             text,
-            f"watcher check {facts.queue}",
+            commands.get(about, f"watcher check {facts.queue}"),
         )
         for about, text in daemon.troubles.items()
     ]
