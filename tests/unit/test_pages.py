@@ -19,7 +19,13 @@ from watcher.rules.results import Verdict
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-NAMED = re.findall(r"`([a-z_/]+\.py)::(test_\w+)(?:\[(.+?)\])?`", (DOCS / "proof.md").read_text())
+NAMED = [
+    named
+    for page in ("proof.md", "security.md")
+    for named in re.findall(
+        r"`([a-z_/]+\.py)::(test_\w+)(?:\[(.+?)\])?`", (DOCS / page).read_text()
+    )
+]
 ROWS = {
     line.split("|")[1].replace("`", "").strip()
     for line in (DOCS / "spool-format.md").read_text().splitlines()
@@ -43,7 +49,7 @@ SOURCES = [
 
 
 @pytest.mark.parametrize(("file", "test", "row"), NAMED, ids=lambda value: value)
-def test_a_test_that_the_proof_names_is_there(file, test, row):
+def test_a_test_that_a_page_names_is_there(file, test, row):
     assert f"\ndef {test}(" in (ROOT / "tests" / file).read_text()
     assert not row or row in ROWS
 
