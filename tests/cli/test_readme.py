@@ -51,14 +51,21 @@ def first_block(heading):
 @pytest.mark.parametrize("options", [(), ("-m",)], ids=["a script", "with job control"])
 def test_the_quick_start_pasted_as_a_block_handles_the_entry(shell, tmp_path, options):
     ended = shell(first_block("Quick start"), *options)
-    assert re.search(r"^[0-9]+\.[0-9]+\+[0-9a-f]{40}: 6 bytes$", ended.stdout, re.MULTILINE), ended
+    name = "[0-9]+\\.[0-9]+\\+[0-9a-f]{40}"
+    assert re.search(f"spool: {name} stdout: {name}: 6 bytes$", ended.stderr, re.MULTILINE), ended
     assert "drained" in ended.stderr
     assert "Traceback" not in ended.stderr
     assert ended.returncode == 0
     assert [path.name for path in (tmp_path / "spool").iterdir()] == [".watcher"]
 
 
-NOT_OURS = {"--delete", "--partial-dir", "--stdin", "--errors"}  # rsync's, a handler's, a script's
+NOT_OURS = {
+    "--upgrade",
+    "--delete",
+    "--partial-dir",
+    "--stdin",
+    "--errors",
+}  # rsync's, a handler's, a script's
 
 
 def test_every_command_and_option_that_is_shown_exists():

@@ -82,9 +82,9 @@ def transition(record: Transition) -> None:
                 _sum_up(to, to.repeats, now)
             if not to.repeats.in_full(record, now):
                 return
-        to.write(to.lines.transition(time.time(), level, record))
         if record.printed is not None:
             _printed(record, record.printed)
+        to.write(to.lines.transition(time.time(), level, record))
 
 
 def printed_line(text: str) -> None:
@@ -115,13 +115,14 @@ def _sum_up(to: Log, repeats: Repeats, now: float) -> None:
 
 
 def _printed(record: Transition, printed: tuple[str, str]) -> None:
-    """Log what the handler printed: at debug if the entry was handled, else at info."""
-    level = logging.DEBUG if record.move is Move.FINISH else logging.INFO
-    if level < _log.level:
-        return
-    for stream, text in zip(("stdout", "stderr"), printed, strict=True):
-        for line in lines_of(text):
-            _log.write(_log.lines.printed(time.time(), level, record, (stream, line)))
+    """Log what the handler printed: standard error of a handled entry at debug, else at info."""
+    of_stderr = logging.DEBUG if record.move is Move.FINISH else logging.INFO
+    for stream, level, text in zip(
+        ("stdout", "stderr"), (logging.INFO, of_stderr), printed, strict=True
+    ):
+        if level >= _log.level:
+            for line in lines_of(text):
+                _log.write(_log.lines.printed(time.time(), level, record, (stream, line)))
 
 
 def event(queue: str, name: str, detail: str, level: int = logging.INFO) -> None:
