@@ -178,7 +178,14 @@ class Attempt:
         spool.ledger.take(spool, message)
         if Move.CLAIM in self.settlement.emitted:
             self.settlement.emit(claim, State.READY, Move.CLAIM, claim.why)
-        committed, claimed = _committed(claim), time.time()
+        committed, claimed = (
+            (
+                message.ctime_ns / SECOND
+                if schedule is None and len(claim.parts) == 1  # without a call
+                else _committed(claim)
+            ),
+            time.time(),
+        )
         began = time.monotonic()
         due = committed if schedule is None else schedule.due_ms / 1000
         self.in_hand[get_ident()] = entry, began
@@ -280,10 +287,7 @@ def _report(refused: NotClaimed) -> AttemptResult:
 
 def _committed(claim: Claim) -> float:
     """Return when the writer committed a claimed entry, in seconds since the epoch."""
-    parts, schedule = claim.parts, claim.schedule
-    if schedule is None and len(parts) == 1:
-        return parts[0].ctime_ns / SECOND  # without a call
-    known = committed_ns(claim.spool, parts)
+    schedule, known = claim.schedule, committed_ns(claim.spool, claim.parts)
     if known is None and schedule is not None:  # no note says it: since the first failure at least
         return schedule.due_ms / 1000 - schedule.waited - schedule.delay
     return (known or 0) / SECOND
