@@ -81,6 +81,8 @@ def _check(settings: Queue) -> Iterator[Check]:
         return
     try:
         yield from check_directory(spool, settings.grace_age)
+    except WatcherError as error:
+        yield Check(BAD, "directory", str(error), error.exit_code)
     except OSError as error:
         denied = isinstance(error, PermissionError)
         code = os.EX_NOPERM if denied else os.EX_UNAVAILABLE
