@@ -140,9 +140,8 @@ def test_the_handlers_host_is_down(queue, tmp_path, start_daemon, operator):
     daemon = start_daemon(queue, handler=refused)
     names = commit(queue, 12)
     daemon.wait_for("defer", 12)
-    told = operator.tells()
+    told = operator.tells_soon("of the last 12 attempts failed")
     assert "connection refused" in told
-    assert "12" in told
     assert "): healthy" not in told
     handler(tmp_path, "exit 0")
     operator.cures("The handler's host is down", NAME=f"{names[0]} -- /bin/true")
@@ -434,7 +433,7 @@ def test_100000_waiting_when_is_it_done(queue, tmp_path, start_daemon, operator)
     commit(queue, 500)
     start_daemon(queue, handler=handler(tmp_path, "sleep 0.05"))
     assert block("100,000 waiting: when is it done?")[0] == "watcher status QUEUE"
-    assert re.search(r"done in \d+s at this rate", operator.tells_soon("at this rate"))
+    assert re.search(r"done in [0-9ms]+ at this rate", operator.tells_soon("at this rate"))
 
 
 def test_an_auditor_asks_for_a_month(queue, start_daemon, operator):

@@ -19,7 +19,7 @@ from watcher.claim.passing import PAUSES, Passing
 from watcher.rules.names import Layout
 from watcher.spool.spool import Spool
 
-QUIET = ("--sweep-every", "1h")
+QUIET = ("--sweep-every", "1h", "--breaker", "0")
 RAW = ("--format", "raw", "--suffix", ".csv")
 
 

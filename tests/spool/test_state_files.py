@@ -133,7 +133,7 @@ def test_odd_bytes_in_a_spill_are_counted_and_nothing_more(queue, dead, open_spo
     assert not dead.exists()
     journal = queue / ".watcher" / "journal"
     for line in journal.read_bytes().splitlines() if journal.exists() else ():
-        ours = (b" lost 0 - ", b" late 0 - ", b" begin 0 - ")
+        ours = (b" lost 0 - ", b" late 0 - ", b" begin 0 ")
         assert line == b"%" or any(words in line for words in ours)
         if line != b"%":
             float(line.split()[0])
