@@ -98,12 +98,12 @@ def _last(status: QueueStatus) -> str:
     last = status.last
     if last is None:
         return "none is known to have run here"
-    who = f"the last one, process {last.process} of user {last.user},"
+    last_one = f"the last one, process {last.process} of user {last.user},"
     if last.stopped is not None:
         when = f"{moment(last.stopped)}, {_ago(last.stopped, status.at)} ago"
-        return f"{who} was stopped at {when}"
+        return f"{last_one} was stopped at {when}"
     when = f"{moment(last.written)}, {_ago(last.written, status.at)} ago"
-    return f"{who} died; its last sign of life was at {when}"
+    return f"{last_one} died; its last sign of life was at {when}"
 
 
 def moment(seconds: float) -> str:

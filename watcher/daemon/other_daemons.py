@@ -1,7 +1,7 @@
 """Tell of other daemons that work on the same queue, and refuse to work beside one if asked.
 
 Several daemons on one queue do no harm: each entry is handled once. But each has its own
-`concurrency` and its own breaker, and an operator who stops one of them has not stopped the queue.
+`concurrency` and its own breaker, and the queue goes on when an operator stops one of them.
 Guarantees: each other daemon is logged once: by the newer one when it starts, by the older one at
 its next sweep. With `exclusive`, a daemon works on no queue that another daemon works on, nor does
 any other daemon of this version beside it: the kernel decides, by a lock on `inflight/`.

@@ -46,7 +46,7 @@ class Command:
     def __init__(self, argv: Sequence[str], timeout: float | None = None) -> None:
         self.argv = tuple(argv)
         self.timeout = timeout
-        self.copy_stderr_to: int | None = None  # a descriptor, for an operator who looks on
+        self.copy_stderr_to: int | None = None  # a descriptor, for an operator at a terminal
         self.keeps_stdout = False  # for the result; False: it has this process's
         self._running: set[int] = set()
         self._lock = threading.Lock()
