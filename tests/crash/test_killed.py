@@ -101,7 +101,7 @@ def test_refused_now_and_then_nothing_is_lost(tmp_path):
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize(
     "arguments",
-    [["--every", 8, "--looking", 6], ["--errors", "--every", 50]],
+    [["--every", 10, "--looking", 6], ["--errors", "--every", 60]],
     ids=["kill", "errors"],
 )
 def test_all_commands(tmp_path, arguments):
