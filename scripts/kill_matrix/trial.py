@@ -179,13 +179,21 @@ def _wrong_ending(case: Case, point: Point | None, ended: Ended, place: Place) -
         right = {0}  # once it has started, a daemon survives every refusal
     if ended.status not in right:
         findings.append(Finding("exit", f"status {ended.status}: {_tail(place.victim)}"))
-    if any(_said(place, word) for word in _BUG_WORDS):
+    if _has_bug(place):
         findings.append(
             Finding("exit", f"a traceback or a bug in its output: {_tail(place.victim)}")
         )
     if case.daemon and ended.status == 0 and not _healthy_at_end(place):
         findings.append(Finding("exit", f"not healthy at its end: {_tail(place.victim)}"))
     return findings
+
+
+def _has_bug(place: Place) -> bool:
+    """Whether the output has a traceback of the program, and not one that a handler printed."""
+    with contextlib.suppress(FileNotFoundError), open(place.victim + ".err", "rb") as lines:
+        own = [line for line in lines if b'"event": "output"' not in line]
+        return any(word in line for line in own for word in _BUG_WORDS)
+    return False
 
 
 def _healthy_at_end(place: Place) -> bool:
