@@ -24,6 +24,7 @@ RECOVERIES = 20  # sweeps at most; between them entries that a crash deferred be
 JUST_THEN = 1.0  # seconds: a daemon does not try a refused call again sooner
 BETWEEN = 0.025  # seconds: longer than the delay of a retry
 _RIGHT = {0, 64, 66, 69, 73, 74, 75, 77, 78}  # exit statuses of commands that were refused a call
+_NOT_RELOADED = b'"detail": "the configuration was not reloaded'  # until a reload succeeds
 _BUG_WORDS = (b"Traceback", b'"bug"', b"bug: ", b"Exception ignored")
 _STUCK = "the disk refuses"  # a sweep's text: it gave up, and the entry will be handled again
 
@@ -199,7 +200,7 @@ def _has_bug(place: Place) -> bool:
 def _healthy_at_end(place: Place) -> bool:
     """Whether a daemon logged at its end that it was healthy, or was refused a call then."""
     end, unhealthy = _last(place, b'"stopped"'), _last(place, b'"unhealthy"')
-    if not end or b'"detail": "healthy;' in end:
+    if not end or b'"detail": "healthy;' in end or _NOT_RELOADED in end:
         return True
     return bool(unhealthy) and _time(end) - _time(unhealthy) < JUST_THEN
 
