@@ -16,13 +16,14 @@ from typing import NamedTuple
 
 from watcher.durations import show
 from watcher.errors import counted
+from watcher.rules.space import ENOUGH, VERY_LITTLE
 
 HANGS = 600.0  # seconds in hand that are too long where no timeout is set
 _AFTER_TIMEOUT = 10.0  # seconds: TERM, and KILL 5 s later, are over then
 _FEW = 3  # attempts that say nothing about a handler
 _LATELY = 3600.0  # seconds for which an entry that another program took is reported
-_LITTLE, _VERY_LITTLE = 0.05, 0.01  # shares of a file system ...
-_MUCH, _ENOUGH = 10 << 30, 1 << 30  # ... that still are that many bytes
+_LITTLE = 0.05  # of a file system ...
+_MUCH = 10 << 30  # ... that still are so many bytes are no trouble
 _LEAST = 10 << 20  # bytes; a file system of a few megabytes may be half empty with less
 _HALF = 0.5
 # Subjects of troubles that a daemon reports (observe.health) and that keep every entry waiting.
@@ -152,7 +153,7 @@ def _space(facts: QueueFacts, _limits: Limits) -> Finding | None:
         return None
     if (
         (free < _LEAST and share < _HALF)
-        or (share < _VERY_LITTLE and free < _ENOUGH)
+        or (share < VERY_LITTLE and free < ENOUGH)
         or facts.free_inodes == 0
     ):
         severity = Severity.CRITICAL
