@@ -1,4 +1,4 @@
-"""The operator who runs a command, and the user whose rights the command uses.
+"""The operator that runs a command, and the user whose rights the command uses.
 
 Guarantees: files that root makes in a queue belong to the queue's owner, so that a daemon of this
 user can work with them.
