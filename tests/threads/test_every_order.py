@@ -116,6 +116,27 @@ def test_process_directory_is_made_once(steps, queues):
     assert stepper.every_order(make) > 100
 
 
+def test_process_directory_that_is_being_made_is_not_another_process(steps, queues):
+    stepper = steps(spool, process_dir)
+
+    def make():
+        shared, found = queues(), []
+        shared.inflight()
+
+        def one():
+            process_dir.process_dir_for(shared)
+
+        def two():
+            found.append(process_dir.has_others(shared))
+
+        def check():
+            assert found == [False]
+
+        return one, two, check
+
+    assert stepper.every_order(make) > 100
+
+
 def test_names_aside_one_thread_has_a_name_at_a_time(steps):
     stepper = steps(
         process_dir, sys.modules[__name__]

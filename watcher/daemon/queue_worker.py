@@ -237,7 +237,7 @@ class QueueWorker:
         """Whether another process works on the queue, as far as its directories can be read."""
         spool = self.detector.spool
         try:
-            return spool is None or has_others(spool, spool.process_dir)
+            return spool is None or has_others(spool)
         except (OSError, WatcherError):
             return True
 

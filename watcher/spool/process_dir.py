@@ -206,9 +206,15 @@ def leave_daemons(spool: OpenSpool) -> None:
         fcntl.flock(spool.inflight(), fcntl.LOCK_UN)
 
 
-def has_others(spool: OpenSpool, own: ProcessDirectory | None) -> bool:
-    """Whether another process works on the queue, or did and left its directory; raises OSError."""
-    names = names_in(spool.inflight())
+def has_others(spool: OpenSpool) -> bool:
+    """Whether another process works on the queue, or did and left its directory; raises OSError.
+
+    Under the spool's lock: the directory that another thread of this process makes meanwhile has
+    its name before `spool.process_dir` tells of it.
+    """
+    with spool.lock:
+        own = spool.process_dir
+        names = list(names_in(spool.inflight()))
     return any(own is None or name != own.name for name in names)
 
 
