@@ -2,10 +2,13 @@
 .PHONY: help setup run race test test-all test-versions test-other-versions packages lint format docs \
 	wheel writers chaos explore bench bench-quick clean
 
+# The tests start thousands of processes, and each would compile every module anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 VENV := .venv
 MAILMAN := .venv-mailman
-# Two processes a core: a test waits for a daemon or a sweep about as long as it computes.
-PYTEST := $(VENV)/bin/python -m pytest -q -n 4 --dist worksteal
+# Three processes a core: most tests wait for a daemon or a sweep longer than they compute.
+PYTEST := $(VENV)/bin/python -m pytest -q -n 6 --dist worksteal
 
 help:
 	@echo "make setup     a virtual environment in $(VENV) (PYTHON=... to choose the interpreter)"
@@ -42,7 +45,7 @@ test: setup $(MAILMAN)/.stamp
 
 # Spread one by one: most of them start processes of their own, and one file has half of them.
 test-all: test
-	$(PYTEST) -n 2 -m slow
+	$(PYTEST) -n 3 -m slow
 
 test-versions:
 	@scripts/test_versions
