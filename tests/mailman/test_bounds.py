@@ -132,6 +132,21 @@ MARSHALS = {
     "the ASCII form: 8 MB of escapes": lambda: b"a = u'" + filled(b"x\\n", 8 * MB - 20) + b"'",
 }
 
+# What reads as many objects, or as long a text, as the limits allow: seconds each.
+SECONDS = {
+    "tuples in tuples",
+    "tuples",
+    "lists",
+    "dicts",
+    "objects",
+    "the memo",
+    "short texts",
+    "texts",
+    "headers",
+    "the ASCII form: 8 MB of lists",
+    "the ASCII form: 8 MB of escapes",
+}
+
 
 def everything(data):
     mailman.to_json(mailman.read_pck(data).metadata)
@@ -141,14 +156,22 @@ def everything_of_db(data):
     mailman.to_json(mailman.read_db(data))
 
 
-@pytest.mark.parametrize("made", PICKLES.values(), ids=PICKLES)
+def cases(made):
+    """Return all of them as parameters; those that take seconds are slow."""
+    return [
+        pytest.param(make, id=name, marks=[pytest.mark.slow] if name in SECONDS else [])
+        for name, make in made.items()
+    ]
+
+
+@pytest.mark.parametrize("made", cases(PICKLES))
 def test_16_mb_of_a_pickle_take_less_than_200_mb(made, costs):
     cost = costs(everything, made())
     assert cost["memory"] < 200 * MB
     assert cost["seconds"] < 2 + SIZE / MB
 
 
-@pytest.mark.parametrize("made", MARSHALS.values(), ids=MARSHALS)
+@pytest.mark.parametrize("made", cases(MARSHALS))
 def test_16_mb_of_a_db_take_less_than_300_mb(made, costs):
     cost = costs(everything_of_db, made())
     assert cost["memory"] < 300 * MB
