@@ -80,6 +80,7 @@ def queues(tmp_path: Path, monkeypatch):
 # -- the spool: its directories, its process directory, its ledger, its journal -----------------
 
 
+@pytest.mark.slow
 def test_spool_a_directory_of_ours_is_opened_once(steps, queues):
     stepper = steps(spool)
 
@@ -117,7 +118,7 @@ def test_process_directory_is_made_once(steps, queues):
 
 
 def test_process_directory_that_is_being_made_is_not_another_process(steps, queues):
-    stepper = steps(spool, process_dir)
+    stepper = steps(process_dir)
 
     def make():
         shared, found = queues(), []
@@ -226,6 +227,7 @@ def test_last_words_are_written_to_one_file_that_is_closed_once(steps, tmp_path,
     assert stepper.every_order(make) > 20
 
 
+@pytest.mark.slow
 def test_journal_no_line_is_lost_beside_another_or_beside_a_flush(steps, queues):
     stepper = steps(journal)
 
