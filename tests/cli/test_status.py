@@ -98,6 +98,23 @@ def test_entries_of_every_state_are_counted_on_the_disk(queue, record):
     ]
 
 
+def test_the_oldest_entries_of_a_state_have_their_names(queue, monkeypatch):
+    spool = Spool(os.fsencode(queue), Layout())
+    monkeypatch.setattr(state_counts, "_MANY", 2)  # the oldest are of several batches
+    for number in range(6, -1, -1):
+        (queue / f"r{number}.pck").write_text("x")
+        put(queue, "deferred", deferred_name(f"d{number}", 30, waited=100.0 * number))
+    put(queue, "deferred", deferred_name("b\nd", 30, waited=9_000.0))
+    changed = {f"r{number}.pck": 1e9 + number for number in range(7)}  # a ctime cannot be set
+    monkeypatch.setattr(state_counts, "_changed", lambda item: changed.get(item.name))
+    found = state_counts.state_counts(spool)
+    assert [each.entry for each in found[State.READY].first] == ["r0", "r1", "r2", "r3", "r4"]
+    deferred = found[State.DEFERRED].first
+    assert [each.entry for each in deferred] == ["b\\nd", "d6", "d5", "d4", "d3"]
+    assert 9_000 < deferred[0].age < 9_100
+    assert found[State.HELD].first == []
+
+
 def test_a_screen_fits_80_columns_and_names_the_next_command(queue, status):
     (queue / "r.pck").write_text("x")
     put(queue, "dead", "c.pck", "no\x1b[31m such thing: " + "very long " * 50)

@@ -1,4 +1,4 @@
-"""Count the entries in each state on the disk, and find the age of the oldest, for `status`.
+"""Count the entries in each state on the disk, and find the oldest of them, for `status`.
 
     ready      its age is the time since its files changed (ctime), as `list` shows it
     deferred   its age is the time since its first failure, which its stamp holds
@@ -14,18 +14,20 @@ Fails: OSError or WatcherError if a directory cannot be read.
 from __future__ import annotations
 
 import dataclasses
+import heapq
 import itertools
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set as AbstractSet
+from typing import NamedTuple
 
 from watcher.claim.holders import holders
 from watcher.inspect.counts import entry_test, put_away_test
-from watcher.inspect.notes_view import open_state_dir
+from watcher.inspect.notes_view import open_state_dir, stamp_of
 from watcher.rules.backlog import SPANS
 from watcher.rules.kinds import KIND_INFO
 from watcher.rules.lifecycle import State
-from watcher.rules.names import STATE_DIRECTORIES, Layout
+from watcher.rules.names import STATE_DIRECTORIES, Layout, display
 from watcher.rules.pair_names import message_names, metadata_name
 from watcher.rules.stamp import parse
 from watcher.spool.dirs import exists, listing
@@ -35,11 +37,19 @@ from watcher.spool.spool import Spool
 LONGEST = 20.0  # seconds for one directory: a million names even on a machine under load
 LONGEST_AGES = 2.0  # seconds for its ages: a million, if the inodes are cached
 HOUR = 3600.0
+FIRST = 5  # oldest entries that are named
 _MANY = 1_024  # names that are read at once, between two readings of the clock
 _MOMENT = len("20261123T105313")  # the seconds in a stamp
 
 SHOWN = (State.ARRIVING, State.READY, State.CLAIMED, *STATE_DIRECTORIES)
 Items = list[os.DirEntry[str]]
+
+
+class Oldest(NamedTuple):
+    """One of the oldest entries of a state, as `display` shows it; its age in seconds."""
+
+    entry: str
+    age: float
 
 
 @dataclasses.dataclass(slots=True)
@@ -55,6 +65,8 @@ class StateCount:
     next_due: float | None = None  # seconds until the next of the others is due
     whole: bool = True
     all_ages: bool = True
+    first: Sequence[Oldest] = ()  # the oldest, of those whose ages were looked at
+    earliest: list[tuple[float, str]] = dataclasses.field(default_factory=list)  # their files
 
     def add(self, number: int, begins: Sequence[float] | None, now: float) -> None:
         """Count entries; `begins`: the moments from which their ages count, None: not known."""
@@ -67,6 +79,25 @@ class StateCount:
             late = [begin for begin in begins if begin > now - HOUR]
             for span in self.younger:
                 self.younger[span] += sum(begin > now - span for begin in late)
+
+    def keep_earliest(self, items: Items, begins: Sequence[float | None]) -> None:
+        """Keep the files of the oldest entries; `begins` is beside `items`."""
+        limit = self.earliest[-1][0] if len(self.earliest) == FIRST else float("inf")
+        early = [
+            (begin, item.name)
+            for begin, item in zip(begins, items, strict=True)
+            if begin is not None and begin < limit
+        ]
+        if early:
+            self.earliest = heapq.nsmallest(FIRST, [*self.earliest, *early])
+
+    def name_first(self, state: State, layout: Layout, now: float) -> None:
+        """Give the oldest entries the names by which commands know them."""
+        own = layout.in_state_dir()
+        self.first = [
+            Oldest(display(own.stem(stamp_of(os.fsencode(file), state)[1])), max(0.0, now - begin))
+            for begin, file in self.earliest
+        ]
 
 
 class _Reading:
@@ -100,8 +131,9 @@ class _Reading:
         if not self._ages:
             count.add(len(items), None, self.now)
             return
-        begins = [moment for moment in map(begin, items) if moment is not None]
-        count.add(len(items), begins, self.now)
+        moments = [begin(item) for item in items]
+        count.add(len(items), [each for each in moments if each is not None], self.now)
+        count.keep_earliest(items, moments)
 
 
 def _is_file(item: os.DirEntry[str]) -> bool:
@@ -138,6 +170,9 @@ def state_counts(spool: Spool) -> Mapping[State, StateCount]:
             _count_put_away(spool.layout, directory, state, held, found)
         finally:
             os.close(directory)
+    now = time.time()
+    for state, count in found.items():
+        count.name_first(state, spool.layout, now)
     return found
 
 
