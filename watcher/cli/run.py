@@ -96,9 +96,11 @@ def _run(load: Callable[[], Mapping[str, Queue]], asked: Sequence[int], *, json:
     """Serve the queues until a signal ends the daemon; return its exit code."""
     from watcher.daemon.loop import Daemon
     from watcher.daemon.other_daemons import refuse_second
+    from watcher.daemon.service_manager import from_environment
     from watcher.observe import log
     from watcher.observe.streams import as_lines
 
+    service = from_environment(os.environ)  # first: a handler inherits what is left
     queues = load()
     if not any(os.path.isdir(settings.place) for settings in queues.values()):
         names = ", ".join(settings.place for settings in queues.values())
@@ -107,7 +109,7 @@ def _run(load: Callable[[], Mapping[str, Queue]], asked: Sequence[int], *, json:
         if settings.exclusive and not settings.many and os.path.isdir(settings.path):
             refuse_second(parameters.open_spool(settings))
     with as_lines(log.printed_line) if json else contextlib.nullcontext():
-        daemon = Daemon(_handler_for)
+        daemon = Daemon(_handler_for, service)
         daemon.serve(queues)
         return daemon.run(load, asked)
 

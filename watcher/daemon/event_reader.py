@@ -190,6 +190,13 @@ class EventReader:
             return own + self._sources.filenos(), unseen
         return own, SOON if busy else unseen
 
+    def pass_locks(self) -> None:
+        """Take and release the locks that every worker needs (`service_manager`)."""
+        with self._passing:
+            pass
+        with self._counting:
+            pass
+
     def read(self, fd: int) -> None:
         """Read one of the descriptors that `arrange` gave, and pass its events on."""
         if self._alarm is not None and fd == self._alarm.fd:

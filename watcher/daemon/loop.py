@@ -27,6 +27,7 @@ from watcher.daemon.event_reader import EventReader, Routes
 from watcher.daemon.publisher import EVERY
 from watcher.daemon.queue_worker import Context, QueueWorker
 from watcher.daemon.rounds import Rounds
+from watcher.daemon.service_manager import ServiceManager
 from watcher.errors import BadConfiguration, WatcherError, counted
 from watcher.handle.adopted_children import Orphans
 from watcher.handle.handler import Handler
@@ -36,6 +37,7 @@ from watcher.inspect.neighbours import warning_for
 from watcher.observe import log
 from watcher.rules.age import SystemClock
 from watcher.rules.names import display
+from watcher.rules.service_messages import status_line
 from watcher.spool.lease import ignore_sigio
 from watcher.spool.spool import Spool
 
@@ -50,8 +52,9 @@ LONGEST_WAIT = 86_400_000  # milliseconds; poll(2) takes no more than an int's w
 class Daemon:
     """A process that serves queues until it is told to stop."""
 
-    def __init__(self, load: Load) -> None:
+    def __init__(self, load: Load, service: ServiceManager | None = None) -> None:
         self._load = load
+        self._service = ServiceManager() if service is None else service
         self._workers: dict[str, QueueWorker] = {}  # by queue name
         self._leaving: list[QueueWorker] = []  # they finish what they have in hand
         self._sources = Sources()
@@ -175,6 +178,7 @@ class Daemon:
             if self._directories.due() <= self._now():
                 self._serve_directories({})
             due = self._rounds.tick(self._workers.values(), self._now())
+            due = min(due, self._service.tick(self._now(), self._pass_locks, self._status_line))
             missing = (one.settings.template for one in self._workers.values() if one.missing())
             self._directories.look_soon(filter(None, missing))
             self._wait(min(due, self._directories.due(), self._reap(), self._look_at_leaving()))
@@ -188,6 +192,15 @@ class Daemon:
 
     def _reap(self) -> float:
         return self._orphans.reap(self._now())
+
+    def _pass_locks(self) -> None:
+        """Take and release the locks that workers need: no watchdog's message while one is kept."""
+        self._reader.pass_locks()
+        for worker in self._workers.values():
+            worker.pass_locks()
+
+    def _status_line(self) -> str:
+        return status_line(worker.state() for worker in (*self._workers.values(), *self._leaving))
 
     def _wait(self, due: float) -> None:
         """Wait for a signal or for `_wake`, until the moment `due` at the latest."""
@@ -261,6 +274,7 @@ class Daemon:
                     self._rounds.ask(worker.tag)
 
     def _reload(self, reload: Callable[[], Mapping[str, Queue]]) -> None:
+        self._service.reloading()
         try:
             self.serve(reload())
         except WatcherError as error:
@@ -278,6 +292,7 @@ class Daemon:
         workers = [*self._workers.values(), *self._leaving]
         in_hand = sum(len(worker.pending.working()) for worker in workers)
         entries = counted(in_hand, "entry", "entries")
+        self._service.stopping(f"draining: {entries} in hand")
         log.event("", "draining", f"{entries} in hand; a second signal stops at once")
         began = time.monotonic()
         for worker in workers:
@@ -285,6 +300,8 @@ class Daemon:
         for worker in workers:
             while not worker.wait_drained(0.5):  # in slices, so that a signal is handled
                 self._reap()
+                running = (one for other in workers for one in other.running())
+                self._service.draining(self._now(), running)
         log.end()
         for worker in self._workers.values():
             log.event(worker.settings.name, "stopped", _status(worker))
@@ -294,6 +311,7 @@ class Daemon:
             signal.signal(number, signal.SIG_IGN)
         self._sources.close()
         self._directories.close()
+        self._service.close()
         return os.EX_OK
 
     def _stop_at_once(self) -> None:

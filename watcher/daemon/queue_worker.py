@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import os
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -40,6 +41,7 @@ from watcher.rules.kinds import Kind
 from watcher.rules.lifecycle import Move
 from watcher.rules.names import display, is_deferred
 from watcher.rules.results import DONE, AttemptEnd, AttemptResult
+from watcher.rules.service_messages import InHand, QueueState
 from watcher.settle.finish import REWRITTEN, WENT, Finisher
 from watcher.settle.moves import prepare
 from watcher.settle.refused import DiskRetry
@@ -160,6 +162,23 @@ class QueueWorker:
             due = min(due, self._publisher.tick())
             due = min(due, self._long_attempts.tick(self.detector.now()))
         return min(due, self._trial.tick())
+
+    def pass_locks(self) -> None:
+        """Take and release the locks that its workers need (`service_manager`)."""
+        with self._detecting:
+            self.pending.pass_lock()
+
+    def state(self) -> QueueState:
+        """Return what the status line for the service manager says of the queue."""
+        # A worker that leaves finishes what it has in hand; the queue's troubles are its heir's.
+        troubles = {} if self._stopping.is_set() else self.health.troubles
+        in_hand = len(self.pending.working())
+        return QueueState(self.settings.name, len(self.pending), in_hand, troubles)
+
+    def running(self) -> list[InHand]:
+        """Return for how long each attempt has run, and its handler's timeout."""
+        timeout, now = getattr(self.settings.handler, "timeout", None), time.monotonic()
+        return [InHand(now - one.began, timeout) for one in self._in_hand()]
 
     def sweep_now(self) -> None:
         """Sweep at the next tick, and try an entry then if the queue is held."""

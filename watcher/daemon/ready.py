@@ -80,6 +80,11 @@ class Ready:
         """Return the names that workers have in hand."""
         return list(self._working)
 
+    def pass_lock(self) -> None:
+        """Take and release the lock."""
+        with self._lock:
+            pass
+
     # -- names come in ------------------------------------------------------------------------
 
     def push(self, name: bytes, proof: Proof, event_time_ns: int = 0) -> bool:
