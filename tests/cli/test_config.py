@@ -80,6 +80,7 @@ VALUES = {
     "grace_age": ('"90s"', 90.0, "1h30m", 5400.0),
     "settle": ('"10s"', 10.0, "2s", 2.0),
     "sweep_every": ('"250ms"', 0.25, "2m", 120.0),
+    "canary": ('"5s"', 5.0, "0s", 0.0),
     "concurrency": ("4", 4, "256", 256),
     "breaker": ("0", 0, "10000", 10_000),
     "exclusive": ("true", True, "yes", True),
@@ -143,7 +144,7 @@ def test_every_option_is_a_flag_of_run_and_the_shared_ones_of_sweep(key):
     assert flag in {name for option in run_command.params for name in option.opts}
     of_sweep = {name for option in sweep_command.command.params for name in option.opts}
     of_the_daemon = ("sweep_every", "concurrency", "breaker", "source", "writers")
-    of_the_daemon += ("exclusive", "warn_after")
+    of_the_daemon += ("exclusive", "warn_after", "canary")
     assert (flag in of_sweep) == (key not in of_the_daemon)
 
 
@@ -160,6 +161,7 @@ WRONG = {
     "settle": ["10", '"-1s"', '""', "true", '"off"'],
     "sweep_every": ["60", '"0s"', '"9ms"', '"never"', '"99999999d"'],
     "concurrency": ["0", "257", "-1", "1.0", '"2"', "true", '""', "1" * 60],
+    "canary": ["60", '"-1s"', '"9ms"', '"never"', "true"],
     "exclusive": ["1", '"true"', '""'],
     "warn_after": ["600", '"-1s"', '"9ms"', '"never"', "true"],
     "breaker": ["10001", "-1", "0.0", "1.0", '"2"', "false", '""', "1" * 60],
@@ -202,6 +204,7 @@ WRONG_TEXTS = {
     "settle": ["", "soon", "-1s"],
     "sweep_every": ["0", "0s", "x"],
     "concurrency": ["", "0", "257", "two", "1.0", "9" * 5000, "²"],
+    "canary": ["", "-1", "x"],
     "exclusive": ["", "2", "perhaps"],
     "warn_after": ["", "-1", "x"],
     "breaker": ["", "-1", "10001", "two", "0.0", "9" * 5000, "²"],

@@ -8,6 +8,7 @@ import pytest
 
 from watcher.arrive.source import Event, EventKind
 from watcher.config.queue_settings import Queue
+from watcher.daemon.canary import Delivery
 from watcher.daemon.event_reader import EventReader
 from watcher.daemon.queue_worker import Context, QueueWorker
 from watcher.daemon.timers import Timers
@@ -78,7 +79,8 @@ def clock():
 @pytest.fixture
 def worker(scene, clock):
     settings = Queue(name="q", path=str(scene.directory), sweep_every=3600.0)
-    context = Context(scene, EventReader(scene, lambda: None), clock, lambda _tag: None)
+    reader = EventReader(scene, lambda: None)
+    context = Context(scene, reader, clock, lambda _tag: None, Delivery(scene, reader))
     return QueueWorker(1, settings, Function(lambda _entry: None), context)
 
 

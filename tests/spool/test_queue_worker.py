@@ -12,6 +12,7 @@ from watcher.arrive.source import Event, EventKind
 from watcher.arrive.sources import Sources
 from watcher.attempt import Attempt
 from watcher.config.queue_settings import Queue
+from watcher.daemon.canary import Delivery
 from watcher.daemon.event_reader import EventReader
 from watcher.daemon.queue_worker import Context, QueueWorker
 from watcher.daemon.ready import Item
@@ -83,7 +84,9 @@ def test_what_no_rename_was_seen_of_is_not_called_damaged_before_its_age(
 def runners(queue):
     """Make a runner of the queue with settings of its own."""
     sources = Sources()
-    context = Context(sources, EventReader(sources, lambda: None), SystemClock(), lambda _tag: None)
+    reader = EventReader(sources, lambda: None)
+    delivery = Delivery(sources, reader)
+    context = Context(sources, reader, SystemClock(), lambda _tag: None, delivery)
 
     def make(tag, grace_age):
         settings = Queue(name="q", path=str(queue), format="raw", suffix="", grace_age=grace_age)

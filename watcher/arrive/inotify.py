@@ -5,7 +5,8 @@ for IN_CLOSE_WRITE too; in the raw format for IN_CREATE and IN_CLOSE_WRITE, unle
 renames; with companions for IN_DELETE and IN_MOVED_FROM. So in a Mailman queue only renames fill
 the kernel's queue. An overflow is reported as EVERYTHING for every queue. The watched directory is
 the one that the spool has open. One thread at a time arms, disarms or reads, so that the tag of a
-watch is known before its first event is read.
+watch is known before its first event is read. `renew` replaces an instance whose events
+do not arrive.
 Fails: `arm` raises WatchFailed; its text names the limit that was reached.
 
 pyinotify's own reader and Notifier are not used: they need ten times as long for an event, and
@@ -22,6 +23,7 @@ import warnings
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from watcher.arrive.kernel_watches import KernelWatches
 from watcher.arrive.source import Event, EventKind
 from watcher.errors import WatchFailed
 from watcher.rules.names import display, in_deferred
@@ -102,7 +104,14 @@ def _reason(error: Exception) -> str:
 
 
 class Inotify:
-    """One inotify instance for all queues of the process (the usual limit is 128 for each user)."""
+    """One inotify instance for all queues of the process (the usual limit is 128 for each user).
+
+    Attributes
+    ----------
+    reads:      reads that found events, so far
+    overflows:  overflows of the kernel's queue, so far
+    canaries:   events of the canary's file, so far
+    """
 
     def __init__(self) -> None:
         self._manager, self._fd = _instance()
@@ -112,6 +121,11 @@ class Inotify:
         self._tags: dict[int, int] = {}  # watch descriptor -> tag
         self._deferred: dict[int, int] = {}  # the same for watches on deferred/
         self._ours: dict[int, int] = {}  # the same for watches on .watcher/
+        # Watches on canary files. One ends with its file, or with the instance.
+        self._canaries: set[int] = set()
+        self.reads = self.overflows = self.canaries = 0
+        self._kernel = KernelWatches()
+        self._refused = -1  # number of the last watch that a new instance refused
 
     def fileno(self) -> int:
         """Return the inotify descriptor."""
@@ -149,7 +163,46 @@ class Inotify:
         with self._lock:
             self._ours[self._add(directory, spool.home.path, _OURS)] = tag
 
+    def arm_canary(self, fd: int) -> None:
+        """Watch for renames of a canary file itself; a second call changes nothing."""
+        with self._lock:
+            self._canaries.add(self._add(fd, b"the canary's file", pyinotify.IN_MOVE_SELF))
+
+    def is_listed(self, tag: int) -> bool | None:
+        """Whether the kernel lists the watch of a queue (`KernelWatches`)."""
+        with self._lock:
+            return self._kernel.has(tag, self._fd, self._tags)
+
+    def renew(self) -> None:
+        """Put a new instance in the place of this one, with its watches; raise WatchFailed.
+
+        It gets the same descriptor number, so that poll(2) is given the same number by each thread.
+        A thread that waits on the old instance waits there until it is woken. A queue that cannot
+        be watched now is not listed by the kernel then (`is_listed`). The watches on `.watcher/`
+        and `deferred/` are left to `arm_ours` and `arm_deferred`: their directories may be others.
+        """
+        manager, fd = _instance()
+        with self._lock:
+            self._tags = {self._again(manager, watch): tag for watch, tag in self._tags.items()}
+            for others in (self._deferred, self._ours, self._canaries):
+                others.clear()
+            self._kernel.forget()
+            os.dup2(fd, self._fd, inheritable=False)
+            if self._manager.get_fd() != self._fd:
+                self._manager.close()
+            self._manager = manager
+
+    def _again(self, manager: pyinotify.WatchManager, watch: int) -> int:
+        """Return the number of a watch in a new instance; one that is in no instance if refused."""
+        known = self._manager.get_watch(watch)
+        try:
+            return _watch(manager, known.path, os.fsencode(known.path), known.mask)
+        except (WatchFailed, AttributeError):
+            self._refused -= 1
+            return self._refused
+
     def _add(self, fd: int, shown: bytes, mask: int) -> int:
+        self._kernel.forget()
         path = f"/proc/self/fd/{fd}"  # by descriptor: the name needs no encoding, and may change
         if not os.path.exists(path):
             path = os.fsdecode(shown)
@@ -186,6 +239,7 @@ class Inotify:
                 self._empty = True
                 return []
             self._empty = False
+            self.reads += 1
             data = bytes(memoryview(self._buffer)[:end])
             events: list[Event] = []
             offset, end = 0, len(data)
@@ -204,6 +258,7 @@ class Inotify:
                 if mask == _MOVED_TO and tag is not None:
                     events.append(Event(tag, renamed, name))
                 elif mask & _OVERFLOW:
+                    self.overflows += 1
                     events.append(Event(None, EventKind.EVERYTHING))
                 elif tag is None:
                     events += self._parse_deferred(watch, mask, name)
@@ -238,6 +293,8 @@ class Inotify:
     def _parse_ours(self, watch: int, mask: int, name: bytes) -> list[Event]:
         """Return the events of a watch on .watcher/, without those of the journal's files."""
         tag = self._ours.get(watch)
+        if tag is None:
+            self._take_canary(watch, mask)
         if tag is None or name.startswith(_JOURNAL):
             return []
         if mask & pyinotify.IN_IGNORED:
@@ -245,9 +302,19 @@ class Inotify:
             self._manager.del_watch(watch)
         return [Event(tag, EventKind.OURS, name)]
 
+    def _take_canary(self, watch: int, mask: int) -> None:
+        if watch in self._canaries:
+            if mask & pyinotify.IN_IGNORED:
+                self._canaries.remove(watch)
+                self._manager.del_watch(watch)
+            else:
+                self.canaries += 1
+
     def close(self) -> None:
-        """Close the descriptor, and the watches with it."""
+        """Close the descriptors, and the watches with them."""
         self._manager.close()
+        if self._manager.get_fd() != self._fd:
+            os.close(self._fd)
 
 
 class Parents:

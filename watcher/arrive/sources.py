@@ -64,6 +64,11 @@ class Sources:
         if self._inotify is not None and self._inotify.watches(tag):
             self._inotify.arm_ours(tag, spool, directory)
 
+    @property
+    def instance(self) -> Inotify | None:
+        """The inotify source, if it is in use."""
+        return self._inotify
+
     @staticmethod
     def parents() -> Parents:
         """Return a new watch for directories that come and go; raise WatchFailed."""

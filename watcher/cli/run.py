@@ -30,6 +30,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.
 @parameters.archive_options
 @parameters.timeout_option
 @click.option("--sweep-every", metavar="AGE", help="Time between sweeps [60s].")
+@click.option("--canary", metavar="AGE", help="Silence until events are proved to arrive [1m].")
 @click.option("--concurrency", type=int, metavar="N", help="Entries handled at once [1].")
 @click.option(
     "--exclusive", is_flag=True, default=None, help="Do not serve it beside another daemon."

@@ -134,7 +134,7 @@ def _companions(value: object) -> tuple[str, ...]:
     return tuple(_template(each, wrong_template) for each in value)
 
 
-def _warn_after(value: object) -> float:
+def _or_never(value: object) -> float:
     return 0.0 if value in ("0", "0s") else period(value)
 
 
@@ -204,6 +204,12 @@ OPTIONS: dict[str, Option] = {
         " so long; 0s: when it is past its grace age",
     ),
     "sweep_every": Option(period, durations.EXPECTED, "60s", "time between sweeps"),
+    "canary": Option(
+        _or_never,
+        f"{durations.EXPECTED}, or 0",
+        "1m",
+        "if no event came for so long, the daemon makes one, to see that events arrive; 0: never",
+    ),
     "concurrency": Option(
         count_to(MOST_WORKERS), "a number from 1 to 256", "1", "entries handled at once"
     ),
@@ -211,7 +217,7 @@ OPTIONS: dict[str, Option] = {
         flag, "true or false", "false", "do not serve the queue beside another daemon"
     ),
     "warn_after": Option(
-        _warn_after,
+        _or_never,
         f"{durations.EXPECTED}, or 0",
         "10m",
         "an attempt that lasts for longer is logged, and makes the queue unhealthy; 0: never",

@@ -50,6 +50,7 @@ class Queue(msgspec.Struct, frozen=True, kw_only=True):
     companions: tuple[str, ...] = ()
     grace_age: float = 300.0
     sweep_every: float = 60.0
+    canary: float = 60.0  # 0: off
     concurrency: int = 1
     exclusive: bool = False
     warn_after: float = 600.0  # 0: never

@@ -91,6 +91,10 @@ class Detector:
         self.overflows = 0  # how often events were lost
         self.missed = 0  # entries that sweeps found and no event had reported
         self.last_sweep: Swept | None = None
+        self.found = 0  # entries that catch-up scans found
+        self.blind = False  # events do not arrive (`daemon.canary`): scans come often
+        self.scan_cost = 0.0  # seconds from the begin of the last catch-up scan to its end
+        self._scan_began = 0.0
         self._sweep_began = (0.0, 0)  # when, and what `missed` was
         self.scan_waits = False  # a scan goes on as soon as there is room: a worker wakes us then
         self._clock = clock
@@ -99,7 +103,7 @@ class Detector:
         self._next_scan = 0.0  # after one that failed
         self._next_sweep = 0.0
         self._report_due = math.inf  # when taken entries are reported
-        self._sweeps = 0
+        self.sweeps = 0  # that began
         # The scan under way, and where it stands.
         self._pass: tuple[Proof, ScanPosition] | None = None
         self._left: list[bytes] = []  # found by it, without room yet; the oldest last
@@ -217,6 +221,11 @@ class Detector:
 
     # -- scans --------------------------------------------------------------------------------
 
+    def scan_now(self) -> None:
+        """Scan at the next tick, as after lost events, unless a scan is under way."""
+        if not self._scanning():
+            self.pending.fall_behind()
+
     def sweep_now(self) -> None:
         """Sweep at the next tick."""
         self._next_sweep = 0.0
@@ -229,10 +238,10 @@ class Detector:
         self.watch.check_writable()
         self.watch.look_for_daemons()
         if self.spool is not None:
-            self._sweeps += 1
+            self.sweeps += 1
             self.watch.custody.sweep(now)
             self._recover(self.spool)
-            if not self.watch.arm_deferred() or self._sweeps % LIST_EVERY == 0:
+            if not self.watch.arm_deferred() or self.sweeps % LIST_EVERY == 0:
                 self._due_entries.list_all(self.spool)
             self._pass = (Proof.NONE, START)
             self._sweep_began = now, self.missed
@@ -267,6 +276,7 @@ class Detector:
         if self._pass is None and self.pending.mode.wanted:
             self._recover(self.spool)
             self._pass, self._left = (Proof.NO_WRITER, START), []
+            self._scan_began = self.now()
             self.pending.change(Cause.BEGIN)
         if self._pass is None or now < self._next_scan or not self.pending.has_room():
             return
@@ -311,8 +321,11 @@ class Detector:
         self._pass = None
         pending.change(Cause.END)
         if proof is Proof.NO_WRITER:
-            entries = counted(batch.total, "entry", "entries")
-            log.event(self.settings.name, "ready", f"{entries} found by scanning")
+            self.found += batch.total
+            self.scan_cost = self.now() - self._scan_began
+            if batch.total or not self.blind:
+                entries = counted(batch.total, "entry", "entries")
+                log.event(self.settings.name, "ready", f"{entries} found by scanning")
         else:
             began, missed = self._sweep_began
             self.last_sweep = Swept(began, self.now() - began, self.missed - missed)

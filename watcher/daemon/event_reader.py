@@ -150,6 +150,10 @@ class EventReader:
         """
         self._pass_on(self._sources.read_all)
 
+    def pass_on(self, event: Event) -> None:
+        """Pass on an event that no source reports; with no lock of a queue held."""
+        self._pass_on(lambda: [event])
+
     def _register(self) -> None:
         """Have every source in the leader's poll(2); the caller leads."""
         self._complete = True  # first: a source that comes meanwhile sets it to False again

@@ -21,6 +21,7 @@ from types import FrameType
 
 from watcher.arrive.sources import Sources
 from watcher.config.queue_settings import Queue
+from watcher.daemon.canary import Delivery
 from watcher.daemon.descriptors import make_room
 from watcher.daemon.directories import Directories
 from watcher.daemon.event_reader import EventReader, Routes
@@ -59,6 +60,7 @@ class Daemon:
         self._leaving: list[QueueWorker] = []  # they finish what they have in hand
         self._sources = Sources()
         self._reader = EventReader(self._sources, self._wake)
+        self._delivery = Delivery(self._sources, self._reader)
         self._next_tag = 0
         self._clock = SystemClock()
         self._rounds = Rounds()
@@ -132,7 +134,7 @@ class Daemon:
         self._next_tag += 1
         if words := warning_for(os.fsencode(settings.path), settings.layout):
             log.event(settings.name, "mind", words, logging.WARNING)
-        context = Context(self._sources, self._reader, self._clock, self._wake_for)
+        context = Context(self._sources, self._reader, self._clock, self._wake_for, self._delivery)
         worker = QueueWorker(self._next_tag, settings, handler, context)
         # First: `take_over` gives the watch the new worker's tag.
         self._reader.routes = {**self._reader.routes, worker.tag: (worker.on_events,)}

@@ -20,6 +20,7 @@ from watcher.attempt import Attempt
 from watcher.claim.passing import Passing
 from watcher.config.queue_settings import Queue
 from watcher.daemon.archive_keeper import ArchiveKeeper
+from watcher.daemon.canary import Canary, Delivery
 from watcher.daemon.detector import Detector
 from watcher.daemon.disk_patience import DiskPatience
 from watcher.daemon.event_reader import EventReader
@@ -58,6 +59,7 @@ class Context(NamedTuple):
     reader: EventReader
     clock: Clock
     wake: Callable[[int], None]  # makes the daemon's thread tick the queue with this tag
+    delivery: Delivery
 
 
 class QueueWorker:
@@ -68,12 +70,13 @@ class QueueWorker:
         self.settings = settings
         self.handler = handler
         self.health = Health(settings.name)
-        sources, self._reader, clock, self._wake_daemon = context
+        sources, self._reader, clock, self._wake_daemon, delivery = context
         self.detector = Detector(tag, settings, sources, clock, self.health, self._recover)
         self.pending = self.detector.pending
         self._archive_keeper = ArchiveKeeper(settings, self.health, clock)
         self._real = clock.real
         self._detecting = threading.Lock()  # for the detector: a thread reads events, another ticks
+        self._canary = Canary(settings, self.detector, self.health, delivery, self._detecting)
         self._heir: QueueWorker | None = None  # has the queue after a reload
         self._stopping = threading.Event()  # no entry is begun any more
         self._disk_patience = DiskPatience(self.detector.now)
@@ -159,6 +162,7 @@ class QueueWorker:
         due = min(due, self._workers.start(self.detector.now()), self._try_unremovable())
         if self._heir is None:
             due = min(due, self._archive_keeper.tick(self.detector.spool))
+            due = min(due, self._canary.tick(self.detector.now()))
             due = min(due, self._publisher.tick())
             due = min(due, self._long_attempts.tick(self.detector.now()))
         return min(due, self._trial.tick())

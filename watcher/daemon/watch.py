@@ -265,6 +265,11 @@ class Watch:
             return True
         return False
 
+    def arm_anew(self) -> None:
+        """Have the next `tick` watch the directory anew; it must be scanned then."""
+        self._disarm()
+        self.armed, self.next_try = False, 0.0
+
     def check_soon(self, now: float) -> None:
         """Check the path at the next tick; one of many directories a second later.
 

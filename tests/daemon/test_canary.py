@@ -1,0 +1,211 @@
+"""Proof that events arrive: a real daemon whose inotify descriptor another process has, too.
+
+The other process is `events_thief.py`: it gets the descriptor by pidfd_getfd(2), which needs the
+permission to trace the daemon, and removes the watch or reads the events.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import watcher
+
+THIEF = Path(__file__).with_name("events_thief.py")
+PATIENCE = 30.0
+NEVER = ("--sweep-every", "1h")
+OFTEN = ("--canary", "300ms", *NEVER)
+
+
+def inotify_of(daemon, queue):
+    """Return the daemon's inotify descriptor, and the number of the queue's watch in it."""
+    inode = f"{queue.stat().st_ino:x}"
+    for fd in os.listdir(f"/proc/{daemon.process.pid}/fd"):
+        text = Path(f"/proc/{daemon.process.pid}/fdinfo/{fd}").read_text()
+        if found := re.search(rf"^inotify wd:([0-9a-f]+) ino:{inode} ", text, re.MULTILINE):
+            return int(fd), int(found[1], 16)
+    raise AssertionError("the daemon watches nothing")
+
+
+class Thief:
+    """The process that has the daemon's descriptor, too."""
+
+    def __init__(self, daemon, queue, *, steals):
+        fd, watch = inotify_of(daemon, queue)
+        argv = [sys.executable, "-I", "-S", THIEF, daemon.process.pid, fd]
+        argv += [] if steals else [watch]
+        self.process = subprocess.Popen(
+            list(map(str, argv)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        if self.process.stdout.readline() != "ready\n":
+            self.end()
+            pytest.skip("no permission to get a descriptor of another process")
+
+    def end(self):
+        if self.process.poll() is None:
+            self.process.communicate(timeout=PATIENCE)
+        self.process.stdin.close()
+        self.process.stdout.close()
+
+
+@pytest.fixture
+def steal():
+    """Start thieves; each one ends with the test."""
+    thieves = []
+
+    def start(daemon, queue, *, steals):
+        thieves.append(Thief(daemon, queue, steals=steals))
+        return thieves[-1]
+
+    yield start
+    for thief in thieves:
+        thief.end()
+
+
+def commit(queue, numbers):
+    return [watcher.enqueue(queue, b"Subject: %d\n\n" % number) for number in numbers]
+
+
+def told(run, queue):
+    """Return what `watcher status` says, on one line."""
+    return " ".join(run("status", queue).split())
+
+
+def handled(recorder):
+    return sorted(call["entry"] for call in recorder.calls)
+
+
+def test_a_watch_that_is_removed_unseen_under_load_is_found_and_armed_anew(
+    queue, start_daemon, recorder, steal
+):
+    daemon = start_daemon(queue, *OFTEN, "--concurrency", "4", handler=recorder.argv())
+    names = commit(queue, range(4))
+    daemon.wait_for("finish")
+    daemon.send(signal.SIGSTOP)
+    names += commit(queue, range(4))
+    steal(daemon, queue, steals=False)
+    daemon.send(signal.SIGCONT)
+    names += commit(queue, range(8))
+    (blind,) = daemon.wait_for("watch blind")
+    assert blind["level"] == "warning"
+    assert "the kernel has no watch" in blind["detail"]
+    daemon.wait_for("watch sees again")
+    names += commit(queue, range(2))
+    daemon.wait_for("finish", len(names))
+    assert daemon.end() == 0
+    assert handled(recorder) == sorted(names)
+    assert len(daemon.events("watch blind")) == 1
+
+
+def test_stolen_events_are_found_and_read_from_another_instance(
+    queue, start_daemon, recorder, steal
+):
+    daemon = start_daemon(queue, *OFTEN, handler=recorder.argv())
+    thief = steal(daemon, queue, steals=True)
+    names = commit(queue, range(3))
+    (blind,) = daemon.wait_for("watch blind")
+    assert "gave no event" in blind["detail"]
+    daemon.wait_for("behind")
+    daemon.wait_for("watch sees again")
+    names += commit(queue, range(3))
+    daemon.wait_for("finish", len(names))
+    thief.end()
+    assert daemon.end() == 0
+    assert handled(recorder) == sorted(names)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root")
+def test_a_queue_that_stays_blind_is_unhealthy_and_its_entries_are_found_by_scans(
+    queue, start_daemon, recorder, run, watcher_command, steal
+):
+    """No second inotify instance is to be had, so that the thief gets the events until it ends."""
+    if subprocess.run(["unshare", "-Ur", "true"], check=False, capture_output=True).returncode:
+        pytest.skip("no user namespaces here")
+    shell = 'echo 1 >/proc/sys/user/max_inotify_instances; exec "$@"'
+    watcher_command[:] = ["unshare", "-Ur", "sh", "-c", shell, "sh", *watcher_command]
+    daemon = start_daemon(queue, *OFTEN, handler=recorder.argv())
+    thief = steal(daemon, queue, steals=True)
+    daemon.wait_for("watch blind", queue="queue")
+    names = commit(queue, range(3))
+    daemon.wait_for("finish", 3)
+    watcher_command[:] = watcher_command[6:]
+    daemon.wait(lambda: "events do not arrive" in told(run, queue))
+    thief.end()
+    daemon.wait_for("watch sees again")
+    daemon.wait(lambda: "events do not arrive" not in told(run, queue))
+    assert handled(recorder) == sorted(names)
+
+
+@pytest.mark.slow
+def test_a_killed_daemon_leaves_one_file_that_the_next_one_removes(queue, start_daemon, run):
+    inflight = queue / ".watcher" / "inflight"
+    daemon = start_daemon(queue, "--canary", "50ms", *NEVER, handler=["/bin/true"])
+    daemon.wait(lambda: list(inflight.glob("*/.canary*")))
+    daemon.end(signal.SIGKILL)
+    assert len(list(inflight.glob("*/.canary*"))) == 1
+    assert run("list", queue) == ""
+    run("audit", queue)
+    (left,) = inflight.iterdir()
+    start_daemon(queue, "--canary", "0s", handler=["/bin/true"])
+    assert not left.exists()
+    assert list(inflight.glob("*/.canary*")) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [("--canary", "0s"), ("--source", "polling")])
+def test_no_canary_is_made_where_it_is_off_or_proves_nothing(queue, start_daemon, options):
+    daemon = start_daemon(
+        queue, "--canary", "50ms", "--sweep-every", "50ms", *options, handler=["/bin/true"]
+    )
+    before = switches(daemon)
+    daemon.wait(lambda: sum(switches(daemon).values()) > sum(before.values()) + 10)  # some sweeps
+    assert list((queue / ".watcher" / "inflight").glob("*/.canary*")) == []
+
+
+def switches(daemon):
+    """Return how often each thread has gone to sleep so far."""
+    found = {}
+    for task in Path(f"/proc/{daemon.process.pid}/task").iterdir():
+        text = (task / "status").read_text()
+        found[task.name] = int(re.search(r"\nvoluntary_ctxt_switches:\t(\d+)", text)[1])
+    return found
+
+
+def woken(daemon, seconds):
+    """Return how often the daemon's thread woke in so many seconds, and how often all others."""
+    before = switches(daemon)
+    time.sleep(seconds)  # nothing may happen in this time
+    after = switches(daemon)
+    main = str(daemon.process.pid)
+    others = sum(after[task] - before.get(task, 0) for task in after if task != main)
+    return after[main] - before[main], others
+
+
+@pytest.mark.parametrize("queues", [pytest.param(1, marks=pytest.mark.slow), 10])
+def test_an_idle_daemon_wakes_once_in_an_interval_and_a_worker_for_the_event(
+    tmp_path, start_daemon, queues
+):
+    config = tmp_path / "w.toml"
+    text = ""
+    for number in range(queues):
+        (tmp_path / f"q{number}").mkdir()
+        text += f'[queues.q{number}]\npath = "{tmp_path}/q{number}"\nsweep_every = "1h"\n'
+        text += 'canary = "200ms"\nconcurrency = 2\nhandler = { exec = ["/bin/true"] }\n'
+    config.write_text(text)
+    daemon = start_daemon(None, "--config", str(config), ready=False)
+    daemon.wait_for("ready", queues)
+    daemon.wait(lambda: list(tmp_path.glob("q*/.watcher/inflight/*/.canary*")))
+    time.sleep(1.2)  # until the status is published for the last time
+    intervals = 6
+    main, others = woken(daemon, intervals * 0.2)
+    assert intervals - 2 <= main <= intervals + 2
+    assert others <= intervals + 2
+    assert daemon.events("watch blind") == []
