@@ -135,9 +135,12 @@ def test_what_was_counted_and_is_in_hand_survives_a_reload(
     daemon.send(signal.SIGHUP)
     status = said(lambda status: status.concurrency == 2)
     assert [each.entry for each in status.in_hand] == [each.entry for each in before.in_hand]
-    assert status.windows["60m"].handled == 1
+    assert status.windows["60m"].handled == status.totals.handled == 1
     recorder.open_gate()
-    assert said(lambda status: not status.in_hand).windows["60m"].handled == 2
+    last = said(lambda status: not status.in_hand)
+    assert last.windows["60m"].handled == last.totals.handled == 2
+    assert [sum(each.counts) for each in last.histograms.values()] == [2, 2, 2]
+    assert last.histograms["handler"].seconds > 0
 
 
 def test_a_status_that_cannot_be_written_is_a_trouble_until_it_can(

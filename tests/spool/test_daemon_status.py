@@ -24,6 +24,7 @@ from watcher.spool.daemon_status import (
     MOST_IN_HAND,
     DaemonStatus,
     Failure,
+    Histogram,
     InHand,
     Sweep,
     Times,
@@ -56,6 +57,8 @@ FULL = msgspec.structs.replace(
     in_hand=[InHand("a.pck", 2, NOW - 4, 812, "c0ffee")],
     windows={"1m": Window(3, 2, 1)},
     times={"handler": Times(6, 0.01, 2.5)},
+    totals=Window(3, 2, 1),
+    histograms={"handler": Histogram([0.01, 3.0], [3, 2, 1], 65.5)},
     failures=[Failure("connection refused", 2, NOW - 50, NOW - 1)],
     last_success=NOW - 55,
     in_a_row=2,
@@ -122,6 +125,10 @@ def test_a_file_is_bounded_and_says_how_many_it_leaves_out(count):
         {"user": "x" * (LONGEST_TEXT + 1)},
         {"in_hand": [{"entry": "a"}]},
         {"windows": {"1m": {"handled": 0.5}}},
+        {"histograms": {"wait": {"bounds": [1, 2], "counts": [1, 1], "seconds": 1}}},
+        {"histograms": {"wait": {"bounds": [2, 1], "counts": [1, 1, 1], "seconds": 1}}},
+        {"histograms": {"wait": {"bounds": [1, 1], "counts": [1, 1, 1], "seconds": 1}}},
+        {"histograms": {"wait": {"bounds": [1], "counts": [1, -1], "seconds": 1}}},
     ],
     ids=str,
 )
@@ -138,6 +145,13 @@ def test_no_bytes_do_harm(data):
 
 def test_what_a_later_program_adds_is_passed_over():
     assert decode(json.dumps(msgspec.to_builtins(PLAIN) | {"new": [1]}).encode()) == PLAIN
+
+
+def test_what_a_program_without_histograms_wrote_is_read():
+    fields = msgspec.to_builtins(FULL)
+    del fields["totals"], fields["histograms"]
+    found = decode(json.dumps(fields).encode())
+    assert found == msgspec.structs.replace(FULL, totals=Window(), histograms={})
 
 
 def test_no_text_can_control_a_terminal():

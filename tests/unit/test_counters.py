@@ -9,10 +9,12 @@ import pytest
 from hypothesis import given, strategies as st
 
 from watcher.observe.counters import (
+    BOUNDS,
     MOST_KINDS,
     SAMPLE_EVERY,
     SAMPLES,
     SLOT,
+    STAGES,
     Counters,
     Ended,
     percentiles,
@@ -93,6 +95,51 @@ def test_in_a_storm_a_sample_stands_for_the_others(counters):
     assert wait.p99 == pytest.approx(0.1, rel=0.0625)
 
 
+def test_a_histogram_has_each_time_in_the_first_bucket_that_it_fits_in(counters):
+    for bound in BOUNDS:
+        counters.add(HANDLED, START, (bound, bound * 1.0001, -1.0))
+    stages = counters.totals().stages
+    assert stages["wait"].counts == (*[1] * len(BOUNDS), 0), "a bound is in its bucket"
+    assert stages["handler"].counts == (0, *[1] * len(BOUNDS))
+    assert stages["settle"].counts == (len(BOUNDS), *[0] * len(BOUNDS)), "before its time"
+    assert stages["wait"].seconds == pytest.approx(sum(BOUNDS))
+    assert tuple(sorted(set(BOUNDS))) == BOUNDS
+
+
+def test_a_storm_is_in_the_histograms_to_the_last_attempt(counters):
+    ended = [Ended(number % 3) for number in range(20_000)]
+    for number, how in enumerate(ended):
+        when = START + number / 1013  # seconds: two slots
+        counters.add(how, when, (0.0011, 0.3 if number % 10 else 40.0, 0.0), "x")
+        if number % 1009 == 0:  # in between two samples
+            totals = counters.totals()
+            for stage in totals.stages.values():
+                assert sum(stage.counts) == counters.attempts == number + 1
+    totals = counters.totals()
+    assert totals[:3] == tuple(ended.count(how) for how in Ended)
+    assert set(totals.stages) == set(STAGES)
+    handler = totals.stages["handler"]
+    assert sum(handler.counts) == 20_000
+    assert handler.counts[BOUNDS.index(60.0)] == pytest.approx(2_000, rel=0.2)
+    assert handler.seconds == pytest.approx(18_000 * 0.3 + 2_000 * 40, rel=0.2)
+
+
+@given(st.lists(st.tuples(st.integers(1, 400), st.floats(-1, 1e5)), max_size=30))
+def test_no_number_of_a_histogram_shrinks(runs):
+    counters = Counters()
+    before = counters.totals()
+    for attempts, seconds in runs:
+        for _ in range(attempts):
+            counters.add(HANDLED, START, (seconds,) * 3)
+        totals = counters.totals()
+        for stage in STAGES:
+            earlier, later = before.stages[stage], totals.stages[stage]
+            assert all(was <= now for was, now in zip(earlier.counts, later.counts, strict=True))
+            assert earlier.seconds <= later.seconds
+            assert sum(later.counts) == counters.attempts
+        before = totals
+
+
 def test_failures_are_counted_by_kind_for_an_hour(counters):
     counters.add(FAILED, START, NO_TIME, "10.0.0.1: refused")
     counters.add(FAILED, START + 700, NO_TIME, "10.0.0.2: refused")
@@ -150,3 +197,4 @@ def test_no_attempt_of_two_threads_is_lost(counters):
     finally:
         sys.setswitchinterval(interval)
     assert counters.windows(START)["60m"] == (12_000, 0, 0)
+    assert [sum(each.counts) for each in counters.totals().stages.values()] == [12_000] * 3

@@ -23,12 +23,14 @@ from watcher.daemon.detector import Detector
 from watcher.durations import show
 from watcher.errors import WatcherError
 from watcher.inspect.daemon_user import user
+from watcher.observe.counters import BOUNDS
 from watcher.observe.health import Health
 from watcher.rules.names import display
 from watcher.settle.refused import describe_error
 from watcher.spool.daemon_status import (
     DaemonStatus,
     Failure,
+    Histogram,
     InHand,
     Sweep,
     Times,
@@ -136,7 +138,7 @@ class Publisher:
         settings, detector, counters = self._settings, self._detector, self._attempt.counters
         mono, real, custody = time.monotonic(), time.time(), detector.watch.custody
         since = real - mono  # what makes a moment of the monotonic clock a date
-        swept = detector.last_sweep
+        swept, totals = detector.last_sweep, counters.totals()
         return DaemonStatus(
             process=os.getpid(),
             user=_user(),
@@ -153,6 +155,11 @@ class Publisher:
             in_hand=self._in_hand(since),
             windows={name: Window(*counts) for name, counts in counters.windows(mono).items()},
             times={stage: Times(*times) for stage, times in counters.times(mono).items()},
+            totals=Window(totals.handled, totals.failed, totals.rejected),
+            histograms={
+                stage: Histogram(list(BOUNDS), list(each.counts), each.seconds)
+                for stage, each in totals.stages.items()
+            },
             failures=[
                 Failure(kind.reason, kind.attempts, since + kind.first, since + kind.last)
                 for kind in counters.failures(mono)

@@ -1,15 +1,20 @@
 """What became of the attempts of one queue: counts for the last hour, times, kinds of failures.
 
 Every worker counts each attempt that it ends; the daemon's thread reads now and then, to publish.
+For metrics there are totals since the start too: attempts by how they ended, and a histogram of
+each stage, with the fixed `BOUNDS`.
 Guarantees: bounded memory, whatever comes: a ring of counts, buckets of times that grow by an
 eighth of a power of two (so a time is known within 6 %), and the `MOST_KINDS` newest kinds of
 failures. An attempt that is handled costs a fraction of a microsecond, because in a storm the times
-of one in `SAMPLE_EVERY` stand for the others; the counts are exact. No clock is read here.
+of one in `SAMPLE_EVERY` stand for those since the last sample; the counts are exact. So is the
+number of attempts in each histogram, and no number of a histogram ever shrinks. No clock is read
+here.
 Fails: never.
 """
 
 from __future__ import annotations
 
+import bisect
 import enum
 import math
 import threading
@@ -28,6 +33,11 @@ STAGES = ("wait", "handler", "settle")
 SAMPLES = 64  # attempts of a slot whose times are counted, before only one in so many is:
 SAMPLE_EVERY = 17  # a prime number: what comes in turns is sampled in turns
 MOST_KINDS = 64
+# Seconds; the upper ends of a histogram's buckets, each included. The last bucket has no end.
+BOUNDS = (
+    *(0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5),
+    *(1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0),
+)
 _SHORTEST = 1e-6  # seconds; a wait is negative after a step of the clock
 
 
@@ -40,6 +50,7 @@ class Ended(enum.IntEnum):
 
 
 _HANDLED = Ended.HANDLED  # on the hot path: one lookup fewer
+_frexp, _bucket = math.frexp, bisect.bisect_left
 
 
 class Percentiles(NamedTuple):
@@ -48,6 +59,26 @@ class Percentiles(NamedTuple):
     attempts: int
     p50: float
     p99: float
+
+
+class Histogram(NamedTuple):
+    """How long one stage took since the start.
+
+    `counts` has the attempts of each bucket of `BOUNDS` and, last, of longer ones; `seconds` is
+    their sum. A storm's sample counts for those since the last one, in both.
+    """
+
+    counts: tuple[int, ...]
+    seconds: float
+
+
+class Totals(NamedTuple):
+    """The attempts since the start; each histogram has all of them."""
+
+    handled: int
+    failed: int
+    rejected: int
+    stages: dict[str, Histogram]
 
 
 class Kind(NamedTuple):
@@ -78,6 +109,11 @@ class Counters:
         self._at = 0  # its place in the ring
         self._samples = 0  # attempts of this slot whose times were counted
         self._until_sample = 0  # further ones to leave out
+        self._in_histograms = 0  # attempts that are; the others came after the last sample
+        self._last_sample = (0.0,) * len(STAGES)
+        self._histograms = [array("Q", bytes(8 * (len(BOUNDS) + 1))) for _ in STAGES]
+        self._sums = [0.0 for _ in STAGES]
+        self._unsuccessful = {Ended.FAILED: 0, Ended.REJECTED: 0}  # since the start
         self._counts = [array("Q", bytes(8 * SLOTS)) for _ in Ended]
         self._buckets = _new_buckets()  # of the long slot that is counted in, by stage
         self._past: dict[int, list[defaultdict[int, int]]] = {}  # by long slot, that one included
@@ -98,14 +134,19 @@ class Counters:
                 self._until_sample -= 1
             else:  # not a function of its own: it would be called for each lone entry
                 self._samples += 1
-                weight = 1 if self._samples <= SAMPLES else SAMPLE_EVERY
                 self._until_sample = 0 if self._samples < SAMPLES else SAMPLE_EVERY - 1
-                for buckets, each in zip(self._buckets, seconds, strict=True):
-                    mantissa, exponent = math.frexp(max(_SHORTEST, each))
-                    buckets[8 * exponent + int(16 * mantissa)] += weight
+                weight = self.attempts - self._in_histograms  # this one, and those left out
+                self._in_histograms, self._last_sample = self.attempts, seconds
+                for at, taken in enumerate(seconds):
+                    each = taken if taken > _SHORTEST else _SHORTEST  # noqa: FURB136 - without a call
+                    mantissa, exponent = _frexp(each)
+                    self._buckets[at][8 * exponent + int(16 * mantissa)] += weight
+                    self._histograms[at][_bucket(BOUNDS, each)] += weight
+                    self._sums[at] += each * weight
             if ended is _HANDLED:
                 self.last_success, self.in_a_row = now, 0
             else:
+                self._unsuccessful[ended] += 1
                 self.in_a_row += ended is Ended.FAILED
                 self._add_kind(kind, now)
 
@@ -144,6 +185,23 @@ class Counters:
             rings = [[*counts[self._at + 1 :], *counts[: self._at + 1]] for counts in self._counts]
         sums = {name: [sum(ring[-slots:]) for ring in rings] for name, slots in WINDOWS.items()}
         return {name: (counts[0], counts[1], counts[2]) for name, counts in sums.items()}
+
+    def totals(self) -> Totals:
+        """Return what was counted since the start."""
+        with self._lock:
+            if weight := self.attempts - self._in_histograms:
+                # Those after the last sample. They stay where this puts them: a number that was
+                # read once must not shrink.
+                self._in_histograms = self.attempts
+                for at, each in enumerate(self._last_sample):
+                    self._histograms[at][_bucket(BOUNDS, each)] += weight
+                    self._sums[at] += max(_SHORTEST, each) * weight
+            failed, rejected = self._unsuccessful.values()
+            stages = {
+                stage: Histogram(tuple(self._histograms[at]), self._sums[at])
+                for at, stage in enumerate(STAGES)
+            }
+            return Totals(self.attempts - failed - rejected, failed, rejected, stages)
 
     def times(self, now: float) -> dict[str, Percentiles]:
         """Return how long each stage took in the last hour."""

@@ -8,7 +8,8 @@ of life. It says by when it writes again (`next_by`). Whether it lives is told b
 process directory alone, never by the file: the file of a process that was killed stays.
 Guarantees: the file is replaced whole, by a rename, and has at most `LARGEST` bytes. Reading makes
 and changes nothing in the queue. What a reader gets has bounded texts of printable characters, and
-moments that a date can show, also if another program wrote the file.
+moments that a date can show, also if another program wrote the file. A program of another release
+may read it: fields are added with a default, and a reader passes over those that it does not know.
 Fails: `publish` raises OSError or WatcherError. The readers leave out what is missing, damaged, not
 to be trusted, or of a newer version.
 """
@@ -34,6 +35,7 @@ LARGEST = 1 << 16  # bytes
 MOST_IN_HAND = 64
 MOST_FAILURES = 32
 MOST_TROUBLES = 32
+MOST_BUCKETS = 64
 LONGEST_TEXT = 1024  # characters: a name of 255 bytes, each shown as an escape
 _SCRATCH = b".status.tmp"
 
@@ -41,6 +43,8 @@ _Text = Annotated[str, msgspec.Meta(max_length=LONGEST_TEXT)]
 _Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
 _Moment = Annotated[float, msgspec.Meta(ge=0, le=253_402_300_000)]  # up to the year 9999
 _Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e12)]
+# A wait that began before the clock was set has 57 years. Of many such ones, too, there is a sum.
+_Sum = Annotated[float, msgspec.Meta(ge=0, le=1e21)]
 
 
 class InHand(msgspec.Struct, frozen=True):
@@ -67,6 +71,24 @@ class Times(msgspec.Struct, frozen=True):
     count: _Count = 0
     p50: _Seconds = 0.0
     p99: _Seconds = 0.0
+
+
+class Histogram(msgspec.Struct, frozen=True):
+    """How long one stage took, by attempts, since the daemon's start.
+
+    `counts[n]` are the attempts that took more than `bounds[n - 1]` seconds and at most
+    `bounds[n]`; the last one has those that took longer than the last bound. Raises ValueError
+    for anything else.
+    """
+
+    bounds: Annotated[list[_Seconds], msgspec.Meta(max_length=MOST_BUCKETS)]
+    counts: Annotated[list[_Count], msgspec.Meta(max_length=MOST_BUCKETS + 1)]
+    seconds: _Sum
+
+    def __post_init__(self) -> None:
+        """Refuse what is no histogram."""
+        if len(self.counts) != len(self.bounds) + 1 or self.bounds != sorted(set(self.bounds)):
+            raise ValueError("no histogram")
 
 
 class Failure(msgspec.Struct, frozen=True):
@@ -107,6 +129,8 @@ class DaemonStatus(msgspec.Struct, frozen=True, kw_only=True):
     in_hand_more: _Count = 0  # further ones, not listed
     windows: dict[_Text, Window] = {}  # "1m", "5m", "60m"
     times: dict[_Text, Times] = {}  # "wait", "handler", "settle", of the last hour
+    totals: Window = Window()  # since the daemon's start; a reload goes on counting
+    histograms: dict[_Text, Histogram] = {}  # by stage, as `times`
     failures: list[Failure] = []
     last_success: _Moment | None = None
     in_a_row: _Count = 0  # attempts that failed since the last success
