@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
@@ -47,6 +48,7 @@ class Seen(NamedTuple):
 @click.argument("queue_dir", required=False)
 @parameters.queue_options
 @click.option("--json", "as_json", is_flag=True, help="One object a line for each queue.")
+@click.option("--metrics", is_flag=True, help="The metrics, as Prometheus reads them.")
 @click.option("--check", is_flag=True, help="One line and an exit status for monitoring systems.")
 @click.option(
     "--watch",
@@ -60,6 +62,7 @@ def command(
     queue_dir: str | None,
     config: str | None,
     as_json: bool,
+    metrics: bool,
     check: bool,
     watch: str | None,
     **flags: Any,
@@ -78,6 +81,8 @@ def command(
     ignore_sigio()
     if check and (as_json or watch is not None):
         raise Usage("--check goes with neither --json nor --watch")
+    if metrics and (as_json or check or watch is not None):
+        raise Usage("--metrics goes with none of --json, --check and --watch")
     if watch is not None and queue_dir is None and not _is_number(watch):
         queue_dir, watch = watch, _SECONDS  # `status --watch QUEUE_DIR`
     limits = _limits(flags)
@@ -90,15 +95,19 @@ def command(
     if watch is not None:
         return _watch(lambda: _look(queues, limits), watch, as_json=as_json)
     seen = _look(queues, limits)
-    return _say_check(seen, limits) if check else _say(seen, queues, as_json=as_json)
+    if check:
+        return _say_check(seen, limits)
+    return _say(
+        seen, queues, partial(_metrics, queues) if metrics else partial(_output, as_json=as_json)
+    )
 
 
-def _say(seen: Seen, queues: chosen.Chosen, *, as_json: bool) -> int:
+def _say(seen: Seen, queues: chosen.Chosen, output: Callable[[Seen], Iterable[str | bytes]]) -> int:
     if queues.alone:
         for why in seen.unknown.values():
             raise why
-    for line in _output(seen, as_json=as_json):
-        click.echo(line)
+    for line in output(seen):
+        click.echo(line, nl=isinstance(line, str))
     for why in seen.unknown.values():
         click.echo(f"watcher: {why}", err=True)
     return max((why.exit_code for why in seen.unknown.values()), default=os.EX_OK)
@@ -139,6 +148,13 @@ def _output(seen: Seen, *, as_json: bool) -> Iterator[str]:
         if number:
             yield ""
         yield from lines(status)
+
+
+def _metrics(queues: chosen.Chosen, seen: Seen) -> Iterator[bytes]:
+    """Yield the metrics of all queues."""
+    from watcher.cli.metrics_file import text_of
+
+    yield text_of(seen.statuses, [name for name in seen.unknown if name in queues.queues])
 
 
 def _say_check(seen: Seen, limits: Limits) -> int:

@@ -16,6 +16,7 @@ from watcher.cli import chosen, parameters
 from watcher.errors import BadConfiguration, Usage, WatcherError, counted, one_line
 
 if TYPE_CHECKING:
+    from watcher.cli.sweep_record import SweepRecord
     from watcher.config.queue_settings import Queue
     from watcher.handle.handler import Handler
     from watcher.rules.lifecycle import Transition
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 @click.option("--dry-run", is_flag=True, help="Print what a sweep would do; change nothing.")
 @click.option("--max-time", metavar="AGE", help="Begin no entry after this time, e.g. 15m.")
 @click.option("--max-entries", type=click.IntRange(min=0), metavar="N", help="Handle at most N.")
+@click.option("--metrics-file", metavar="PATH", help="Write metrics of the sweep to a *.prom file.")
 @click.option("--even-if-paused", is_flag=True, help="Sweep a queue that is paused too.")
 @click.option("--json", "as_json", is_flag=True, help="One object a line.")
 def command(  # noqa: PLR0913, PLR0917 - click passes each option
@@ -43,6 +45,7 @@ def command(  # noqa: PLR0913, PLR0917 - click passes each option
     dry_run: bool,
     max_time: str | None,
     max_entries: int | None,
+    metrics_file: str | None,
     even_if_paused: bool,
     as_json: bool,
     **flags: object,
@@ -57,13 +60,31 @@ def command(  # noqa: PLR0913, PLR0917 - click passes each option
     from watcher.spool.lease import ignore_sigio
 
     seconds = _seconds(max_time)
+    record = None if metrics_file is None else _record_in(metrics_file, dry_run=dry_run)
     role = "try" if dry_run else "serve"
     queues = chosen.choose(queue_dir, config, flags, handler, role)
     ignore_sigio()
     show = _Json() if as_json else _Text(dry_run)
     sweeps = _Sweeps(show, dry_run, seconds, max_entries)
     sweeps.mind_pause = not (dry_run or even_if_paused)
-    return queues.each(lambda settings: sweeps.one(settings, queues.name(settings)))
+
+    def work(settings: Queue) -> int:
+        return sweeps.one(settings, queues.name(settings))
+
+    if record is None:
+        return queues.each(work)
+    try:
+        return queues.each(lambda settings: record.sweep(settings, work, lambda: sweeps.sweep))
+    finally:
+        record.write()
+
+
+def _record_in(path: str, *, dry_run: bool) -> SweepRecord:
+    from watcher.cli.sweep_record import SweepRecord
+
+    if dry_run:
+        raise Usage("--metrics-file: a dry run is no sweep")
+    return SweepRecord(path)
 
 
 def _ignore(_record: Transition) -> None:
@@ -85,11 +106,12 @@ class _Sweeps:
         self._entries = entries
         self.mind_pause = True  # sweep no paused queue
         self._signals = 0
-        self._sweep: Sweep | None = None
+        self.sweep: Sweep | None = None  # of the queue that `one` is called for, once it begins
         self._handler: Handler | None = None
 
     def one(self, settings: Queue, name: str) -> int:
         """Sweep one queue, unless a signal came; return its exit status."""
+        self.sweep = None
         if self._signals:
             return os.EX_OK
         from watcher.handle.adopted_children import Orphans, usual_signals
@@ -108,7 +130,7 @@ class _Sweeps:
             click.echo(f"watcher: {words}", err=True)
         orders = SweepOptions(settings.name, parameters.terms_for(settings), settings.retry)
         limits = Limits(self._seconds, self._entries)
-        self._sweep = sweep = Sweep(spool, orders, self._handler, limits)
+        self.sweep = sweep = Sweep(spool, orders, self._handler, limits)
         self._show.begin(name, spool.layout)
         self._end_on_signals()
         orphans, paused = Orphans(), False
@@ -134,8 +156,8 @@ class _Sweeps:
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         self._signals += 1
-        if self._sweep is not None:
-            self._sweep.end_early()
+        if self.sweep is not None:
+            self.sweep.end_early()
         if self._signals > 1:
             if self._handler is not None:
                 self._handler.terminate()
