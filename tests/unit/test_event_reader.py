@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import select
+import threading
 import types
 
 import pytest
@@ -140,3 +141,24 @@ def test_a_worker_that_works_alone_when_the_time_is_over_has_the_daemons_thread_
     asleep.begin_work()
     asleep.arrange()
     assert asleep._daemon_leads
+
+
+def test_an_event_that_was_read_is_passed_on_before_its_route_goes(woken):
+    """The queue worker of that route was drained meanwhile, and its heir is told by it."""
+    reading, read_on, told, ended = (threading.Event() for _ in range(4))
+
+    class Slow(Given):
+        def read_all(self):
+            reading.set()
+            assert read_on.wait(30)
+            return self.read()
+
+    reader = event_reader.EventReader(Slow(0), lambda: woken.append(1))
+    reader.routes = {1: (lambda _events: told.set(),)}
+    threading.Thread(target=reader.read_all).start()
+    assert reading.wait(30)
+    threading.Thread(target=lambda: (reader.replace_routes({}), ended.set())).start()
+    assert not ended.wait(0.05)
+    read_on.set()
+    assert ended.wait(30)
+    assert told.is_set()

@@ -112,6 +112,23 @@ def test_while_behind_and_full_timers_wait_too():
     assert made.keeps_time()
 
 
+def test_other_rules_for_names_take_what_was_renamed_in_and_is_an_entry_now():
+    """What else waits is judged anew by the scan that follows."""
+    before, after = (
+        Pending(Layout(raw=True, suffix=suffix), Ages(Clock()), GRACE, lambda: 0.0)
+        for suffix in (b"", b".csv")
+    )
+    before.fill([b"a.csv", b"b.txt"], Proof.RENAMED, 7)
+    before.fill([b"c.csv"], Proof.NONE)
+    before.timers.set(b"d.csv", 5.0, Proof.RENAMED, 8)
+    before.timers.set(b"e.csv", 5.0, Proof.NONE, young=True)
+    after.take_renamed(before)
+    assert before.pop() is None, "it gives out no more"
+    assert after.pop() == (b"a.csv", Proof.RENAMED, 7)
+    assert not len(after)
+    assert list(after.timers.names) == [b"d.csv"]
+
+
 def test_the_settings_after_a_reload_take_what_waits_with_its_proof():
     before, after = intake(room=9), intake(room=9)
     before.fill([b"a.pck", b"b.pck"], Proof.RENAMED, 7)

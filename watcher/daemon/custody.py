@@ -57,6 +57,13 @@ class Custody:
         self._gone: Gone | None = None  # the last one that was reported
         self._suspect = False
 
+    def take_over(self, before: Custody) -> None:
+        """Take over what the settings before a reload knew of taken entries."""
+        self.vanished, self._taken_at = before.vanished, before._taken_at
+        self.last_taken, self.last_taken_at = before.last_taken, before.last_taken_at
+        self._report_at, self._looked_at = before._report_at, before._looked_at
+        self._health.take_over(before._health, TAKEN)
+
     def suspect(self, name: bytes) -> bool:
         """Note that `.watcher/` was moved, or `name` in it; return whether to look at once."""
         if name in STATE_DIRECTORIES.values():

@@ -118,11 +118,17 @@ class Detector:
         return self._clock.mono() / SECOND
 
     def take_over(self, before: Detector) -> None:
-        """Take over watch and names, if directory and layout are the same as before.
+        """Take over watch and names, if the directory is the same as before.
 
-        The names that wait keep their proof, and the directory is scanned once more.
+        The names that wait keep their proof, and the directory is scanned once more. If the rules
+        for names changed, only those that were renamed in, and are entries now too, keep it.
         """
-        if (self.settings.path, self.layout) == (before.settings.path, before.layout):
+        if self.settings.path != before.settings.path:
+            return
+        if self.layout != before.layout:
+            self.pending.take_renamed(before.pending)
+            self.watch.follow(before.watch, self.now())
+        else:
             self.mentions.take_over(before.mentions)
             self.overflows, self.missed = before.overflows, before.missed
             self.last_sweep = before.last_sweep

@@ -208,6 +208,14 @@ class EventReader:
         else:
             self._pass_on(self._sources.reader(fd))
 
+    def replace_routes(self, routes: Routes) -> None:
+        """Replace the routes once the events that were read before are passed on.
+
+        A thread that has just read events of a queue worker may not have looked up its route yet.
+        """
+        with self._passing:
+            self.routes = routes
+
     def look_for_sources(self) -> None:
         """Wake the leader if there is a source that its poll(2) does not have."""
         if any(fd not in self._readers for fd in self._sources.filenos()):

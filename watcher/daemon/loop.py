@@ -141,6 +141,8 @@ class Daemon:
         if before is not None:
             worker.take_over(before)
             self._part_with(before)
+        else:
+            worker.stand_beside(self._leaving)
         self._workers[settings.name] = worker
         worker.start()
 
@@ -163,7 +165,7 @@ class Daemon:
         """Set which worker is given which events: those without a tag go to every queue served."""
         serving = list(self._workers.values())
         routes: Routes = {one.tag: (one.on_events,) for one in (*self._leaving, *serving)}
-        self._reader.routes = {**routes, None: [one.on_events for one in serving]}
+        self._reader.replace_routes({**routes, None: [one.on_events for one in serving]})
 
     # -- the loop -----------------------------------------------------------------------------
 

@@ -32,6 +32,10 @@ class OtherDaemons:
         self._exclusive = exclusive
         self._told: frozenset[int] = frozenset()  # processes
 
+    def take_over(self, before: OtherDaemons) -> None:
+        """Take over which daemons are logged already, from the settings before a reload."""
+        self._told = before._told
+
     def join(self, spool: Spool) -> None:
         """Work on a queue from now on; raises TryAgain if another daemon forbids it."""
         join(spool, exclusive=self._exclusive)

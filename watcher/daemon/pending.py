@@ -73,6 +73,25 @@ class Pending(Ready):
             if not due.young or due.proof is Proof.LINKED:
                 self.timers.set(due.name, moment, due.proof, due.event_time_ns, young=due.young)
 
+    def take_renamed(self, before: Pending) -> None:
+        """Take the entries that were renamed in, from settings with other rules for names."""
+        layout = self.layout
+        if layout.raw is not before.layout.raw or layout.marker or layout.companions:
+            return
+        waiting = [(0.0, item.name, item.proof, item.event_time_ns) for item in before.take_all()]
+        waiting += [
+            (moment, due.name, due.proof, due.event_time_ns)
+            for moment, due in before.timers.take_all()
+        ]
+        for moment, name, proof, event_time_ns in waiting:
+            if proof is not Proof.RENAMED or is_deferred(name):
+                continue
+            if layout.kind(name) is Kind.ENTRY:
+                if moment:
+                    self.timers.set(name, moment, proof, event_time_ns)
+                else:
+                    self.push(name, proof, event_time_ns)
+
     def known(self, name: bytes) -> bool:
         """Whether a name is ready, in hand, or has a timer."""
         return self.is_ready(name) or name in self.timers

@@ -11,7 +11,8 @@ import functools
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+import weakref
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from watcher.arrive.source import Event, EventKind
@@ -132,6 +133,16 @@ class QueueWorker:
                 # Shared: the entries that the worker before has in hand are this queue's.
                 self._attempt.counters = before._attempt.counters
                 self._attempt.in_hand = before._attempt.in_hand
+
+    def stand_beside(self, leaving: Iterable[QueueWorker]) -> None:
+        """Take note of a worker of the directory that the daemon has parted with, and that works.
+
+        Such a queue was dropped by a reload, and is there again, or has another name now.
+        """
+        for other in leaving:
+            spool = other.detector.spool
+            if spool is not None and other.settings.path == self.settings.path:
+                self.detector.watch.beside = weakref.ref(spool)
 
     def _current(self) -> QueueWorker:
         """Return the worker that has the queue now."""
@@ -399,10 +410,16 @@ class QueueWorker:
         self.detector.stop()
 
     def drained(self) -> bool:
-        """Whether every thread has ended; if so, close the directory."""
+        """Whether every thread has ended; if so, close the directory.
+
+        Until then the status is kept true: if it came late, the daemon would be taken for stuck.
+        """
         ended = self._workers.ended()
+        alone = self._heir is None or self._heir.detector.spool is not self.detector.spool
+        if alone and not ended:
+            self._publisher.tick()
         if ended:
-            if self._heir is None or self._heir.detector.spool is not self.detector.spool:
+            if alone:
                 self._publisher.end()
             self.detector.close()
             if self._heir is None:
@@ -412,6 +429,4 @@ class QueueWorker:
     def wait_drained(self, seconds: float) -> bool:
         """Wait at most so many seconds for every thread to end; return whether all have."""
         self._workers.wait(seconds)
-        if self._heir is None:
-            self._publisher.tick()
         return self.drained()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
+import weakref
 from collections.abc import Callable
 
 from watcher.arrive.sources import Sources
@@ -61,6 +62,8 @@ class Watch:
         self._failures = 0
         self._next_check = 0.0
         self._lost: Journal | None = None  # the journal of the directory that was given up
+        # A spool of this directory that a worker of the settings before a reload still uses.
+        self.beside: Callable[[], Spool | None] = _no_spool
         self.custody = Custody(settings.name, health)
         self._other_daemons = OtherDaemons(settings.name, exclusive=settings.exclusive)
         self.pause = pause
@@ -105,6 +108,8 @@ class Watch:
 
     def _open(self) -> Spool:
         spool = Spool(os.fsencode(self.settings.path), self._layout, outside=self.settings.outside)
+        if (beside := self.beside()) is not None:
+            spool.share_inflight(beside)
         self._use_journal(spool)
         spool.use_archive(self.settings.archived)
         if not spool.writable():
@@ -293,10 +298,15 @@ class Watch:
         The watch gets this tag before the other tag is given up. If that fails, the next `tick`
         tries again.
         """
+        self.custody.take_over(before.custody)
+        self._other_daemons.take_over(before._other_daemons)
+        self._lost = before._lost
         if before.spool is None:
             return
         self.spool = before.spool
         self.pause.take_over(before.pause)
+        if before.settings.exclusive != self.settings.exclusive:
+            self.look_for_daemons()
         self._use_journal(self.spool)
         self.spool.use_archive(self.settings.archived)
         self._check_archive(self.spool)
@@ -308,6 +318,19 @@ class Watch:
             else:
                 self.armed = True
                 self.arm_deferred()
+
+    def follow(self, before: Watch, now: float) -> None:
+        """Watch the directory of the settings before a reload, with other rules for names.
+
+        The spool is another one. It is watched before the other tag is given up, so that no event
+        is missed.
+        """
+        self.custody.take_over(before.custody)
+        self._other_daemons.take_over(before._other_daemons)
+        self._lost = before._lost
+        if before.spool is not None:
+            self.beside = weakref.ref(before.spool)
+            self.tick(now)
 
     def stop(self) -> None:
         """Stop watching."""
@@ -321,3 +344,7 @@ class Watch:
     def close(self) -> None:
         """Drop the directory: it is closed with the last claim, so that it keeps no mount busy."""
         self.spool = None
+
+
+def _no_spool() -> None:
+    """Return no spool."""

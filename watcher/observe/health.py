@@ -74,6 +74,14 @@ class Health:
             others = {key: what for key, what in self.troubles.items() if key != about}
             self.troubles = others if text is None else others | {about: text}
 
+    def take_over(self, before: Health, about: str) -> None:
+        """Go on with a trouble of the settings before a reload; it is logged already."""
+        text, logged = before.troubles.get(about), before._logged.get(about)
+        if text is not None and logged is not None:
+            with self._lock:
+                self.troubles = self.troubles | {about: text}
+                self._logged[about] = logged
+
     def entry(self, name: bytes, text: str | None) -> None:
         """Set the trouble of an entry; None: it has ended. The oldest one is shown."""
         if text is None and name not in self._entries:

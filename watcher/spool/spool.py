@@ -163,6 +163,17 @@ class Spool:
         """Return the descriptor of `inflight/`, made if need be."""
         return self._our(INFLIGHT)
 
+    def share_inflight(self, other: Spool) -> None:
+        """Have `inflight/` open together with another spool of this process and this directory.
+
+        A lock on it is then one lock for both; it ends with the last of the two.
+        """
+        if (other.identity, other.home.path) != (self.identity, self.home.path):
+            return
+        with contextlib.suppress(OSError, WatcherError), self.lock:
+            if INFLIGHT not in self._ours:
+                self._ours[INFLIGHT] = os.dup(other.inflight())
+
     def state_dir(self, state: State) -> int | None:
         """Return the descriptor of the directory of `state`; None if it does not exist."""
         name = STATE_DIRECTORIES[state]
