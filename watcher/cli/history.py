@@ -10,8 +10,7 @@ import click
 from watcher.cli import parameters
 
 if TYPE_CHECKING:
-    from watcher.inspect.entry_history import EntryHistory, LifeNow
-    from watcher.inspect.entry_lines import Written
+    from watcher.inspect.entry_history import EntryHistory
 
 
 @click.command("history")
@@ -70,53 +69,6 @@ def _text(found: EntryHistory) -> None:
 def _json(found: EntryHistory) -> None:
     import json
 
-    from watcher.rules.names import display
+    from watcher.inspect.history_json import record
 
-    record: dict[str, object] = {
-        "entry": display(found.name),
-        "lives": [_life(each) for each in found.lives],
-        "taken": [each.line.time for each in found.taken],
-        "journal_since": found.covers.since,
-        "remarks": found.remarks,
-    }
-    click.echo(json.dumps(record))
-
-
-def _life(found: LifeNow) -> dict[str, object]:
-    from watcher.inspect.history_text import outcome
-
-    life, here = found
-    ended = life is not None and life.ended
-    record: dict[str, object] = {
-        "committed": None if life is None else life.committed,
-        "attempts": None if life is None else life.attempts,
-        "steps": [] if life is None else [_step(each) for each in life.steps],
-        "state": None if here is None else here.info.state.value,
-        "ended": life.last.move.decode() if life is not None and ended else None,
-        "result": outcome(life, None if here is None else here.info),
-    }
-    return record
-
-
-def _step(written: Written) -> dict[str, object]:
-    from watcher.inspect.history_text import local_time
-    from watcher.rules.names import display
-    from watcher.spool.attempt_detail import parse_detail
-
-    line, host = written
-    said = parse_detail(line.detail)
-    return {
-        "time": line.time,
-        "local_time": local_time(line.time),
-        "process": line.pid,
-        "host": None if host is None else display(host),
-        "state": line.state.decode(),
-        "move": line.move.decode(),
-        "file": display(line.name),
-        "attempt": said.attempt,
-        "took": said.took,
-        "waited": said.wait,
-        "exit_status": said.exit_status,
-        "next_in": said.next_in,
-        "why": said.text,
-    }
+    click.echo(json.dumps(record(found)))

@@ -137,7 +137,7 @@ def _output(seen: Seen, *, as_json: bool) -> Iterator[str]:
     if as_json:
         import json
 
-        from watcher.cli.status_record import record
+        from watcher.inspect.status_json import record
 
         for status in seen.statuses:
             yield json.dumps(record(status))
