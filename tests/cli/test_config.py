@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, example, given, settings, strategies as st
 from watcher.cli import sweep as sweep_command
 from watcher.cli.run import command as run_command
 from watcher.config import load as configuration, options
+from watcher.config.daemon_settings import DAEMON_OPTIONS
 from watcher.config.options import OPTIONS, RETRY
 from watcher.durations import EXPECTED
 from watcher.errors import BadConfiguration, Usage
@@ -258,7 +259,7 @@ BROKEN = {
     "a queue is a list": ("[[queues.q]]\npath = '/'", "w.toml: queues.q: expected a table"),
     "unknown at the top": (
         f"[queues.q]\npath='/x'\nhandler={TRUE}\n[metrics]\n",
-        "w.toml: metrics: unknown key; expected [queues.NAME]",
+        "w.toml: metrics: unknown key; expected [queues.NAME] or [daemon]",
     ),
     "name with a line end": ('[queues."a\\nb"]', "w.toml: queues.a\\nb: expected a name"),
     "empty name": ('[queues.""]', "w.toml: queues.: expected a name"),
@@ -671,7 +672,7 @@ files = st.one_of(
 @example({"queues": {"q": {"path": "/q", "handler": {"exec": ["\n"], "\x07": 1}}}}, {})
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_tree_does_anything_but_load_or_be_refused_in_one_line(monkeypatch, tree, environment):
-    monkeypatch.setattr(configuration, "_read_toml", lambda _file: dict(tree))
+    monkeypatch.setattr(configuration, "read_toml", lambda _file: dict(tree))
     try:
         loaded = configuration.load("/etc/w.toml", environment)
     except BadConfiguration as error:
@@ -693,13 +694,13 @@ def test_no_file_does_anything_but_load_or_be_refused_in_one_line(write, data):
 # -- the document -----------------------------------------------------------------------------
 
 
-def table():
+def table(of):
     """The options as the document shows them."""
     lines = [
         "| key | flag | variable | value | default | |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
-    for key, option in OPTIONS.items():
+    for key, option in of.items():
         flag, variable = f"--{key.replace('_', '-')}", f"WATCHER_{key.upper()}"
         row = [f"`{key}`", f"`{flag}`", f"`{variable}`", option.expected]
         default = f"`{option.default}`" if option.default else "none"
@@ -717,8 +718,13 @@ def keys(of):
 
 @pytest.mark.parametrize(
     ("name", "made"),
-    [("options", table()), ("retry", keys(RETRY)), ("python", keys(Python.OPTIONS))],
-    ids=["options", "retry", "python"],
+    [
+        ("options", table(OPTIONS)),
+        ("daemon", table(DAEMON_OPTIONS)),
+        ("retry", keys(RETRY)),
+        ("python", keys(Python.OPTIONS)),
+    ],
+    ids=["options", "daemon", "retry", "python"],
 )
 def test_the_documents_tables_are_those_of_the_options(name, made):
     """Run with WRITE_DOCUMENTS=1 to write them anew."""

@@ -246,12 +246,9 @@ def queues_for(
 
 def open_spool(settings: Queue) -> Spool:
     """Open the queue's directory; raises NoSuch, NotPermitted or Unavailable."""
-    from watcher.spool.spool import Spool
+    from watcher.config import open_queue
 
-    spool = Spool(os.fsencode(settings.path), settings.layout, outside=settings.outside)
-    spool.use_journal(settings.journal, settings.journal_outside, settings.kept)
-    spool.use_archive(settings.archived)
-    return spool
+    return open_queue.open_spool(settings)
 
 
 def terms_for(settings: Queue) -> ClaimOptions:

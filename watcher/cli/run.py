@@ -17,6 +17,7 @@ from watcher.errors import NoSuch, WatcherError
 if TYPE_CHECKING:
     from types import FrameType
 
+    from watcher.config.daemon_settings import DaemonSettings
     from watcher.config.queue_settings import Queue
     from watcher.handle.handler import Handler
 
@@ -46,6 +47,10 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.
     "--writers",
     type=click.Choice(["any", "rename"]),
     help="With --format raw: rename if every writer renames its files in [any].",
+)
+@click.option("--http", metavar="ADDRESS", help="Serve the page and the metrics there [no].")
+@click.option(
+    "--http-token-file", metavar="FILE", help="A file with the token that clients have to send."
 )
 @click.option(
     "--log-format",
@@ -84,8 +89,15 @@ def command(
     def load() -> Mapping[str, Queue]:
         return parameters.queues_for(queue_dir, config, flags, handler)
 
+    given = {key: flags.pop(key) for key in ("http", "http_token_file")}
+
+    def load_daemon() -> DaemonSettings:
+        from watcher.config.daemon_settings import daemon_settings
+
+        return daemon_settings(config or os.environ.get("WATCHER_CONFIG"), given, os.environ)
+
     try:
-        return _run(load, asked, json=log_format == "json")
+        return _run(load, load_daemon, asked, json=log_format == "json")
     except WatcherError as error:
         if log_format != "json":
             raise
@@ -93,11 +105,18 @@ def command(
         return error.exit_code
 
 
-def _run(load: Callable[[], Mapping[str, Queue]], asked: Sequence[int], *, json: bool) -> int:
+def _run(
+    load: Callable[[], Mapping[str, Queue]],
+    load_daemon: Callable[[], DaemonSettings],
+    asked: Sequence[int],
+    *,
+    json: bool,
+) -> int:
     """Serve the queues until a signal ends the daemon; return its exit code."""
     from watcher.daemon.loop import Daemon
     from watcher.daemon.other_daemons import refuse_second
     from watcher.daemon.service_manager import from_environment
+    from watcher.daemon.web_process import WebProcess
     from watcher.observe import log
     from watcher.observe.streams import as_lines
 
@@ -110,8 +129,10 @@ def _run(load: Callable[[], Mapping[str, Queue]], asked: Sequence[int], *, json:
         if settings.exclusive and not settings.many and os.path.isdir(settings.path):
             refuse_second(parameters.open_spool(settings))
     with as_lines(log.printed_line) if json else contextlib.nullcontext():
-        daemon = Daemon(_handler_for, service)
-        daemon.serve(queues)
+        page = WebProcess(load_daemon)
+        daemon = Daemon(_handler_for, service, page)
+        with page.reloading():
+            daemon.serve(queues)
         return daemon.run(load, asked)
 
 

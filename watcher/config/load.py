@@ -15,8 +15,10 @@ import msgspec
 
 from watcher import durations
 from watcher.config.consistency import checked, matches_itself
+from watcher.config.daemon_settings import check_table
 from watcher.config.options import OPTIONS, RETRY, from_environment, read_option
 from watcher.config.queue_settings import Queue
+from watcher.config.toml import read_toml
 from watcher.errors import BadConfiguration, Usage
 from watcher.handle.handler_kinds import Exec, read_handler
 from watcher.rules.option import read_by
@@ -32,10 +34,13 @@ from watcher.rules.retry import Policy
 
 def load(file: str, environment: Mapping[str, str]) -> dict[str, Queue]:
     """Read a TOML file of queues; raises BadConfiguration."""
-    tree = _read_toml(file)
+    tree = read_toml(file)
+    check_table(tree.pop("daemon", {}), file)
     queues = tree.pop("queues", None)
     if tree:
-        raise BadConfiguration(f"{file}: {next(iter(tree))}: unknown key; expected [queues.NAME]")
+        raise BadConfiguration(
+            f"{file}: {next(iter(tree))}: unknown key; expected [queues.NAME] or [daemon]"
+        )
     if not isinstance(queues, dict) or not queues:
         raise BadConfiguration(f"{file}: queues: expected a table [queues.NAME] for each queue")
     loaded: dict[str, Queue] = {}
@@ -62,20 +67,6 @@ def load(file: str, environment: Mapping[str, str]) -> dict[str, Queue]:
                     f" queues.{other.name} has {path} too"
                 )
     return loaded
-
-
-def _read_toml(file: str) -> dict[str, Any]:
-    import tomllib
-
-    try:
-        with open(file, "rb") as opened:
-            return tomllib.load(opened)
-    except OSError as error:
-        raise BadConfiguration(f"{file}: cannot be read: {error.strerror}") from None
-    except RecursionError:
-        raise BadConfiguration(f"{file}: not TOML: nested too deeply") from None
-    except ValueError as error:  # TOMLDecodeError, UnicodeDecodeError, a number of 5000 digits
-        raise BadConfiguration(f"{file}: not TOML: {error}") from None
 
 
 def queue(

@@ -29,6 +29,7 @@ from watcher.daemon.publisher import EVERY
 from watcher.daemon.queue_worker import Context, QueueWorker
 from watcher.daemon.rounds import Rounds
 from watcher.daemon.service_manager import ServiceManager
+from watcher.daemon.web_process import WebProcess
 from watcher.errors import BadConfiguration, WatcherError, counted
 from watcher.handle.adopted_children import Orphans
 from watcher.handle.handler import Handler
@@ -53,9 +54,12 @@ LONGEST_WAIT = 86_400_000  # milliseconds; poll(2) takes no more than an int's w
 class Daemon:
     """A process that serves queues until it is told to stop."""
 
-    def __init__(self, load: Load, service: ServiceManager | None = None) -> None:
+    def __init__(
+        self, load: Load, service: ServiceManager | None = None, page: WebProcess | None = None
+    ) -> None:
         self._load = load
         self._service = ServiceManager() if service is None else service
+        self._page = page
         self._workers: dict[str, QueueWorker] = {}  # by queue name
         self._leaving: list[QueueWorker] = []  # they finish what they have in hand
         self._sources = Sources()
@@ -129,6 +133,8 @@ class Daemon:
                 handler = handlers[name] if template is None else template[1]
                 self._add(settings, handler, workers.get(name))
         self._route_events()
+        if self._page is not None:
+            self._page.serve_queues(queues.values())
 
     def _add(self, settings: Queue, handler: Handler, before: QueueWorker | None) -> None:
         self._next_tag += 1
@@ -185,7 +191,8 @@ class Daemon:
             due = min(due, self._service.tick(self._now(), self._pass_locks, self._status_line))
             missing = (one.settings.template for one in self._workers.values() if one.missing())
             self._directories.look_soon(filter(None, missing))
-            self._wait(min(due, self._directories.due(), self._reap(), self._look_at_leaving()))
+            due = min(due, self._directories.due(), self._reap(), self._look_at_leaving())
+            self._wait(min(due, self._look_at_page()))
             self._forget_drained()
             log.tick()
             self._answer_signals(reload)
@@ -206,6 +213,16 @@ class Daemon:
     def _status_line(self) -> str:
         return status_line(worker.state() for worker in (*self._workers.values(), *self._leaving))
 
+    def _look_at_page(self) -> float:
+        """Look after the process of the page; return the moment of the next look."""
+        if self._page is None or not self._page.active:
+            return math.inf
+        due = self._page.tick(self._now())
+        for worker in self._workers.values():
+            if worker.health.troubles.get("page", "") != self._page.trouble:
+                worker.health.quietly("page", self._page.trouble or None)
+        return due
+
     def _wait(self, due: float) -> None:
         """Wait for a signal or for `_wake`, until the moment `due` at the latest."""
         wait = float(LONGEST_WAIT)
@@ -214,6 +231,8 @@ class Daemon:
         descriptors, seconds = self._reader.arrange(looks_soon=wait <= LONGEST_UNAWARE)
         if seconds is not None:
             wait = min(wait, seconds * 1000)
+        if self._page is not None:
+            descriptors = descriptors + self._page.filenos()
         self._register(descriptors + self._directories.filenos())
         for fd, _events in self._poll.poll(wait):
             if fd == self._wake_read:
@@ -221,7 +240,7 @@ class Daemon:
                     os.read(fd, 4096)
             elif fd in self._directories.filenos():
                 self._directories.read()
-            else:
+            elif self._page is None or fd not in self._page.filenos():  # `tick` looks at that
                 self._reader.read(fd)
 
     def _register(self, descriptors: list[int]) -> None:
@@ -279,8 +298,10 @@ class Daemon:
 
     def _reload(self, reload: Callable[[], Mapping[str, Queue]]) -> None:
         self._service.reloading()
+        page = contextlib.nullcontext() if self._page is None else self._page.reloading()
         try:
-            self.serve(reload())
+            with page:
+                self.serve(reload())
         except WatcherError as error:
             log.event("", "not reloaded", f"{error}; going on as before", logging.ERROR)
             at = time.strftime("%Y-%m-%d %H:%M:%S")
@@ -309,6 +330,8 @@ class Daemon:
         log.end()
         for worker in self._workers.values():
             log.event(worker.settings.name, "stopped", _status(worker))
+        if self._page is not None:
+            self._page.close()
         log.event("", "drained", f"in {time.monotonic() - began:.1f} s")
         for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
             # The interpreter's end would restore the default, which kills.
