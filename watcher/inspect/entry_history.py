@@ -8,6 +8,7 @@ it; NotPermitted; OSError if the journal cannot be read.
 
 from __future__ import annotations
 
+import math
 import os
 import stat
 from collections.abc import Iterator
@@ -62,19 +63,22 @@ class EntryHistory(NamedTuple):
     candidates: tuple[bytes, ...] = ()  # other NAMEs that begin with what was given
 
 
-def history(spool: Spool, wanted: bytes, limit: int) -> EntryHistory:
-    """Return the history of `wanted`: a file name, NAME, STATE/NAME, or the beginning of a NAME."""
-    found = _look(spool, wanted, limit)
+def history(spool: Spool, wanted: bytes, limit: int, until: float = math.inf) -> EntryHistory:
+    """Return the history of `wanted`: a file name, NAME, STATE/NAME, or the beginning of a NAME.
+
+    Raises TryAgain if the journal could not be read until the moment `until` (monotonic).
+    """
+    found = _look(spool, wanted, limit, until)
     if not found.lives and not found.taken:
         begun = _beginning(spool, wanted, found)
         if begun is None:
             raise NoSuch(f"{no_such(spool, wanted, looks=False)}; {'; '.join(found.remarks)}")
         wanted = begun
-        found = _look(spool, wanted, limit)
+        found = _look(spool, wanted, limit, until)
     for _ in range(LOOKS - 1):
         if all(each.here or each.life is None or each.life.ended for each in found.lives):
             break
-        found = _look(spool, wanted, limit)
+        found = _look(spool, wanted, limit, until)
     return found
 
 
@@ -93,12 +97,12 @@ def _beginning(spool: Spool, wanted: bytes, found: EntryHistory) -> bytes | None
     return next(iter(names), None)
 
 
-def _look(spool: Spool, wanted: bytes, limit: int) -> EntryHistory:
+def _look(spool: Spool, wanted: bytes, limit: int, until: float) -> EntryHistory:
     (places,) = look_up(spool, [wanted], _STATES)  # checks the form of the name, too
     name = wanted.rpartition(b"/")[2]
     if not name:
         raise Usage("an empty name is no entry's")
-    lines, moved = _lines(spool, name)
+    lines, moved = _lines(spool, name, until)
     lives = lives_of(lines.lines, spool.layout)
     there = [here for place in places if (here := _here(spool, place, limit)) is not None]
     found = _match(spool, lives, there, moved=moved, limit=limit)
@@ -107,7 +111,7 @@ def _look(spool: Spool, wanted: bytes, limit: int) -> EntryHistory:
     return EntryHistory(shown, found, vanished, lines.covers, remarks, lines.candidates)
 
 
-def _lines(spool: Spool, name: bytes) -> tuple[EntryLines, bool]:
+def _lines(spool: Spool, name: bytes, until: float) -> tuple[EntryLines, bool]:
     """Return the lines, and whether the journal has none since the queue was copied or moved."""
     try:
         state_root = spool.home.open()
@@ -117,7 +121,7 @@ def _lines(spool: Spool, name: bytes) -> tuple[EntryLines, bool]:
         raise as_watcher_error(error, spool.home.path, "the journal") from None
     try:
         directory = spool.journal_home.files(state_root).directory
-        lines = find_lines(state_root, name, spool.layout, directory)
+        lines = find_lines(state_root, name, spool.layout, directory, until)
         return lines, _moved(lines, place_of(state_root))
     except JournalUnreachable as error:
         raise Unavailable(str(error)) from None

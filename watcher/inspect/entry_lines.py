@@ -5,15 +5,18 @@ returned, too (rules/beginnings.py). One pass over the journal: a line is parsed
 bytes of the name.
 Guarantees: the lines are in the order of their time, each once. Memory for the newest `MOST` lines,
 and for the lines that wait in spills.
-Fails: OSError if the journal cannot be read.
+Fails: OSError if the journal cannot be read; TryAgain if that takes longer than it may.
 """
 
 from __future__ import annotations
 
+import math
+import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from watcher.errors import TryAgain
 from watcher.inspect.audit_rules import EVENT_DELAY, WINDOW
 from watcher.inspect.journal_hosts import with_hosts
 from watcher.inspect.journal_reader import number_in, read_lines
@@ -24,7 +27,11 @@ from watcher.spool.journal_files import FIRST, parse_begin
 from watcher.spool.journal_line import Line, event_time_in, parse_line, quoted
 
 MOST = 10_000  # lines of one entry's names
+LOOK_EVERY = 4096  # lines between two looks at the clock
 CANDIDATES = 10  # NAMEs that begin with what was given
+
+
+_Raw = tuple[bytes, bool]  # a line, and whether it was written late
 
 
 class Written(NamedTuple):
@@ -77,11 +84,16 @@ class WantedName:
 
 
 def find_lines(
-    state_root: int, name: bytes, layout: Layout, directory: int | None = None
+    state_root: int,
+    name: bytes,
+    layout: Layout,
+    directory: int | None = None,
+    until: float = math.inf,
 ) -> EntryLines:
     """Return the lines of the entry called `name`; `state_root` is the descriptor of `.watcher`.
 
-    `directory` is that of the journal's files, None: the same.
+    `directory` is that of the journal's files, None: the same. Raises TryAgain if the journal could
+    not be read until the moment `until` (monotonic).
     """
     wanted = WantedName(name, layout)
     kept: deque[tuple[Written, bool]] = deque(maxlen=MOST)
@@ -89,7 +101,7 @@ def find_lines(
     candidates: set[bytes] = set()
     count, lost, needle = 0, 0, wanted.needle
     since, whole = None, False
-    for raw, is_late, host in with_hosts(read_lines(state_root, directory)):
+    for raw, is_late, host in with_hosts(_in_time(read_lines(state_root, directory), until)):
         special = b" begin 0 " in raw or b" lost 0 " in raw
         if since is not None and needle not in raw and not special:
             continue
@@ -114,6 +126,14 @@ def find_lines(
     ordered = _in_order(_merged(kept, beginnings, left_out))
     covers = Coverage(since, whole, lost)
     return EntryLines(ordered, covers, left_out, tuple(sorted(candidates)))
+
+
+def _in_time(lines: Iterable[_Raw], until: float) -> Iterator[_Raw]:
+    """Yield the lines; raise TryAgain if the last one does not come until then."""
+    for number, line in enumerate(lines):
+        if number % LOOK_EVERY == 0 and time.monotonic() > until:
+            raise TryAgain("the journal is too large to be read in this time")
+        yield line
 
 
 def _merged(

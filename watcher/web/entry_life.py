@@ -9,15 +9,18 @@ Fails: Refused, with the reason.
 from __future__ import annotations
 
 import os
+import shlex
 import threading
+import time
 from typing import Any
 
 from watcher.config.open_queue import open_spool
 from watcher.config.queue_settings import Queue
-from watcher.errors import WatcherError
+from watcher.errors import TryAgain, WatcherError, one_line
 from watcher.inspect.entry_history import history
 from watcher.inspect.history_json import record
 
+LONGEST = 5.0  # seconds
 MOST_STEPS = 500
 LONGEST_NAME = 1024  # characters
 
@@ -43,7 +46,12 @@ class EntryLives:
         if not self._one.acquire(blocking=False):
             raise Refused("another entry is looked for", busy=True)
         try:
-            found = history(open_spool(settings), os.fsencode(entry), settings.max_size)
+            until = time.monotonic() + LONGEST
+            found = history(open_spool(settings), os.fsencode(entry), settings.max_size, until)
+        except TryAgain as error:
+            command = f"watcher history {shlex.quote(settings.path)} {shlex.quote(entry)}"
+            words = f"{error}; on the daemon's machine this command takes its time: {command}"
+            raise Refused(one_line(words), busy=True) from None
         except WatcherError as error:
             raise Refused(str(error)) from None
         except (OSError, ValueError) as error:
