@@ -64,6 +64,8 @@ def parse(text: str) -> HttpAddress:
     if host.startswith("[") != (":" in host) or host.startswith("[") != host.endswith("]"):
         raise WrongValue("an IPv6 address is in brackets, [::1]:9180")
     host = "127.0.0.1" if host == "localhost" else host.strip("[]")
+    if "%" in host:
+        raise WrongValue("an address with a zone is none that every client can name")
     try:
         return HttpAddress(str(ipaddress.ip_address(host)), int(port))
     except ValueError:
