@@ -11,6 +11,7 @@ import socket
 import stat
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.processes import gone
 
@@ -98,6 +99,9 @@ def test_the_paths_answer_with_what_the_commands_say(start_daemon, queue, record
     for path, words in (("/healthz", b"healthy\n"), ("/readyz", b"ready\n")):
         assert (answer := page.ask(path)).status == 200
         assert answer.text == words
+    metrics = page.ask("/metrics")
+    found = {each.name for each in text_string_to_metric_families(metrics.text.decode())}
+    assert "watcher_entries" in found
     assert page.ask("/entry.json?queue=queue&entry=none").status == 404
     assert page.ask("/history.json?queue=other").status == 404
     assert page.ask("/../../etc/passwd").status == page.ask("/%2e%2e/x").status == 404

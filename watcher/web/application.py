@@ -25,6 +25,7 @@ from urllib.parse import parse_qsl
 
 from watcher.config.page_feed import Feed
 from watcher.web.entry_life import EntryLives, Refused
+from watcher.web.exposition import exposition
 from watcher.web.probes import Verdict, health, readiness
 from watcher.web.sampler import Sampler
 from watcher.web.static_files import static_files
@@ -160,8 +161,11 @@ class Application:
             return Answer("404 Not Found", f"{error}\n".encode())
         return Answer("200 OK", json.dumps(record).encode() + b"\n", JSON)
 
-    def _metrics(self, _query: Query, _accept: str) -> Answer:
-        return _unavailable("metrics are not there yet", retry=60)
+    def _metrics(self, _query: Query, accept: str) -> Answer:
+        seen = self._sampler.snapshots()
+        statuses = [each.status for each in seen if each.status is not None]
+        unreadable = [each.name for each in seen if each.error]
+        return Answer("200 OK", *exposition(statuses, unreadable, accept))
 
 
 def _is_for_us(host: str | None, names: list[str] | None) -> bool:
