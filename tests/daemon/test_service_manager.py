@@ -151,15 +151,22 @@ def test_the_watchdog_hears_of_a_daemon_that_works(queue, manager, start_daemon,
 
 
 STUCK = """\
-import sys, threading
+import gc, threading
+from watcher.daemon.event_reader import EventReader
+from watcher.daemon.ready import Ready
+
+READER = next(found for found in gc.get_objects() if isinstance(found, EventReader))
+READY = []
+POP = Ready.pop
+
+def pop(self, wait=None):
+    READY.append(self)
+    return POP(self, wait)
+
+Ready.pop = pop
 
 def handle(entry):
-    frame = sys._current_frames()[threading.main_thread().ident]
-    while type(frame.f_locals.get("self")).__name__ != "Daemon":
-        frame = frame.f_back
-    daemon = frame.f_locals["self"]
-    worker = next(iter(daemon._workers.values()))
-    {"passing": daemon._reader._passing, "ready": worker.pending._lock}[LOCK].acquire()
+    {"passing": READER._passing, "ready": READY[0]._lock}[LOCK].acquire()
     threading.Event().wait()
 """
 

@@ -1,0 +1,181 @@
+"""The units of scripts/systemd: systemd's own tools accept them, and a daemon works under them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from watcher.commit_one import enqueue
+
+ROOT = Path(__file__).parents[2]
+UNITS = ROOT / "scripts/systemd"
+DROP_INS = UNITS / "drop-ins"
+SERVICES = ["watcher.service", "watcher@.service", "watcher-sweep.service"]
+WORST = {None: 1.5, "local-handler.conf": 0.5, "queues-elsewhere.conf": 1.5}
+PATIENCE = 60.0  # seconds
+
+needs_systemd = pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="no systemd-analyze")
+
+
+def analyze(*arguments):
+    return subprocess.run(
+        ["systemd-analyze", "--no-pager", *map(str, arguments)], capture_output=True, text=True
+    )
+
+
+def unit_with(directory, service, drop_in):
+    """Copy a unit, with a drop-in or none, and a command that is there; return its path."""
+    unit = directory / service
+    text = (UNITS / service).read_text().replace("/usr/bin/watcher", sys.executable)
+    unit.write_text(text)
+    if drop_in:
+        (directory / f"{service}.d").mkdir()
+        shutil.copy(DROP_INS / drop_in, directory / f"{service}.d")
+    return unit
+
+
+@needs_systemd
+@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize("drop_in", WORST)
+def test_the_exposure_of_a_unit(tmp_path, service, drop_in):
+    shown = analyze("security", "--offline=true", unit_with(tmp_path, service, drop_in))
+    score = float(re.search(r"exposure level for \S+: ([\d.]+)", shown.stdout)[1])
+    assert score <= WORST[drop_in], shown.stdout
+
+
+@needs_systemd
+@pytest.mark.parametrize("drop_in", [None, *sorted(path.name for path in DROP_INS.iterdir())])
+def test_systemd_finds_nothing_wrong(tmp_path, drop_in):
+    units = [unit_with(tmp_path, service, drop_in) for service in SERVICES]
+    shutil.copy(UNITS / "watcher-sweep.timer", tmp_path)
+    shown = analyze("verify", "--man=no", *units, tmp_path / "watcher-sweep.timer")
+    assert (shown.returncode, shown.stderr) == (0, "")
+
+
+def test_the_two_daemons_and_the_sweep_have_one_sandbox():
+    def of(service):
+        text = (UNITS / service).read_text()
+        sandboxed = text.partition("\nUser=")[2].partition("\n[Install]")[0]
+        return re.sub(r"RuntimeDirectory.*\n", "", sandboxed).rstrip()
+
+    assert of("watcher.service") == of("watcher@.service") == of("watcher-sweep.service")
+
+
+def test_every_file_is_explained():
+    page = (ROOT / "docs/service.md").read_text()
+    for path in [*UNITS.iterdir(), *DROP_INS.iterdir()]:
+        assert f"`{path.name}`" in page or path.is_dir(), path.name
+
+
+# -- a daemon under the settings --------------------------------------------------------------
+
+HANDLER = """\
+import socket
+
+def handle(entry):
+    try:
+        socket.socket(socket.AF_INET).close()
+    except OSError:
+        return
+    raise RuntimeError("there is a network")
+"""
+
+
+@pytest.fixture
+def place():
+    """A directory that every user may enter."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as name:
+        os.chmod(name, 0o755)
+        yield Path(name)
+
+
+def python_for_all(place):
+    """Return commands that let every user start this Python, in a mount namespace of its own."""
+    base = Path(sys.base_prefix)
+    closed = [path for path in (base, *base.parents) if not path.stat().st_mode & 0o001]
+    if not closed:
+        return ":"
+    (place / "python").mkdir(exist_ok=True)
+    return (
+        f"mount --bind {base} {place}/python && mount -t tmpfs -o mode=755 none {closed[-1]}"
+        f" && mkdir -p {base} && mount --bind {place}/python {base}"
+    )
+
+
+def confined(place, *command):
+    """Return the command line that runs a command as the local unit's settings say."""
+    mounts = f"mount --bind {place} {place} && {python_for_all(place)}"
+    mounts += ' && mount -o remount,bind,ro / && exec "$@"'
+    return [
+        *("unshare", "--mount", "--net", "sh", "-c", mounts, "sh", "setpriv"),
+        *("--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs"),
+        *("--bounding-set=-all,+lease", "--inh-caps=-all,+lease", "--ambient-caps=-all,+lease"),
+        *(sys.executable, str(ROOT / "tests/packaging/sandbox.py")),
+        *(str(UNITS / "watcher.service"), str(DROP_INS / "local-handler.conf"), "--"),
+        *(sys.executable, "-P", "-m", "watcher", *command),
+    ]
+
+
+@pytest.fixture
+def queues(place):
+    """Three queues, one for each way to run a handler, and their configuration."""
+    (place / "local.py").write_text(HANDLER)
+    handlers = {
+        "exec": '{ exec = ["sh", "-c", "cat > /dev/null; id -u"], timeout = "1m" }',
+        "isolated": '{ python = "local:handle", isolate = true, memory = "512M", cpu = "10s" }',
+        "function": '{ python = "local:handle" }',
+    }
+    with open(place / "watcher.toml", "w") as file:
+        for name, handler in handlers.items():
+            queue = place / name
+            queue.mkdir()
+            os.chown(queue, 65534, 65534)
+            print(f'[queues.{name}]\npath = "{queue}"\nhandler = {handler}', file=file)
+            print('concurrency = 3\nsweep_every = "1s"', file=file)
+    return [place / name for name in handlers]
+
+
+@needs_systemd
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can take rights away like systemd")
+def test_a_daemon_works_with_what_the_local_unit_leaves_it(place, queues, environment):
+    environment |= {"NOTIFY_SOCKET": f"{place}/notify", "PYTHONPATH": f"{place}:{ROOT}"}
+    with contextlib.ExitStack() as opened:
+        manager = opened.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+        manager.bind(environment["NOTIFY_SOCKET"])
+        os.chmod(environment["NOTIFY_SOCKET"], 0o777)
+        manager.settimeout(PATIENCE)
+        argv = confined(place, "run", "--config", f"{place}/watcher.toml", "--log-format", "json")
+        daemon = opened.enter_context(
+            subprocess.Popen(argv, env=environment, stderr=subprocess.PIPE, cwd="/")
+        )
+        opened.callback(daemon.kill)
+        assert b"READY=1" in manager.recv(4096)
+        for queue in queues:
+            for number in range(20):
+                enqueue(queue, b"message %d" % number, {})
+        handled = 0
+        while handled < 20 * len(queues):
+            record = json.loads(daemon.stderr.readline())
+            assert record["level"] == "info", record
+            handled += record["event"] == "finish"
+        daemon.send_signal(signal.SIGHUP)
+        while b"RELOADING=1" not in manager.recv(4096):
+            pass
+        daemon.send_signal(signal.SIGTERM)
+        rest = daemon.stderr.read()
+        assert daemon.wait(PATIENCE) == 0, rest
+    argv = confined(place, "check", str(queues[0]))
+    checked = subprocess.run(argv, env=environment, capture_output=True, text=True, cwd="/")
+    assert "for other users' files too (CAP_LEASE)" in checked.stdout, checked
