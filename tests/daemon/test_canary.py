@@ -6,11 +6,11 @@ permission to trace the daemon, and removes the watch or reads the events.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -18,55 +18,8 @@ import pytest
 
 import watcher
 
-THIEF = Path(__file__).with_name("events_thief.py")
-PATIENCE = 30.0
 NEVER = ("--sweep-every", "1h")
 OFTEN = ("--canary", "300ms", *NEVER)
-
-
-def inotify_of(daemon, queue):
-    """Return the daemon's inotify descriptor, and the number of the queue's watch in it."""
-    inode = f"{queue.stat().st_ino:x}"
-    for fd in os.listdir(f"/proc/{daemon.process.pid}/fd"):
-        text = Path(f"/proc/{daemon.process.pid}/fdinfo/{fd}").read_text()
-        if found := re.search(rf"^inotify wd:([0-9a-f]+) ino:{inode} ", text, re.MULTILINE):
-            return int(fd), int(found[1], 16)
-    raise AssertionError("the daemon watches nothing")
-
-
-class Thief:
-    """The process that has the daemon's descriptor, too."""
-
-    def __init__(self, daemon, queue, *, steals):
-        fd, watch = inotify_of(daemon, queue)
-        argv = [sys.executable, "-I", "-S", THIEF, daemon.process.pid, fd]
-        argv += [] if steals else [watch]
-        self.process = subprocess.Popen(
-            list(map(str, argv)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        if self.process.stdout.readline() != "ready\n":
-            self.end()
-            pytest.skip("no permission to get a descriptor of another process")
-
-    def end(self):
-        if self.process.poll() is None:
-            self.process.communicate(timeout=PATIENCE)
-        self.process.stdin.close()
-        self.process.stdout.close()
-
-
-@pytest.fixture
-def steal():
-    """Start thieves; each one ends with the test."""
-    thieves = []
-
-    def start(daemon, queue, *, steals):
-        thieves.append(Thief(daemon, queue, steals=steals))
-        return thieves[-1]
-
-    yield start
-    for thief in thieves:
-        thief.end()
 
 
 def commit(queue, numbers):
@@ -209,3 +162,50 @@ def test_an_idle_daemon_wakes_once_in_an_interval_and_a_worker_for_the_event(
     assert intervals - 2 <= main <= intervals + 2
     assert others <= intervals + 2
     assert daemon.events("watch blind") == []
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root serves the queues of others")
+def test_two_daemons_send_canaries_in_a_state_directory_for_another_owner(
+    tmp_path, queue, start_daemon
+):
+    state = tmp_path / "state"
+    for directory in (tmp_path, queue):
+        os.chown(directory, 65534, 65534)
+    queue.chmod(0o1777)  # sticky
+    options = ("--canary", "100ms", "--state-dir", str(state), *NEVER)
+    daemons = [start_daemon(queue, *options, handler=["/bin/true"]) for _ in range(2)]
+    daemons[0].wait(lambda: len(list(state.glob("inflight/*/.canary*"))) == len(daemons))
+    before = [sum(switches(daemon).values()) for daemon in daemons]
+    for daemon, woken_before in zip(daemons, before, strict=True):
+        daemon.wait(lambda d=daemon, w=woken_before: sum(switches(d).values()) >= w + 10)
+        assert daemon.events("watch blind") == []
+    assert {file.stat().st_uid for file in state.glob("inflight/*/.canary*")} == {65534}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small file system")
+@pytest.mark.parametrize("state", ["full", "read-only"])
+def test_a_disk_that_takes_no_canary_makes_no_queue_blind(tmp_path, start_daemon, state):
+    small = tmp_path / "small"
+    small.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "nr_inodes=30", "none", str(small)]
+    if subprocess.run(mount, check=False).returncode:
+        pytest.skip("nothing can be mounted here")
+    try:
+        (small / "queue").mkdir()
+        daemon = start_daemon(small / "queue", "--canary", "500ms", *NEVER, handler=["/bin/true"])
+        if state == "full":
+            with contextlib.suppress(OSError):
+                for number in range(30):
+                    (small / f"{number}").touch()
+        else:
+            subprocess.run(["mount", "-o", "remount,ro", str(small)], check=True)
+        (refused,) = daemon.wait_for("no canary")
+        assert ("No space left" if state == "full" else "Read-only") in refused["detail"]
+        before = sum(switches(daemon).values())
+        daemon.wait(lambda: sum(switches(daemon).values()) >= before + 3)
+        assert daemon.events("watch blind") == []
+    finally:
+        daemon.destroy()
+        subprocess.run(["umount", str(small)], check=True)

@@ -130,7 +130,7 @@ def commit(queue, count):
 
 def test_every_incident_of_the_page_is_played_and_has_its_row():
     assert list(SECTIONS) == ROWS
-    assert len(ROWS) == 20
+    assert len(ROWS) == 21
     tests = ["_".join(re.findall("[a-z0-9]+", re.sub("[',]", "", row.lower()))) for row in ROWS]
     assert [test for test in tests if f"test_{test}" not in globals()] == []
 
@@ -342,6 +342,33 @@ def test_the_limits_of_inotify(queue, start_daemon, operator, watcher_command):
     daemon.wait_for("armed")
     assert status == "watcher status QUEUE"
     operator.tells_soon("max_user_instances", present=False)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root")
+def test_events_do_not_arrive(queue, start_daemon, operator, watcher_command, steal):
+    """No second inotify instance is to be had, so that the daemon cannot help itself."""
+    if subprocess.run(["unshare", "-Ur", "true"], check=False, capture_output=True).returncode:
+        pytest.skip("no user namespaces here")
+    before = list(watcher_command)
+    shell = 'echo 1 >/proc/sys/user/max_inotify_instances; exec "$@"'
+    watcher_command[:] = ["unshare", "-Ur", "sh", "-c", shell, "sh", *watcher_command]
+    daemon = start_daemon(
+        *(queue, "--canary", "300ms", "--sweep-every", "1h"), handler=["/bin/true"]
+    )
+    steal(daemon, queue, steals=True)
+    told = operator.tells_soon("events do not arrive")
+    assert f"kill {daemon.process.pid}" in told
+    commit(queue, 2)
+    daemon.wait_for("finish", 2)
+    kill, run, status = block("Events do not arrive")
+    operator.type(kill.replace("PROCESS", str(daemon.process.pid)))
+    assert daemon.process.wait(PATIENCE) == 0
+    watcher_command[:] = before
+    assert run == "watcher run QUEUE -- COMMAND &"
+    start_daemon(queue, handler=["/bin/true"])
+    assert status == "watcher status QUEUE"
+    operator.tells_soon("events do not arrive", present=False)
 
 
 def test_a_move_to_another_disk_or_host(queue, tmp_path, start_daemon, operator):

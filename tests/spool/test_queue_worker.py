@@ -24,6 +24,7 @@ from watcher.rules.lifecycle import State
 from watcher.rules.names import Layout
 from watcher.rules.results import AttemptEnd
 from watcher.rules.retry import Policy
+from watcher.rules.sight import Sight
 from watcher.settle.finish import Finisher
 from watcher.settle.refused import DiskRetry
 from watcher.spool import ledger
@@ -125,3 +126,14 @@ def test_a_death_is_counted_before_a_worker_takes_what_its_handler_let_go_of(
     (name,) = [name for name in os.listdir(queue / ".watcher/deferred") if name[:1] != "."]
     assert "-a1-c1-" in name
     assert not left.exists()
+
+
+def test_a_blind_queue_stays_blind_through_a_reload(runners):
+    before, after = runners(1, 300.0), runners(2, 200.0)
+    before.detector.tick()
+    before._canary._begin(Sight.DEAF, before.detector.now())
+    after.take_over(before)
+    assert after.health.has("blind watch")
+    assert after.detector.blind
+    before.drain()
+    after.drain()

@@ -166,6 +166,14 @@ class Canary:
         self._refused = ""  # why no canary can be sent
         self._renewals = delivery.renewals
 
+    def take_over(self, before: Canary) -> None:
+        """Go on where the settings before ended: a blind queue stays blind until it sees."""
+        text = before._health.troubles.get(ABOUT)
+        if before._blind is not None and text is not None and self._settings.canary:
+            self._blind, self._due = (before._blind[0], self._detector.found), 0.0
+            self._detector.blind = True
+            self._health.quietly(ABOUT, text)
+
     def tick(self, now: float) -> float:
         """Look if it is time; return the moment of the next look, or infinity."""
         watch, settings = self._detector.watch, self._settings

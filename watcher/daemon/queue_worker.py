@@ -129,6 +129,7 @@ class QueueWorker:
             self._attempt.settlement.unremovable = before._unremovable
             self._follow_up.take_over(before._follow_up)
             self.detector.take_over(before.detector)
+            self._canary.take_over(before._canary)
             if self.detector.spool is before.detector.spool:
                 # Shared: the entries that the worker before has in hand are this queue's.
                 self._attempt.counters = before._attempt.counters

@@ -301,6 +301,7 @@ def _troubles(facts: QueueFacts, daemon: DaemonFacts) -> list[Finding]:
         "handler": f"watcher list {facts.queue} --summary",
         "taken entries": f"watcher audit {facts.queue}",
         "space": f"df -h -i {facts.queue}",
+        "blind watch": f"kill {daemon.process}  # and start it anew",
     }
     return [
         Finding(

@@ -4,6 +4,7 @@
         .ledger              which entries its workers have in hand (`spool.ledger`)
         .fault               the traceback of a fatal signal (`spool.last_words`)
         .journal             lines that are not in the journal yet (`spool.journal`)
+        .canary              a file that is renamed to see that events arrive (`spool.canary_file`)
         .status              what its daemon says of the queue (`spool.daemon_status`)
         NAME                 a done file that is being removed (`settle.unlink`)
 
