@@ -1,6 +1,6 @@
 # The one definition of each check: people, hooks and CI call these targets.
 .PHONY: help setup run race test test-all test-versions test-other-versions packages lint format docs \
-	wheel writers chaos explore bench bench-quick clean
+	wheel deb install uninstall writers chaos explore bench bench-quick clean
 
 # The tests start thousands of processes, and each would compile every module anew.
 unexport PYTHONDONTWRITEBYTECODE
@@ -23,7 +23,9 @@ help:
 	@echo "make writers   real writers, into a watched folder: when, early, twice; settle, markers"
 	@echo "make chaos     threads, kills, reloads, two users: nothing lost (10 minutes; SECONDS=60)"
 	@echo "make bench     how fast, beside the limit and its peers (15 minutes)   make bench-quick  rougher"
-	@echo "make wheel     dist/*.whl           make clean     remove what make made"
+	@echo "make wheel     dist/*.whl           make deb       dist/*.deb, on Debian or Ubuntu"
+	@echo "make install   into PREFIX=/usr/local (DESTDIR=... for a package)   make uninstall"
+	@echo "make clean     remove what make made"
 
 setup: $(VENV)/.stamp
 
@@ -86,6 +88,16 @@ wheel: setup
 	@rm -rf build
 	@$(VENV)/bin/python -m pip wheel -qq --disable-pip-version-check --no-deps --wheel-dir dist .
 	@ls dist/*.whl
+
+# What is installed where, and the next steps: docs/install.md.
+install:
+	@DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' scripts/packages/install
+
+uninstall:
+	@DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' scripts/packages/uninstall
+
+deb:
+	@scripts/packages/deb
 
 writers: setup
 	@$(VENV)/bin/python scripts/real_writers
