@@ -87,6 +87,26 @@ def test_a_lease_is_not_said_to_work_for_uploads_of_another_user(shared, check):
 
 
 @needs_root
+@pytest.mark.parametrize("capable", [True, False])
+def test_the_capability_of_the_daemon_that_runs_counts(
+    shared, check, watcher_command, start_daemon, capable
+):
+    (shared / "upload.pck").touch()
+    os.chown(shared / "upload.pck", NOBODY, NOBODY)
+    # As in a unit without AmbientCapabilities=CAP_LEASE:
+    without = [] if capable else ["setpriv", "--bounding-set=-lease", "--inh-caps=-lease"]
+    watcher_command[:0] = without
+    daemon = start_daemon(shared, handler=["true"])
+    del watcher_command[: len(without)]
+    lease = check(shared)[1]["lease"][0]
+    assert lease["grade"] == ("ok" if capable else "warning")
+    if capable:
+        assert f"process {daemon.process.pid} has CAP_LEASE" in lease["what"]
+    else:
+        assert "AmbientCapabilities=CAP_LEASE" in lease["what"]
+
+
+@needs_root
 def test_entries_that_the_daemons_user_cannot_open_are_bad(shared, check):
     os.chown(shared, NOBODY, NOBODY)
     for name in ("a.pck", "b.pck"):

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from watcher.claim.holders import holders
 from watcher.durations import show
 from watcher.errors import WatcherError
-from watcher.inspect.daemon_user import Viewer, user, viewer_of
+from watcher.inspect.daemon_user import Viewer, has_cap_lease, user, viewer_of
 from watcher.inspect.finding import BAD, OK, WARNING, Check
 from watcher.inspect.limits import watching
 from watcher.inspect.notes_view import files_of, open_state_dir
@@ -111,9 +111,17 @@ def _rights(spool: Spool, directory: os.stat_result, viewer: Viewer) -> Iterator
 
 
 def check_leases(spool: Spool, seen: EntryFiles) -> Check:
-    """Say for which users' files a lease works, after it worked for this process's own file."""
+    """Say for which users' files a lease works, after it worked for this process's own file.
+
+    If daemons run, their capabilities count, which a unit may have given them.
+    """
     directory, viewer, owners = os.fstat(spool.fd), seen.viewer, seen.owners
-    if viewer.any_lease:
+    known = {pid: has_cap_lease(pid) for pid in sorted(at_work(spool))}
+    running = {pid: capable for pid, capable in known.items() if capable is not None}
+    if running and all(running.values()):
+        words = f"works, for other users' files too (process {next(iter(running))} has CAP_LEASE)"
+        return Check(OK, "lease", words)
+    if viewer.any_lease and not running:
         return Check(OK, "lease", "works, for other users' files too (CAP_LEASE)")
     others = [f"{count} of {user(uid)}" for uid, count in owners.most_common() if uid != viewer.uid]
     may = []
@@ -134,7 +142,7 @@ def check_leases(spool: Spool, seen: EntryFiles) -> Check:
         f"works for files of {viewer.name} only, without CAP_LEASE ({here}{writers}it was tried"
         " with a file of our own): whether a process still writes to another's file cannot be"
         " asked, and one that was not renamed in is taken at its grace age, also when its upload"
-        " only pauses",
+        " only pauses. Under systemd, AmbientCapabilities=CAP_LEASE in the unit gives it",
     )
 
 

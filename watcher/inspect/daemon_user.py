@@ -43,7 +43,7 @@ def viewer_of(directory: os.stat_result) -> Viewer:
     """Return the user whose daemon serves a queue: this one, or for root the directory's owner."""
     us = os.geteuid()
     if us != 0 or directory.st_uid == 0:
-        return Viewer(us, frozenset((os.getegid(), *os.getgroups())), _has_cap_lease())
+        return Viewer(us, frozenset((os.getegid(), *os.getgroups())), has_cap_lease() is True)
     try:
         found = pwd.getpwuid(directory.st_uid)
         gids = os.getgrouplist(found.pw_name, found.pw_gid)
@@ -60,10 +60,12 @@ def user(uid: int) -> str:
         return f"uid {uid}"
 
 
-def _has_cap_lease() -> bool:
+def has_cap_lease(pid: int | None = None) -> bool | None:
+    """Whether a process, or this one, has CAP_LEASE; None where /proc does not say."""
     try:
-        with open("/proc/self/status", encoding="ascii", errors="replace") as lines:
+        process = "self" if pid is None else pid
+        with open(f"/proc/{process}/status", encoding="ascii", errors="replace") as lines:
             effective = next(line.split()[1] for line in lines if line.startswith("CapEff:"))
         return bool(int(effective, 16) & _CAP_LEASE)
     except (OSError, ValueError, IndexError, StopIteration):
-        return False
+        return None
