@@ -2157,4 +2157,22 @@ MUTATIONS = [
         "arrive/test_canary.py",
         "test_one_canary_is_on_its_way_at_a_time",
     ),
+    Mutation(
+        "the watchdog hears that all is well before any lock was got",
+        (2,),
+        "daemon/service_manager.py",
+        "            prove()\n",
+        "            pass\n",
+        "daemon/test_service_manager.py",
+        "test_the_watchdog_wakes_at_half_its_time",
+    ),
+    Mutation(
+        "a handler inherits the socket of the service manager",
+        (2,),
+        "daemon/service_manager.py",
+        'environment.pop(name, "") for name',
+        'environment.get(name, "") for name',
+        "daemon/test_service_manager.py",
+        "test_no_handler_can_speak_for_the_daemon",
+    ),
 ]
