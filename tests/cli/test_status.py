@@ -92,6 +92,7 @@ def test_entries_of_every_state_are_counted_on_the_disk(queue, record):
     assert deferred["due"] == 1
     assert 0 < deferred["next_due"] <= 30
     assert 360 <= deferred["oldest"] < 500  # since its first failure, and not since its last
+    assert [each["entry"] for each in deferred["first"]] == ["a", "b"]
     assert [(each["reason"], each["total"]) for each in found["failures"]["kinds"]] == [
         ("exit status 75: refused by *", 2),
         ("exit status 65: KeyError: *", 1),

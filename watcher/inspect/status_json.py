@@ -35,6 +35,7 @@ def record(status: QueueStatus) -> dict[str, object]:
                 "counted_all": count.whole,
                 "oldest": _rounded(count.oldest),
                 "looked_at_all_ages": count.all_ages,
+                "first": [{"entry": each.entry, "age": round(each.age, 3)} for each in count.first],
                 "younger": {f"{span:.0f}": number for span, number in count.younger.items()},
                 **(
                     {"due": count.due, "next_due": _rounded(count.next_due)}
