@@ -36,8 +36,9 @@ def test_it_holds_every_module_and_nothing_else(wheel):
     modules = {
         str(path.relative_to(ROOT))
         for path in (ROOT / "watcher").rglob("*")
-        if path.suffix == ".py" or path.name == "py.typed"
+        if path.suffix == ".py" or path.name == "py.typed" or path.parent.name == "page"
     }
+    assert "watcher/web/page/index.html" in modules
     names = set(zipfile.ZipFile(wheel).namelist())
     data = {name.partition(".data/data/share/")[2] for name in names if ".data/" in name}
     assert data == {
