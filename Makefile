@@ -1,6 +1,6 @@
 # The one definition of each check: people, hooks and CI call these targets.
 .PHONY: help setup run race test test-all test-versions test-other-versions packages lint format docs \
-	wheel deb install uninstall writers chaos explore bench bench-quick clean
+	wheel deb install uninstall writers chaos explore bench bench-quick screenshots clean
 
 # The tests start thousands of processes, and each would compile every module anew.
 unexport PYTHONDONTWRITEBYTECODE
@@ -25,6 +25,7 @@ help:
 	@echo "make bench     how fast, beside the limit and its peers (15 minutes)   make bench-quick  rougher"
 	@echo "make wheel     dist/*.whl           make deb       dist/*.deb, on Debian or Ubuntu"
 	@echo "make install   into PREFIX=/usr/local (DESTDIR=... for a package)   make uninstall"
+	@echo "make screenshots  pictures of the page at work, in .demo/screenshots (2 minutes)"
 	@echo "make clean     remove what make made"
 
 setup: $(VENV)/.stamp
@@ -98,6 +99,9 @@ uninstall:
 
 deb:
 	@scripts/packages/deb
+
+screenshots: setup
+	@$(VENV)/bin/python scripts/screenshots.py .demo/screenshots
 
 writers: setup
 	@$(VENV)/bin/python scripts/real_writers
