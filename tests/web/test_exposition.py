@@ -164,6 +164,7 @@ def test_without_a_daemon_nothing_is_counted(read):
         ({"next_by": NOW - 1}, "up", 0),
         ({"watch": ""}, "watched", 0),
         ({"troubles": {"watch": "no space for watches"}}, "watched", 0),
+        ({"troubles": {"blind watch": "no canary was seen"}}, "watched", 0),
         ({"troubles": {}}, "breaker_open", 0),
         ({"command": "sweep"}, "up", 0),
         ({"command": "sweep"}, "daemons", 0),

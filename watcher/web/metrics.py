@@ -29,6 +29,7 @@ from watcher.web.series import (
     queue_labels,
 )
 
+_UNWATCHED = {"watch", "directory", "blind watch"}  # while one of these lasts, no event comes
 STAGES = {
     "wait": "The time from an entry's commit, or from when it was due, to its claim",
     "handler": "The time that the handler took",
@@ -109,7 +110,7 @@ def _breaker(said: DaemonStatus) -> float:
 
 
 def _watched(said: DaemonStatus) -> float:
-    return bool(said.watch) and not {"watch", "directory"} & said.troubles.keys()
+    return bool(said.watch) and not _UNWATCHED & said.troubles.keys()
 
 
 def _last_sweep(said: DaemonStatus) -> float | None:
