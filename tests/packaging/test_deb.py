@@ -30,7 +30,8 @@ grace_age = "2s"
 handler = { exec = ["sh", "-c", 'echo begin $WATCHER_ENTRY >>/var/spool/told; sleep 0.05; \
 echo end $WATCHER_ENTRY >>/var/spool/told'] }
 """
-SOURCES = ("watcher", "docs", "scripts/packages", "scripts/systemd", "scripts/completion")
+SCRIPTS = [f"scripts/{name}" for name in ("packages", "systemd", "monitoring", "completion")]
+SOURCES = ("watcher", "docs", *SCRIPTS)
 FILES = ("Makefile", "scripts/make_venv", "setup.cfg", "pyproject.toml", "LICENSE", "README.md")
 FEWER = {"EXTRAS": "page"}  # without rich, which brings a thousand files that take their time
 
@@ -72,6 +73,8 @@ def packages(sources):
     quick = {**os.environ, "DPKG_DEB_COMPRESSOR_TYPE": "none", **FEWER}
     subprocess.run(as_written("make deb"), cwd=sources, env=quick, check=True)
     (first,) = (sources / "dist").glob("spool-watcher_*.deb")
+    content = subprocess.check_output(["dpkg-deb", "--fsys-tarfile", first])
+    assert str(sources).encode() not in content, "nothing in it names the place of the build"
     tree = sources / "tree"
     subprocess.run(["dpkg-deb", "-R", first, tree], check=True)
     for name, text in (
@@ -207,42 +210,3 @@ def remove_and_purge(room: Room, package: Path) -> None:
     assert not room.exists("/etc/watcher/watcher.toml")
     assert room.run("sh", "-c", "find /etc/systemd /usr/lib/systemd -name 'watcher*'") == ""
     assert room.run("id", "-un", "watcher") == "watcher\n", "the owner of what is kept"
-
-
-# -- make install ------------------------------------------------------------------------------
-
-
-def test_make_install_and_uninstall_touch_neither_configuration_nor_queues(sources, tmp_path):
-    destination = tmp_path / "dest"
-    argv = [*as_written("make install"), f"DESTDIR={destination}", "PREFIX=/opt/w"]
-    configuration = destination / "etc/watcher/watcher.toml"
-    configuration.parent.mkdir(parents=True)
-    configuration.write_text("mine")
-    stale = destination / "opt/w/lib/watcher/of an older version"
-    stale.parent.mkdir(parents=True)
-    stale.touch()
-    (stale.parent / "installed").write_text("/opt/w/lib/watcher/of an older version\n")
-    subprocess.run(argv, cwd=sources, env={**os.environ, **FEWER}, check=True)
-    assert configuration.read_text() == "mine"
-    assert not stale.exists()
-    text = "\n".join(
-        path.read_text(errors="replace")
-        for path in destination.rglob("*")
-        if path.is_file() and path.stat().st_size < 1 << 20
-    )
-    assert str(tmp_path) not in text, "it may be moved to /"
-    assert str(sources) not in text
-    unit = (destination / "opt/w/lib/systemd/system/watcher.service").read_text()
-    assert "\nExecStart=/opt/w/bin/watcher run " in unit
-    assert "/usr/bin/watcher" not in unit
-    program = destination / "opt/w/lib/watcher/bin/python"
-    where = "import watcher, msgspec; print(watcher.__file__)"
-    out = subprocess.check_output([program, "-P", "-c", where], cwd="/", text=True)
-    assert out.startswith(str(destination))
-
-    (destination / "opt/w/share/doc/another").touch()
-    subprocess.run([*as_written("make uninstall"), *argv[2:]], cwd=sources, check=True)
-    left = [str(path.relative_to(destination)) for path in destination.rglob("*")
-            if not path.is_dir()]  # fmt: skip
-    assert sorted(left) == ["etc/watcher/watcher.toml", "opt/w/share/doc/another"]
-    assert not os.path.exists(destination / "opt/w/bin")
