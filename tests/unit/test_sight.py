@@ -11,6 +11,7 @@ from watcher.rules.sight import (
     judge,
     next_look,
     scan_gap,
+    spacing,
 )
 
 
@@ -49,12 +50,13 @@ def test_the_sweep_that_is_nearest_to_the_interval_has_the_look(interval, sweep_
         if is_due_with_sweep(number * sweep_every, 0.0, interval, sweep_every)
     )
     assert first == sweeps
+    assert spacing(interval, sweep_every) == sweeps * sweep_every
 
 
 def test_the_canary_of_the_last_look_is_no_reason_to_send_none_at_this_one():
     assert is_silent(60.0, 0.0, 60.0)
     assert is_silent(59.0, 0.0, 60.0)  # a sweep came a little sooner
-    assert not is_silent(60.0, 59.0, 60.0)
+    assert not is_silent(60.0, 30.0, 60.0)  # the look at another queue sent one
 
 
 def test_a_blind_queue_is_scanned_every_few_seconds_and_a_large_one_less_often():

@@ -20,8 +20,6 @@ import os
 import struct
 import threading
 import warnings
-from collections.abc import Iterable
-from typing import NamedTuple
 
 from watcher.arrive.kernel_watches import KernelWatches
 from watcher.arrive.source import Event, EventKind
@@ -35,14 +33,14 @@ with warnings.catch_warnings():
 
 READ = 1 << 18  # bytes: some thousands of events in one read
 READS = 1_000  # far more than the kernel's queue needs with its default length
-_HEADER = struct.Struct("iIII")
+HEADER = struct.Struct("iIII")
 _SELF = pyinotify.IN_DELETE_SELF | pyinotify.IN_MOVE_SELF | pyinotify.IN_ONLYDIR
 _ENDED = (
     pyinotify.IN_IGNORED | pyinotify.IN_UNMOUNT | pyinotify.IN_DELETE_SELF | pyinotify.IN_MOVE_SELF
 )
 # Of `.watcher/`: it, or a directory in it, is taken away; `paused` comes (by a rename) or goes.
 _OURS = _SELF | pyinotify.IN_DELETE | pyinotify.IN_MOVED_FROM | pyinotify.IN_MOVED_TO
-_COMES_AND_GOES = (
+COMES_AND_GOES = (
     _SELF
     | pyinotify.IN_CREATE
     | pyinotify.IN_MOVED_TO
@@ -50,11 +48,12 @@ _COMES_AND_GOES = (
     | pyinotify.IN_MOVED_FROM
 )
 _JOURNAL = b"journal"
-_OVERFLOW = pyinotify.IN_Q_OVERFLOW
+OVERFLOW = pyinotify.IN_Q_OVERFLOW
 _MOVED_TO = pyinotify.IN_MOVED_TO
 _CLOSE_WRITE = pyinotify.IN_CLOSE_WRITE
 _CREATE = pyinotify.IN_CREATE
-_ISDIR = pyinotify.IN_ISDIR
+ISDIR = pyinotify.IN_ISDIR
+IGNORED = pyinotify.IN_IGNORED
 _REMOVED = pyinotify.IN_DELETE | pyinotify.IN_MOVED_FROM
 _OF_A_FILE = {  # and of no directory
     _CLOSE_WRITE: EventKind.CLOSED,
@@ -64,15 +63,7 @@ _OF_A_FILE = {  # and of no directory
 }
 
 
-class Change(NamedTuple):
-    """A name that came to a directory or went from it; without a name: look at the whole of it."""
-
-    directory: str
-    name: bytes = b""
-    is_directory: bool = True
-
-
-def _instance() -> tuple[pyinotify.WatchManager, int]:
+def new_instance() -> tuple[pyinotify.WatchManager, int]:
     """Return a new inotify instance and its descriptor; raise WatchFailed."""
     try:
         manager = pyinotify.WatchManager()
@@ -86,7 +77,7 @@ def _instance() -> tuple[pyinotify.WatchManager, int]:
     return manager, fd
 
 
-def _watch(manager: pyinotify.WatchManager, path: str, shown: bytes, mask: int) -> int:
+def add_watch(manager: pyinotify.WatchManager, path: str, shown: bytes, mask: int) -> int:
     """Add a watch; raise WatchFailed, which names the limit if one was reached."""
     try:
         watch: int = manager.add_watch(path, mask, quiet=False)[path]
@@ -96,6 +87,12 @@ def _watch(manager: pyinotify.WatchManager, path: str, shown: bytes, mask: int) 
             f"{display(shown)}: cannot be watched ({_reason(error)}){limit}"
         ) from None
     return watch
+
+
+def remove_watch(manager: pyinotify.WatchManager, watch: int) -> None:
+    """Remove a watch, unless the kernel removed it."""
+    with contextlib.suppress(pyinotify.WatchManagerError):
+        manager.rm_watch(watch, quiet=False)
 
 
 def _reason(error: Exception) -> str:
@@ -114,7 +111,7 @@ class Inotify:
     """
 
     def __init__(self) -> None:
-        self._manager, self._fd = _instance()
+        self._manager, self._fd = new_instance()
         self._buffer = bytearray(READ)
         self._empty = True  # whether the last read found nothing
         self._lock = threading.Lock()  # for the three tables, and for pyinotify's manager
@@ -181,7 +178,7 @@ class Inotify:
         be watched now is not listed by the kernel then (`is_listed`). The watches on `.watcher/`
         and `deferred/` are left to `arm_ours` and `arm_deferred`: their directories may be others.
         """
-        manager, fd = _instance()
+        manager, fd = new_instance()
         with self._lock:
             self._tags = {self._again(manager, watch): tag for watch, tag in self._tags.items()}
             for others in (self._deferred, self._ours, self._canaries):
@@ -196,7 +193,7 @@ class Inotify:
         """Return the number of a watch in a new instance; one that is in no instance if refused."""
         known = self._manager.get_watch(watch)
         try:
-            return _watch(manager, known.path, os.fsencode(known.path), known.mask)
+            return add_watch(manager, known.path, os.fsencode(known.path), known.mask)
         except (WatchFailed, AttributeError):
             self._refused -= 1
             return self._refused
@@ -206,7 +203,7 @@ class Inotify:
         path = f"/proc/self/fd/{fd}"  # by descriptor: the name needs no encoding, and may change
         if not os.path.exists(path):
             path = os.fsdecode(shown)
-        return _watch(self._manager, path, shown, mask)
+        return add_watch(self._manager, path, shown, mask)
 
     def disarm(self, tag: int) -> None:
         """Stop watching the queue with this tag."""
@@ -214,8 +211,7 @@ class Inotify:
             for tags in (self._tags, self._deferred, self._ours):
                 for watch in [watch for watch, held in tags.items() if held == tag]:
                     del tags[watch]
-                    with contextlib.suppress(pyinotify.WatchManagerError):  # the kernel removed it
-                        self._manager.rm_watch(watch, quiet=False)
+                    remove_watch(self._manager, watch)
 
     def read_all(self) -> list[Event]:
         """Return every event that is queued now, in at most `READS` system calls.
@@ -245,8 +241,8 @@ class Inotify:
             offset, end = 0, len(data)
             tags, unpack, header, renamed = (
                 self._tags,
-                _HEADER.unpack_from,
-                _HEADER.size,
+                HEADER.unpack_from,
+                HEADER.size,
                 EventKind.RENAMED,
             )
             while offset < end:
@@ -257,13 +253,13 @@ class Inotify:
                 tag = tags.get(watch)
                 if mask == _MOVED_TO and tag is not None:
                     events.append(Event(tag, renamed, name))
-                elif mask & _OVERFLOW:
+                elif mask & OVERFLOW:
                     self.overflows += 1
                     events.append(Event(None, EventKind.EVERYTHING))
                 elif tag is None:
                     events += self._parse_deferred(watch, mask, name)
                 elif mask & _MOVED_TO:
-                    if not mask & _ISDIR:
+                    if not mask & ISDIR:
                         events.append(Event(tag, renamed, name))
                 elif (kind := _OF_A_FILE.get(mask)) is not None:
                     events.append(Event(tag, kind, name))
@@ -273,7 +269,7 @@ class Inotify:
 
     def _end(self, watch: int, mask: int, tag: int) -> Event:
         """Read that the watch on a queue ended, or that its directory was moved away."""
-        if mask & pyinotify.IN_IGNORED:
+        if mask & IGNORED:
             del self._tags[watch]
             self._manager.del_watch(watch)
         return Event(tag, EventKind.GONE)
@@ -283,10 +279,10 @@ class Inotify:
         tag = self._deferred.get(watch)
         if tag is None:
             return self._parse_ours(watch, mask, name)
-        if mask & pyinotify.IN_IGNORED:
+        if mask & IGNORED:
             del self._deferred[watch]
             self._manager.del_watch(watch)
-        elif mask & _MOVED_TO and not mask & _ISDIR:
+        elif mask & _MOVED_TO and not mask & ISDIR:
             return [Event(tag, EventKind.RENAMED, in_deferred(name))]
         return []
 
@@ -297,14 +293,14 @@ class Inotify:
             self._take_canary(watch, mask)
         if tag is None or name.startswith(_JOURNAL):
             return []
-        if mask & pyinotify.IN_IGNORED:
+        if mask & IGNORED:
             del self._ours[watch]
             self._manager.del_watch(watch)
         return [Event(tag, EventKind.OURS, name)]
 
     def _take_canary(self, watch: int, mask: int) -> None:
         if watch in self._canaries:
-            if mask & pyinotify.IN_IGNORED:
+            if mask & IGNORED:
                 self._canaries.remove(watch)
                 self._manager.del_watch(watch)
             else:
@@ -315,83 +311,3 @@ class Inotify:
         self._manager.close()
         if self._manager.get_fd() != self._fd:
             os.close(self._fd)
-
-
-class Parents:
-    """The directories in which queues come and go, in an inotify instance of their own.
-
-    A directory may be a queue and the parent of queues; the kernel keeps one watch for a directory
-    in each instance, so both in one instance would change each other's mask. Only the daemon's
-    thread uses it.
-    """
-
-    def __init__(self) -> None:
-        self._manager, self._fd = _instance()
-        self._watches: dict[str, int] = {}  # by directory
-        self._directories: dict[int, str] = {}  # the other way round
-
-    def fileno(self) -> int:
-        """Return the inotify descriptor."""
-        return self._fd
-
-    def watch(self, directories: Iterable[str]) -> dict[str, str]:
-        """Watch these directories and no others; return why, for each that cannot be watched."""
-        wanted, failed = set(directories), {}
-        for directory in self._watches.keys() - wanted:
-            self._forget(directory)
-        for directory in wanted:  # also those that are watched: a path may lead elsewhere by now
-            try:
-                number = self._add(directory)
-            except WatchFailed as error:
-                failed[directory] = str(error)
-                continue
-            if self._watches.get(directory, number) != number:
-                self._forget(directory)
-            self._watches[directory], self._directories[number] = number, directory
-        return failed
-
-    def watches(self, directory: str) -> bool:
-        """Whether a directory is watched."""
-        return directory in self._watches
-
-    def _add(self, directory: str) -> int:
-        shown = os.fsencode(directory)
-        try:
-            fd = os.open(shown, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        except OSError as error:
-            raise WatchFailed(f"{display(shown)}: cannot be watched ({error.strerror})") from None
-        try:  # by descriptor: the name needs no encoding
-            return _watch(self._manager, f"/proc/self/fd/{fd}", shown, _COMES_AND_GOES)
-        finally:
-            os.close(fd)
-
-    def _forget(self, directory: str) -> None:
-        number = self._watches.pop(directory)
-        if number in self._watches.values():  # by another path, through a symbolic link
-            return
-        self._directories.pop(number, None)
-        with contextlib.suppress(pyinotify.WatchManagerError):  # the kernel removed it
-            self._manager.rm_watch(number, quiet=False)
-
-    def read(self) -> list[Change]:
-        """Return what changed, without waiting; an overflow is a change of every directory."""
-        try:
-            data = os.read(self._fd, READ)
-        except BlockingIOError:
-            return []
-        changes, offset = [], 0
-        while offset < len(data):
-            number, mask, _cookie, length = _HEADER.unpack_from(data, offset)
-            name = data[offset + _HEADER.size : offset + _HEADER.size + length].rstrip(b"\0")
-            offset += _HEADER.size + length
-            if mask & _OVERFLOW:
-                changes += [Change(directory) for directory in self._watches]
-            elif (directory := self._directories.get(number)) is not None:
-                if mask & pyinotify.IN_IGNORED and self._watches.get(directory) == number:
-                    self._forget(directory)
-                changes.append(Change(directory, name, bool(not name or mask & _ISDIR)))
-        return changes
-
-    def close(self) -> None:
-        """Close the descriptor, and the watches with it."""
-        self._manager.close()

@@ -20,7 +20,8 @@ from watcher.spool.spool import Spool
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from watcher.arrive.inotify import Inotify, Parents
+    from watcher.arrive.inotify import Inotify
+    from watcher.arrive.parents import Parents
     from watcher.arrive.polling import Polling
 
 
@@ -73,7 +74,7 @@ class Sources:
     def parents() -> Parents:
         """Return a new watch for directories that come and go; raise WatchFailed."""
         try:
-            from watcher.arrive.inotify import Parents
+            from watcher.arrive.parents import Parents
         except ImportError as error:
             raise WatchFailed(f"no inotify here ({error})") from None
         except OSError as error:

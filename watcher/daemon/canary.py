@@ -41,6 +41,7 @@ from watcher.rules.sight import (
     judge,
     next_look,
     scan_gap,
+    spacing,
 )
 from watcher.spool.canary_file import rename_canary
 from watcher.spool.spool import Spool
@@ -158,6 +159,7 @@ class Canary:
         self._delivery = delivery
         self._detecting = detecting  # for what is changed of the watch
         self._with_sweep = is_with_sweep(settings.canary, settings.sweep_every)
+        self._spaced = spacing(settings.canary, settings.sweep_every)
         self._sweeps = detector.sweeps
         self._looked_at = -math.inf
         self._missed = detector.missed
@@ -223,7 +225,7 @@ class Canary:
         elif self._blind is not None and (delivery.heard_at >= self._blind[0] or self._refused):
             self._end(now)
         missed, self._missed = self._missed, self._detector.missed
-        silent = is_silent(now, delivery.heard_at, self._settings.canary)
+        silent = is_silent(now, delivery.heard_at, self._spaced)
         if silent or self._blind is not None or self._missed != missed:
             self._send(spool, now)
 

@@ -29,7 +29,7 @@ from watcher.rules.path_pattern import PathPattern
 from watcher.spool.matching import Found, find_directories
 
 if TYPE_CHECKING:
-    from watcher.arrive.inotify import Change, Parents
+    from watcher.arrive.parents import Change, Parents
 
 RETRY_AFTER = 10.0  # seconds between looks while something is wrong, at most
 PAUSE = 20  # times as long as a look took, until the next one

@@ -16,8 +16,10 @@ Fails: never.
 from __future__ import annotations
 
 import enum
+import math
 
 SCAN_EVERY = 5.0  # seconds between two scans of a blind queue
+ABOUT = 0.9  # part of the time between two looks: a sweep may come a little sooner
 SHARE = 10  # a scan of a blind queue may take one part in so many of the time
 
 
@@ -51,9 +53,19 @@ def next_look(now: float, interval: float) -> float:
     return (now // interval + 1) * interval
 
 
-def is_silent(now: float, heard_at: float, interval: float) -> bool:
-    """Whether no event came for about an interval, so that a canary is needed."""
-    return now - heard_at >= interval / 2
+def spacing(interval: float, sweep_every: float) -> float:
+    """Return the seconds from one look at a queue to the next one."""
+    if not is_with_sweep(interval, sweep_every):
+        return interval
+    return sweep_every * math.ceil((interval - sweep_every / 2) / sweep_every)
+
+
+def is_silent(now: float, heard_at: float, spaced: float) -> bool:
+    """Whether no event came since about the last look at this queue: then a canary is needed.
+
+    A canary that the look at another queue sent meanwhile is such an event, too.
+    """
+    return now - heard_at >= ABOUT * spaced
 
 
 def scan_gap(cost: float, interval: float, sweep_every: float) -> float:
