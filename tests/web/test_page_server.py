@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import http.client
-import json
 import os
-import re
 import signal
 import socket
 import stat
@@ -14,69 +11,15 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.processes import gone
-
-
-class UnixConnection(http.client.HTTPConnection):
-    """A connection to a Unix socket."""
-
-    def connect(self):
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(20)
-        self.sock.connect(self.host)
-
-
-class Page:
-    """The page of a daemon, as a client sees it."""
-
-    def __init__(self, daemon, number=0):
-        self.daemon = daemon
-        (*_, said) = daemon.wait_for("page", number + 1)
-        self.address = said["detail"].rpartition(" ")[2]
-
-    def connect(self):
-        if self.address.startswith("unix:"):
-            return UnixConnection(self.address.removeprefix("unix:"))
-        host, _, port = self.address.rpartition(":")
-        return http.client.HTTPConnection(host.strip("[]"), int(port), timeout=20)
-
-    def ask(self, path, method="GET", headers=None):
-        connection = self.connect()
-        connection.request(method, path, headers=headers or {})
-        answer = connection.getresponse()
-        answer.text = answer.read()
-        connection.close()
-        return answer
-
-    def json(self, path):
-        answer = self.ask(path)
-        assert answer.status == 200, answer.text
-        return json.loads(answer.text)
-
-    def process(self, eventually):
-        """The page's process; it lives under the daemon."""
-        return eventually(lambda: children(self.daemon.process.pid, b"watcher.web"))[0]
-
-
-def children(parent, word):
-    found = []
-    with open(f"/proc/{parent}/task/{parent}/children", "rb") as file:
-        for pid in map(int, file.read().split()):
-            with open(f"/proc/{pid}/cmdline", "rb") as command:
-                if word in command.read():
-                    found.append(pid)
-    return found
-
-
-def entry(queue, name="a.pck"):
-    (queue / f"{name}.tmp").write_bytes(b"x")
-    os.rename(queue / f"{name}.tmp", queue / name)
-
-
-ANYWHERE = ("--http", "127.0.0.1:0")
+from tests.web.client import WITH_PAGE, Page, entry
+from watcher.config.daemon_settings import daemon_settings
+from watcher.daemon.listening import Listening
+from watcher.errors import BadConfiguration, WatcherError
+from watcher.rules.http_address import parse
 
 
 def test_the_paths_answer_with_what_the_commands_say(start_daemon, queue, recorder, eventually):
-    daemon = start_daemon(queue, "--format", "raw", *ANYWHERE, handler=recorder.argv())
+    daemon = start_daemon(queue, *WITH_PAGE, handler=recorder.argv())
     page = Page(daemon)
     entry(queue)
     daemon.wait_for("finish")
@@ -122,7 +65,7 @@ def test_the_paths_answer_with_what_the_commands_say(start_daemon, queue, record
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_the_page_ends_with_its_daemon(start_daemon, queue, recorder, eventually, number):
-    daemon = start_daemon(queue, *ANYWHERE, handler=recorder.argv())
+    daemon = start_daemon(queue, *WITH_PAGE, handler=recorder.argv())
     child = Page(daemon).process(eventually)
     daemon.end(number)
     eventually(lambda: gone(child))
@@ -143,18 +86,71 @@ def test_a_unix_socket_replaces_that_of_a_dead_daemon_and_goes_with_its_own(
     assert not place.exists()
 
 
-def test_an_address_that_cannot_be_had_is_refused_at_once(start_daemon, queue, recorder, tmp_path):
-    (tmp_path / "file").touch()
+def test_an_address_that_cannot_be_had_is_refused_at_once(start_daemon, queue, recorder):
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        for address, status, words in (
-            (f"127.0.0.1:{taken.getsockname()[1]}", 69, "in use"),
-            (f"unix:{tmp_path}/file", 73, "no socket"),
-            (f"unix:{tmp_path}/none/page", 73, "No such file"),
-            ("0.0.0.0:0", 78, "http_token_file"),
-            ("example.com:80", 78, "no IP address"),
-        ):
-            options = ("--http", address)
-            daemon = start_daemon(queue, *options, handler=recorder.argv(), ready=False)
-            assert daemon.process.wait(30) == status, daemon.log()
-            assert re.search(words, daemon.log()), daemon.log()
-    assert (tmp_path / "file").exists()
+        options = ("--http", f"127.0.0.1:{taken.getsockname()[1]}")
+        daemon = start_daemon(queue, *options, handler=recorder.argv(), ready=False)
+        assert daemon.process.wait(30) == 69
+        assert "Address already in use: name another address" in daemon.log()
+
+
+@pytest.mark.parametrize(
+    ("address", "status", "words"),
+    [
+        ("unix:{}/file", 73, "no socket is there"),
+        ("unix:{}/link", 73, "no socket is there"),
+        ("unix:{}/none/page", 73, "No such file"),
+        ("unix:{}/served", 69, "another process serves there"),
+        ("192.0.2.77:1", 69, "Cannot assign"),
+    ],
+)
+def test_what_is_there_already_is_not_replaced(tmp_path, address, status, words):
+    (tmp_path / "file").touch()
+    with Listening(parse(f"unix:{tmp_path}/served")) as served:
+        (tmp_path / "link").symlink_to(tmp_path / "served")
+        with pytest.raises(WatcherError, match=words) as refused:
+            Listening(parse(address.format(tmp_path)))
+        assert refused.value.exit_code == status
+        assert len(os.listdir(tmp_path)) == 3
+        os.replace(tmp_path / "file", tmp_path / "served")  # another program's
+    assert (tmp_path / "served").exists()
+    assert served.socket.fileno() < 0
+
+
+@pytest.mark.parametrize(
+    ("lines", "token", "mode", "words"),
+    [
+        ('http = "0.0.0.0:1"', None, 0, "can be reached from other machines: set http_token_file"),
+        ('http = "[::]:1"\nhttp_token_file = "{}"', None, 0, "cannot be read: No such file"),
+        ('http = "[::]:1"\nhttp_token_file = "{}"', "0123456789abcdef", 0o644, "chmod o="),
+        ('http = "[::]:1"\nhttp_token_file = "{}"', "short", 0o600, "expected a first line of 16"),
+        ('http = "[::]:1"\nhttp_token_file = "{}"', 20 * "\xe4", 0o600, "expected a first line"),
+        ('http = "[::]:1"\nhttp_token_file = "token"', None, 0, "it is not absolute"),
+        ("http = 9180", None, 0, "expected"),
+        ('htpp = "127.0.0.1:1"', None, 0, "unknown key; expected one of http, http_token_file"),
+    ],
+)
+def test_settings_of_the_daemon_are_refused_with_the_cure(tmp_path, lines, token, mode, words):
+    file, secret = tmp_path / "w.toml", tmp_path / "token"
+    if token is not None:
+        secret.write_text(token)
+        secret.chmod(mode)
+    file.write_text(f"[daemon]\n{lines.format(secret)}\n")
+    with pytest.raises(BadConfiguration) as refused:
+        daemon_settings(str(file), {}, {})
+    assert words in str(refused.value)
+    assert str(refused.value).startswith(f"{file}: daemon.")
+
+
+def test_flags_beat_the_environment_which_beats_the_file(tmp_path):
+    file = tmp_path / "w.toml"
+    file.write_text('[daemon]\nhttp = "127.0.0.1:1"\n')
+    environment = {"WATCHER_HTTP": "127.0.0.1:2"}
+    ports = (
+        daemon_settings(str(file), {"http": None}, {}).http.port,
+        daemon_settings(str(file), {}, environment).http.port,
+        daemon_settings(str(file), {"http": "127.0.0.1:3"}, environment).http.port,
+    )
+    assert ports == (1, 2, 3)
+    assert daemon_settings(str(file), {}, {"WATCHER_HTTP": ""}).http is None
+    assert daemon_settings(None, {}, {}).http is None

@@ -14,6 +14,7 @@ import errno
 import os
 import socket
 import stat
+from typing import Self
 
 from watcher.errors import CannotCreate, NotPermitted, Unavailable, WatcherError
 from watcher.rules.http_address import HttpAddress
@@ -62,6 +63,12 @@ class Listening:
         os.chmod(path, UNIX_MODE)  # the umask took bits away
         status = os.lstat(path)
         self._file = (status.st_dev, status.st_ino)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Close the socket, and remove its file if that is still its own."""
