@@ -58,11 +58,16 @@ class Listening:
 
     def _bind_file(self, path: bytes) -> None:
         _remove_stale(path)
-        os.fchmod(self.socket.fileno(), UNIX_MODE)  # bind(2) makes the file with this mode
+        os.fchmod(self.socket.fileno(), UNIX_MODE)  # bind(2) gives the file this mode ...
         self.socket.bind(path)
-        os.chmod(path, UNIX_MODE)  # the umask took bits away
-        status = os.lstat(path)
-        self._file = (status.st_dev, status.st_ino)
+        fd = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            status = os.fstat(fd)
+            if stat.S_ISSOCK(status.st_mode):
+                self._file = (status.st_dev, status.st_ino)
+                os.chmod(f"/proc/self/fd/{fd}", UNIX_MODE)  # ... but for what the umask forbids
+        finally:
+            os.close(fd)
 
     def __enter__(self) -> Self:
         return self
