@@ -7,6 +7,7 @@ import ctypes
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 import types
@@ -174,6 +175,25 @@ def test_a_signal_that_comes_while_one_is_answered_waits_for_the_next_round(monk
     assert len(told) == 1
     daemon._answer_signals(dict)
     assert len(told) == 2
+
+
+HUP_DURING_THE_START = """
+import os, signal
+from watcher.daemon.loop import Daemon
+
+def reload():
+    os.kill(os.getpid(), signal.SIGTERM)
+    return {}
+
+print(Daemon(lambda settings: None).run(reload, [signal.SIGHUP]))
+"""
+
+
+def test_a_signal_that_came_during_the_start_is_answered_at_once(environment):
+    """And not with the first sweep."""
+    argv = [sys.executable, "-P", "-c", HUP_DURING_THE_START]
+    ended = subprocess.run(argv, env=environment, stdout=subprocess.PIPE, timeout=PATIENCE)
+    assert ended.stdout == b"0\n"
 
 
 def test_whoever_asks_for_the_status_all_the_time_keeps_it_from_neither_work_nor_end(

@@ -183,6 +183,8 @@ class Daemon:
         self._take_signals()
         for number in asked:
             self._on_signal(number, None)
+        if self._pending:
+            self._wake()  # as the kernel does for a signal that comes from now on
         gc.freeze()  # these objects stay: no collection has to look at them again
         while not self._stop_asked:
             if self._directories.due() <= self._now():
