@@ -7,6 +7,7 @@ content; an entry that fails is deferred, and is handled once more after a later
 from __future__ import annotations
 
 import collections
+import contextlib
 import hashlib
 import json
 import os
@@ -163,18 +164,16 @@ class Use(NamedTuple):
 
 
 def use_of(pid: int) -> Use:
-    here, watches, descriptors = Path(f"/proc/{pid}"), 0, 0
-    for info in (here / "fdinfo").iterdir():
-        try:
+    here, watches, children = Path(f"/proc/{pid}"), 0, 0
+    descriptors, tasks = list((here / "fdinfo").iterdir()), list((here / "task").iterdir())
+    for info in descriptors:
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
             watches += info.read_text().count("inotify wd:")
-        except FileNotFoundError:
-            continue  # closed meanwhile
-        descriptors += 1
-    status = (here / "status").read_text()
-    tasks = list((here / "task").iterdir())
-    children = sum(len((task / "children").read_text().split()) for task in tasks)
-    memory = int(re.search(r"VmRSS:\s+(\d+)", status)[1]) << 10
-    return Use(descriptors, watches, len(tasks), children, memory)
+    for task in tasks:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # ended meanwhile
+            children += len((task / "children").read_text().split())
+    memory = int(re.search(r"VmRSS:\s+(\d+)", (here / "status").read_text())[1]) << 10
+    return Use(len(descriptors), watches, len(tasks), children, memory)
 
 
 def calls_of(place: Place) -> list[dict[str, Any]]:
