@@ -57,6 +57,21 @@ def test_an_exclusive_queue_with_an_entry_in_hand_is_served_on_by_other_settings
     assert daemon.end() == 0
 
 
+def test_what_a_wrong_handler_has_in_hand_is_for_the_new_one_at_once(
+    queue, start_daemon, recorder, configure, eventually
+):
+    file = configure(recorder.argv(status=127, gated=True), retry='{ initial = "1h", max = "2h" }')
+    daemon = start_daemon(None, "--config", str(file))
+    rename_in(queue, "a")
+    assert eventually(lambda: recorder.calls)
+    configure(["true"], retry='{ initial = "1h", max = "2h" }')
+    reload(daemon)
+    recorder.open_gate()
+    [done] = daemon.wait_for("finish", entry="a")
+    assert done["attempt"] == 1
+    assert daemon.end() == 0
+
+
 def test_exclusive_counts_from_the_reload_on(queue, start_daemon, configure):
     file = configure(["true"], sweep_every='"1h"')
     daemon = start_daemon(None, "--config", str(file))

@@ -369,9 +369,10 @@ class QueueWorker:
 
     def _try_others(self, item: Item, report: AttemptResult) -> None:
         """Try other entries: the handler did not run for this one."""
-        if self._heir is not None:  # the heir has the names that waited, and a doubt of its own
-            self._follow_up.again(item, self.settings.retry.initial, item.proof)
+        if self._heir is not None:  # it has another handler, perhaps, and a doubt of its own
             self.pending.finish(item.name)
+            if not self._current().pending.push(*item):
+                self._follow_up.again(item, self.settings.retry.initial, item.proof)
             return
         self._trial.begin(item, report.why)
         self._wake()
