@@ -131,7 +131,7 @@ def test_a_rename_is_seen_across_a_reload_that_changes_what_is_an_entry(
 
 @pytest.mark.parametrize("dropped", [True, False], ids=["dropped", "other rules"])
 def test_the_status_stays_true_while_the_old_settings_finish_an_entry(
-    queue, tmp_path, start_daemon, recorder, configure, eventually, dropped
+    queue, tmp_path, start_daemon, recorder, configure, eventually, run, dropped
 ):
     """If it grew old, `watcher status` would take the daemon for stuck."""
     file = configure(recorder.argv(gated=True), sweep_every='"50ms"')
@@ -147,6 +147,10 @@ def test_the_status_stays_true_while_the_old_settings_finish_an_entry(
     reload(daemon)
     later = time.time() + 1.0
     assert eventually(lambda: json.loads(status.read_bytes())["written"] > later)
+    told = json.loads(run("status", queue, "--json"))
+    [said] = told["daemons"]  # one, and not that of each settings
+    assert said["leaving"] == dropped
+    assert [each["entry"] for each in told["in_hand"]] == ["a"]
     recorder.open_gate()
     daemon.wait_for("finish", entry="a")
     assert eventually(lambda: not status.exists())

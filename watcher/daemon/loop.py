@@ -154,7 +154,7 @@ class Daemon:
 
     def _part_with(self, worker: QueueWorker) -> None:
         """Have a worker begin no entry any more; it stays until its threads have ended."""
-        worker.drain()
+        worker.leave()
         self._leaving.append(worker)
 
     def _look_at_leaving(self) -> float:

@@ -64,6 +64,14 @@ class Publisher:
         self._published = -math.inf  # when (`Detector.now`)
         self._said: object = None  # what the file was about
         self._ended = False
+        self._leaving = False
+
+    def leave(self) -> None:
+        """Publish that only what is in hand is finished, by the settings before a reload."""
+        spool = self._detector.spool
+        self._leaving = True
+        if spool is not None:
+            self._publish(spool, self._detector.now())
 
     def tick(self) -> float:
         """Publish if it is time; return the moment at which it is (see `Detector.now`)."""
@@ -148,6 +156,7 @@ class Publisher:
             written=real,
             next_by=real + 2 * settings.sweep_every + _LATE,
             stopped=real if self._ended else None,
+            leaving=self._leaving,
             troubles=self._health.troubles,
             watch=detector.watch.by if detector.watch.armed else "",
             concurrency=settings.concurrency,

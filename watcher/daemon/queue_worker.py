@@ -130,7 +130,7 @@ class QueueWorker:
             self._follow_up.take_over(before._follow_up)
             self.detector.take_over(before.detector)
             self._canary.take_over(before._canary)
-            if self.detector.spool is before.detector.spool:
+            if self.settings.path == before.settings.path:
                 # Shared: the entries that the worker before has in hand are this queue's.
                 self._attempt.counters = before._attempt.counters
                 self._attempt.in_hand = before._attempt.in_hand
@@ -405,6 +405,16 @@ class QueueWorker:
         self._disk_patience.end()
         self.drain()
 
+    def leave(self) -> None:
+        """Begin no entry any more, while the process goes on with other settings."""
+        self.drain()
+        if self._is_alone():
+            self._publisher.leave()
+
+    def _is_alone(self) -> bool:
+        """Whether no worker of other settings speaks for this spool."""
+        return self._heir is None or self._heir.detector.spool is not self.detector.spool
+
     def drain(self) -> None:
         """Begin no entry any more; those in hand are finished, however long the disk refuses."""
         self._stopping.set()
@@ -417,7 +427,7 @@ class QueueWorker:
         Until then the status is kept true: if it came late, the daemon would be taken for stuck.
         """
         ended = self._workers.ended()
-        alone = self._heir is None or self._heir.detector.spool is not self.detector.spool
+        alone = self._is_alone()
         if alone and not ended:
             self._publisher.tick()
         if ended:

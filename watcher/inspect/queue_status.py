@@ -73,7 +73,7 @@ def queue_status(spool: Spool, name: str, limits: condition.Limits) -> QueueStat
     """Read everything about one queue."""
     now = time.time()
     alive = [(directory, said) for directory, lives, said in read_all(spool) if lives]
-    daemons = [said for _, said in alive]
+    daemons = _one_each([said for _, said in alive])
     known = {said.process for said in daemons}
     states = state_counts(spool)
     ready = states[State.READY]
@@ -99,6 +99,12 @@ def queue_status(spool: Spool, name: str, limits: condition.Limits) -> QueueStat
     )
     facts = _facts(status, _unwritable(spool), space.f_favail if space.f_files else None)
     return status._replace(findings=condition.findings(facts, limits))
+
+
+def _one_each(found: Sequence[DaemonStatus]) -> list[DaemonStatus]:
+    """Return what each process says, without its word for settings that it is leaving."""
+    serving = {(said.host, said.process) for said in found if not said.leaving}
+    return [said for said in found if not said.leaving or (said.host, said.process) not in serving]
 
 
 def _unwritable(spool: Spool) -> str:

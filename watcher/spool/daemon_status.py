@@ -121,6 +121,7 @@ class DaemonStatus(msgspec.Struct, frozen=True, kw_only=True):
     written: _Moment
     next_by: _Moment  # a daemon that lives writes again before this; later: it hangs
     stopped: _Moment | None = None
+    leaving: bool = False  # finishes what it has in hand, by the settings before a reload
     troubles: dict[_Text, _Text] = {}  # by subject (`observe.health`)
     watch: _Text = ""  # "inotify", "polling" or "native"; "": the queue is not watched
     concurrency: _Count = 1
