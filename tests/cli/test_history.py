@@ -122,6 +122,7 @@ def requeued(queue, history):
     assert moves(bad) == ["reject", "requeue", "finish"]
     assert bad["steps"][0]["why"].endswith("no such list")
     assert bad["steps"][1]["why"].startswith("by ")
+    assert bad["steps"][1]["text"].startswith("requeued, out of dead/ by ")
     assert " at the 2nd attempt, the 1st since it was requeued, " in bad["result"]
 
 

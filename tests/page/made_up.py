@@ -173,8 +173,8 @@ def history(name: str, points: int = 240) -> Record:
 
 
 def life(entry: str) -> Record:
-    """Return the answer to /entry.json: committed, failed twice, handled; and taken once."""
-    common = {"process": 4711, "host": "mail", "local_time": "", "file": f"{entry}.pck"}
+    """Return the answer to /entry.json: committed, failed twice, requeued, handled."""
+    common = {"process": 4711, "host": "mail", "local_time": "", "text": "", "file": f"{entry}.pck"}
     failed = {
         "move": "defer",
         "state": "claimed",
@@ -205,6 +205,19 @@ def life(entry: str) -> Record:
                         "took": 30.0,
                         "waited": 0.1,
                         "next_in": 300.0,
+                    },
+                    {
+                        **common,
+                        "move": "requeue",
+                        "state": "deferred",
+                        "time": NOW - 290,
+                        "attempt": None,
+                        "took": None,
+                        "waited": None,
+                        "exit_status": None,
+                        "next_in": None,
+                        "why": "by ann (uid 1000)",
+                        "text": "requeued, out of deferred/ by ann (uid 1000)",
                     },
                     {
                         **common,

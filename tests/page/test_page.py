@@ -79,6 +79,8 @@ def test_the_life_of_an_entry_is_found_by_its_name(page):
     steps = page.text(".steps")
     assert "attempt 1: failed waited 500ms, took 2.5s" in steps
     assert "next attempt in 5m" in steps
+    assert "+5m10s\nrequeued, out of deferred/ by ann (uid 1000)" in steps
+    assert steps.count("by ann") == 1
     assert "attempt 3: handled" in steps
     assert page.text(".result").endswith("at the 3rd attempt, 7m later")
     page.evaluate("history.back()")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from watcher.errors import one_line
 from watcher.inspect.entry_history import EntryHistory, LifeNow
 from watcher.inspect.entry_lines import Written
-from watcher.inspect.history_text import local_time, outcome
+from watcher.inspect.history_text import local_time, outcome, step_text
 from watcher.rules.names import display
 from watcher.spool.attempt_detail import parse_detail
 
@@ -50,4 +51,5 @@ def _step(written: Written) -> dict[str, object]:
         "exit_status": said.exit_status,
         "next_in": said.next_in,
         "why": said.text,
+        "text": one_line(step_text(line)),
     }

@@ -44,7 +44,7 @@ function step(key, each, before, now) {
     h("div", null, key === "committed" ? "committed" : [
       h("b", null, what(each)),
       each.took === null ? null : h("span", null, ` waited ${precise(each.waited)}, took ${precise(each.took)}`),
-      each.why ? h("p", null, h("bdi", null, shown(each.why))) : null,
+      each.why && RESULTS[each.move] ? h("p", null, h("bdi", null, shown(each.why))) : null,
       each.next_in === null ? null : h("p", null, `next attempt in ${duration(each.next_in)}`),
       h("p", { class: "note" }, `process ${each.process}${each.host ? ` on ${shown(each.host)}` : ""}`)]),
   );
@@ -52,7 +52,7 @@ function step(key, each, before, now) {
 
 function what(each) {
   const word = RESULTS[each.move];
-  if (!word) return shown(`${each.move}, ${each.state} before`);
+  if (!word) return h("bdi", null, shown(each.text)); // a move of an operator or a sweep: by which, and why
   return each.attempt === null ? word : `attempt ${each.attempt}: ${word}`;
 }
 
