@@ -2175,4 +2175,13 @@ MUTATIONS = [
         "daemon/test_service_manager.py",
         "test_no_handler_can_speak_for_the_daemon",
     ),
+    Mutation(
+        "a name from a queue becomes a part of the page",
+        (8,),
+        "web/page/elements.js",
+        "if (node.data !== text) node.data = text;",
+        "node.parentNode.innerHTML = text;",
+        "page/test_page_files.py",
+        "test_no_file_asks_another_server_or_writes_markup",
+    ),
 ]

@@ -29,7 +29,8 @@ def test_a_mutation_can_be_made(mutation):
     text = (ROOT / "watcher" / mutation.file).read_text()
     assert text.count(mutation.old) == 1, "what it changes is there once"
     assert mutation.new != mutation.old
-    compile(text.replace(mutation.old, mutation.new), mutation.file, "exec")
+    if mutation.file.endswith(".py"):
+        compile(text.replace(mutation.old, mutation.new), mutation.file, "exec")
     tests = (ROOT / "tests" / mutation.test).read_text()
     for name in re.findall(r"test_\w+", mutation.only):
         assert f"def {name}" in tests, "the test is there"
