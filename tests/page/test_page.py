@@ -109,6 +109,15 @@ def test_the_keyboard_reaches_everything_and_its_focus_is_seen(page):
         walk(page)
 
 
+def test_the_skip_link_leads_to_what_is_shown_and_keeps_it(page):
+    go(page, queue="mail")
+    page.evaluate("document.querySelector('.skip').focus()")
+    page.press("Enter")
+    assert page.evaluate(f"[{FOCUS}.id, location.hash]") == ["main", "#queue=mail"]
+    page.press("Tab")
+    assert page.evaluate(f"{FOCUS}.textContent") == "← All queues"
+
+
 def walk(page):
     """Go from the first to the last of what takes the focus, and out of the page."""
     wanted = page.evaluate(
@@ -292,6 +301,15 @@ def test_a_queue_that_is_not_there_or_cannot_be_read_is_said(page, server):
     server.status["queues"] = []
     page.evaluate(REFRESH)
     page.wait("document.querySelector('h1').textContent.includes('No queue is served')")
+
+
+def test_of_many_queues_in_trouble_the_worst_are_shown_first(page, server):
+    queues = [made_up.busy() | {"queue": f"q{number}"} for number in range(60)]
+    server.status["queues"] = queues
+    page.evaluate(REFRESH)
+    page.wait("document.querySelectorAll('table.queues tbody tr').length === 60")
+    assert page.evaluate("document.querySelectorAll('.findings li.critical').length") == 12
+    assert page.text(".findings + .note") == "and 108 things more: see each queue"
 
 
 def test_only_its_own_server_is_asked(page, server):

@@ -14,12 +14,7 @@ export function h(tag, attributes, ...children) {
 
 /** Change the children of an element of the document to these. */
 export function patch(parent, children) {
-  const keys = new Set(children.map((wanted) => wanted.attributes?.key));
-  const keyed = new Map();
-  for (const child of [...parent.childNodes]) {
-    if (!keys.has(child.watcherKey)) child.remove(); // first, so that what stays need not be moved
-    else if (child.watcherKey !== undefined) keyed.set(child.watcherKey, child);
-  }
+  const keyed = children.some((wanted) => wanted.attributes?.key !== undefined) ? byKey(parent, children) : new Map();
   let place = parent.firstChild;
   for (const wanted of children) {
     const key = wanted.attributes?.key;
@@ -38,6 +33,17 @@ export function patch(parent, children) {
     place.remove();
     place = next;
   }
+}
+
+/** Return the children of an element that have a key and stay, by their keys. */
+function byKey(parent, children) {
+  const keys = new Set(children.map((wanted) => wanted.attributes?.key));
+  const keyed = new Map();
+  for (const child of [...parent.childNodes]) {
+    if (!keys.has(child.watcherKey)) child.remove(); // first, so that what stays need not be moved
+    else if (child.watcherKey !== undefined) keyed.set(child.watcherKey, child);
+  }
+  return keyed;
 }
 
 function fits(node, wanted, key) {

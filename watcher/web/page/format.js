@@ -22,6 +22,11 @@ export function duration(seconds) {
   return words.slice(0, 2).join("");
 }
 
+/** Return how long ago a moment was. */
+export function ago(seconds, now) {
+  return now - seconds < 1 ? "now" : `${duration(now - seconds)} ago`;
+}
+
 /** Return how long something short took: three digits are enough, and none is lost. */
 export function precise(seconds) {
   if (!known(seconds) || seconds >= 10) return duration(seconds);

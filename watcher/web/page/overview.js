@@ -6,6 +6,7 @@ import { count, counted, duration, shown } from "./format.js";
 export const STATES = ["ready", "claimed", "deferred", "held", "dead", "orphan"];
 export const WINDOWS = ["1m", "5m", "60m"];
 const WORDS = { ok: "healthy", warning: "warning", critical: "critical", unknown: "not known" };
+const MOST = 12; // findings of all queues that are shown at once, the worst first
 const RANK = { critical: 3, unknown: 2, warning: 1, ok: 0 };
 
 /** Return the address of a queue's part of this page, or of one entry's. */
@@ -44,7 +45,8 @@ export function glance(queues, { named = true, more = null } = {}) {
     .sort((one, other) => RANK[other.severity] - RANK[one.severity]);
   return h("section", { class: "glance", key: `glance ${named ? "" : queues[0]?.queue}` },
     h("h1", { class: worst }, mark(worst), h("span", null, verdict(queues))), more,
-    found.length ? h("ul", { class: "findings" }, found.map((each, number) => finding(each, named, number))) : null,
+    found.length ? h("ul", { class: "findings" }, found.slice(0, MOST).map((each, number) => finding(each, named, number))) : null,
+    found.length > MOST ? h("p", { class: "note" }, `and ${counted(found.length - MOST, "thing", "things")} more: see each queue`) : null,
   );
 }
 

@@ -107,7 +107,6 @@ function onFind(event, queue) {
 }
 
 function onMove() {
-  if (location.hash === "#main") return;
   draw();
   main.focus({ preventScroll: true });
   scrollTo(0, 0);
@@ -201,6 +200,10 @@ colours.onchange = () => {
   setColours(colours.value);
 };
 
+document.querySelector(".skip").onclick = (event) => {
+  event.preventDefault(); // the fragment says what is shown, and stays
+  main.focus();
+};
 addEventListener("hashchange", onMove);
 addEventListener("resize", draw);
 document.addEventListener("visibilitychange", () => (document.hidden ? stop() : start()));

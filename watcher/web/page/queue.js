@@ -1,7 +1,7 @@
 // One queue: its states, depth and age over time, the slowest, the oldest, the failing, its daemons. Pure.
 
 import { h } from "./elements.js";
-import { bytes, count, counted, duration, moment, precise, quoted, shown } from "./format.js";
+import { ago, bytes, count, counted, duration, moment, precise, quoted, shown } from "./format.js";
 import { STATES, WINDOWS, address, command, depth, doing, ended, glance, name, title } from "./overview.js";
 import { plot } from "./plot.js";
 
@@ -165,9 +165,9 @@ function daemons(queue, now) {
     const what = said.command === "run" ? "daemon" : shown(said.command);
     const limit = said.timeout === null ? "no timeout" : `timeout ${duration(said.timeout)}`;
     facts.push([what, `process ${said.process} of user ${shown(said.user)} on ${shown(said.host)}, since ${moment(said.started, now)}; ${counted(said.concurrency, "worker", "workers")}, ${limit}`]);
-    facts.push(["sign of life", `${duration(Math.max(0, now - said.written))} ago`]);
-    if (said.last_success) facts.push(["last success", `${duration(Math.max(0, now - said.last_success))} ago` + (said.in_a_row ? `; ${counted(said.in_a_row, "attempt", "attempts")} in a row failed since` : "")]);
-    if (said.last_sweep) facts.push(["last sweep", `${duration(Math.max(0, now - said.last_sweep.at))} ago, took ${precise(said.last_sweep.seconds)}, found ${counted(said.last_sweep.found, "entry", "entries")} that no event had reported`]);
+    facts.push(["sign of life", ago(said.written, now)]);
+    if (said.last_success) facts.push(["last success", `${ago(said.last_success, now)}` + (said.in_a_row ? `; ${counted(said.in_a_row, "attempt", "attempts")} in a row failed since` : "")]);
+    if (said.last_sweep) facts.push(["last sweep", `${ago(said.last_sweep.at, now)}, took ${precise(said.last_sweep.seconds)}, found ${counted(said.last_sweep.found, "entry", "entries")} that no event had reported`]);
     if (said.overflows) facts.push(["events lost", counted(said.overflows, "time", "times")]);
     if (said.taken) facts.push(["taken by others", `${counted(said.taken, "entry", "entries")}; the last: ${shown(said.last_taken)}`]);
   }
@@ -175,7 +175,7 @@ function daemons(queue, now) {
   if (!(queue.daemons ?? []).length && queue.last_daemon) facts.push(["last daemon", last(queue.last_daemon, now)]);
   if (queue.paused) facts.push(["paused", shown(queue.paused)]);
   if (queue.disk) facts.push(["disk", `${bytes(queue.disk.free_bytes)} free (${(100 * queue.disk.free_share).toFixed(0)} %)`]);
-  if (queue.sampled) facts.push(["looked at", `${duration(Math.max(0, now - queue.sampled))} ago`]);
+  if (queue.sampled) facts.push(["looked at", ago(queue.sampled, now)]);
   return h("section", { key: "daemons", "aria-labelledby": "daemons" },
     h("h2", { id: "daemons" }, "Daemon"),
     h("dl", { class: "facts" }, facts.map(([word, text], number) => h("div", { key: number }, h("dt", null, word), h("dd", null, text)))));
