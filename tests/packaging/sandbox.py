@@ -3,8 +3,9 @@
     sandbox.py UNIT... -- COMMAND ARG...
 
 systemd is not PID 1 here, so that the unit itself cannot be started. A call that SystemCallFilter
-does not allow kills the process, where the unit lets it fail: a test sees it so. What the other
-settings refuse fails as it does in a unit. Needs no_new_privs, which setpriv sets.
+does not allow kills the process, where the unit lets it fail: a test sees it so. Only what is in
+`REFUSED`, and what the other settings refuse, fails as it does in a unit. Needs no_new_privs, which
+setpriv sets.
 """
 
 from __future__ import annotations
@@ -35,6 +36,10 @@ class Argument(ctypes.Structure):
         ("a", ctypes.c_uint64),
         ("b", ctypes.c_uint64),
     )
+
+
+# The process of the page asks for a lower priority, and does without.
+REFUSED = ("setpriority",)
 
 
 def fails(code: int) -> int:
@@ -112,6 +117,8 @@ def filters(units: list[str]) -> list[Filter]:
     by_name = Filter(KILL)
     for name in allowed(units):
         by_name.rule(ALLOW, name)
+    for name in REFUSED:
+        by_name.rule(fails(errno.EPERM), name)
     others = Filter(ALLOW)
     if values(units, "RestrictNamespaces")[-1:] == ["yes"]:
         others.rule(fails(errno.ENOSYS), "clone3")  # as systemd does: the C library knows clone

@@ -129,7 +129,7 @@ def confined(place, *command):
 
 @pytest.fixture
 def queues(place):
-    """Three queues, one for each way to run a handler, and their configuration."""
+    """Three queues, one for each way to run a handler; their configuration; a directory run/."""
     (place / "local.py").write_text(HANDLER)
     handlers = {
         "exec": '{ exec = ["sh", "-c", "cat > /dev/null; id -u"], timeout = "1m" }',
@@ -143,7 +143,18 @@ def queues(place):
             os.chown(queue, 65534, 65534)
             print(f'[queues.{name}]\npath = "{queue}"\nhandler = {handler}', file=file)
             print('concurrency = 3\nsweep_every = "1s"', file=file)
+    (place / "run").mkdir()
+    os.chown(place / "run", 65534, 65534)
     return [place / name for name in handlers]
+
+
+def answer_of(address):
+    """Ask the daemon's page whether the daemon lives."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(PATIENCE)
+        client.connect(str(address))
+        client.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
+        return client.makefile("rb").read()
 
 
 @needs_systemd
@@ -156,7 +167,8 @@ def test_a_daemon_works_with_what_the_local_unit_leaves_it(place, queues, enviro
         manager.bind(environment["NOTIFY_SOCKET"])
         os.chmod(environment["NOTIFY_SOCKET"], 0o777)
         manager.settimeout(PATIENCE)
-        argv = confined(place, "run", "--config", f"{place}/watcher.toml", "--log-format", "json")
+        options = ["--config", f"{place}/watcher.toml", "--http", f"unix:{place}/run/page"]
+        argv = confined(place, "run", *options, "--log-format", "json")
         daemon = opened.enter_context(
             subprocess.Popen(argv, env=environment, stderr=subprocess.PIPE, cwd="/")
         )
@@ -170,6 +182,7 @@ def test_a_daemon_works_with_what_the_local_unit_leaves_it(place, queues, enviro
             record = json.loads(daemon.stderr.readline())
             assert record["level"] == "info", record
             handled += record["event"] == "finish"
+        assert b" 200 " in answer_of(place / "run/page").splitlines()[0]
         daemon.send_signal(signal.SIGHUP)
         while b"RELOADING=1" not in manager.recv(4096):
             pass
