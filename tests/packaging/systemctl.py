@@ -1,8 +1,9 @@
 #!/usr/bin/python3 -I
 """Stands in for systemctl in a room without systemd: what the maintainer scripts ask of it.
 
-It starts the command of an installed unit as the unit's user, and stops it as systemd does, with
-TERM and a wait. /run/asked has each request that changes something.
+It starts the command of an installed unit as the unit's user, with its capabilities, and waits
+until it is ready; it stops it as systemd does, with TERM and a wait. /run/asked has each request
+that changes something.
 """
 
 import fnmatch
@@ -10,6 +11,7 @@ import glob
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -37,16 +39,27 @@ def start(unit):
         text = file.read().replace("%i", instance)
     setting = dict(re.findall(r"^(\w+)=(.*)$", text, re.MULTILINE))
     granted = setting["AmbientCapabilities"].lower().replace("cap_", "+")
-    with open(f"/run/{unit}.log", "ab") as log:
+    address = f"/run/{unit}.notify"
+    with (
+        open(f"/run/{unit}.log", "ab") as log,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told,
+    ):
+        told.bind(address)
+        os.chmod(address, 0o666)
         process = subprocess.Popen(
             ["setpriv", "--reuid", setting["User"], "--regid", setting["Group"], "--init-groups"]
             + [f"--{kind}=-all,{granted}" for kind in ("inh-caps", "ambient-caps", "bounding-set")]
             + setting["ExecStart"].split(),
+            env={**os.environ, "NOTIFY_SOCKET": address},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             start_new_session=True,
         )
+        told.settimeout(60)
+        while b"READY=1" not in told.recv(4096):  # Type=notify
+            pass
+    os.unlink(address)
     with open(STATE + unit, "w") as file:
         file.write(str(process.pid))
 

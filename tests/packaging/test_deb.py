@@ -22,6 +22,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]  # pip may have to dow
 
 PAGE = (ROOT / "docs/install.md").read_text()
 CONFIGURATION = """
+[daemon]
+http = "unix:/var/spool/watcher/http"
+
 [queues.in]
 path = "/var/spool/watcher/in"
 format = "raw"
@@ -60,6 +63,7 @@ def room(tmp_path):
     room = Room(tmp_path / "room")
     room.write("/usr/bin/systemctl", Path(__file__).with_name("systemctl.py").read_bytes())
     room.path("/run/systemd/system").mkdir(parents=True)
+    room.run("rm", "-f", "/var/lib/man-db/auto-update")  # an index of all pages, for each dpkg
     yield room
     room.close()
 
@@ -123,6 +127,15 @@ def told(room: Room, what: str) -> list[str]:
     return [line.split()[1] for line in lines if line.startswith(f"{what} ")]
 
 
+def health(room: Room) -> str:
+    """Return the first line that the page's process answers, in the room's own Python packages."""
+    program = (
+        "import socket; s = socket.socket(socket.AF_UNIX); s.connect('/var/spool/watcher/http');"
+        "s.sendall(b'GET /healthz HTTP/1.0\\r\\n\\r\\n'); print(s.makefile().readline())"
+    )
+    return room.run("/usr/lib/watcher/bin/python", "-c", program).strip()
+
+
 def contents(directory: Path) -> dict[str, tuple[int, bytes]]:
     """Return each file below a directory, with its inode and its content."""
     return {
@@ -164,10 +177,12 @@ def test_it_is_installed_upgraded_under_load_and_removed_and_loses_nothing(
     load = Load(queue)
     try:
         eventually(lambda: len(told(room, "end")) > 20)
+        eventually(lambda: health(room) == "HTTP/1.0 200 OK")
         before = asked.read_text()
         install(room, second)
         count = len(told(room, "end"))
         eventually(lambda: len(told(room, "end")) > count + 20)
+        eventually(lambda: health(room) == "HTTP/1.0 200 OK")
     finally:
         written = load.end()
     assert asked.read_text().removeprefix(before) == (
