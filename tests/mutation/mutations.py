@@ -2184,4 +2184,13 @@ MUTATIONS = [
         "page/test_page_files.py",
         "test_no_file_asks_another_server_or_writes_markup",
     ),
+    Mutation(
+        "a blind queue is not scanned",
+        (2,),
+        "daemon/canary.py",
+        "            self._detector.scan_now()\n",
+        "            pass\n",
+        "spool/test_queue_worker.py",
+        "test_a_blind_queue_finds_by_a_scan_what_no_event_told_of",
+    ),
 ]

@@ -137,3 +137,21 @@ def test_a_blind_queue_stays_blind_through_a_reload(runners):
     assert after.detector.blind
     before.drain()
     after.drain()
+
+
+def test_a_blind_queue_finds_by_a_scan_what_no_event_told_of(runners, queue):
+    worker = runners(1, 300.0)
+    for _ in range(2):
+        worker.tick()
+    (queue / "new.tmp").write_bytes(b"x")
+    (queue / "new.tmp").rename(queue / "stolen.csv")
+    os.read(worker.detector.watch._sources.instance.fileno(), 1 << 16)
+    worker.tick()
+    assert not worker.pending.known(b"stolen.csv")
+    delivery, canary = worker._canary._delivery, worker._canary
+    delivery.deaf, delivery._in_a_row, canary._with_sweep, canary._due = True, 1, False, 0.0
+    worker.tick()
+    worker.tick()
+    assert worker.health.has("blind watch")
+    assert worker.pending.known(b"stolen.csv")
+    worker.drain()
