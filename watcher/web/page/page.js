@@ -10,8 +10,8 @@
 
 import { h, patch } from "./elements.js";
 import { lifeOf } from "./entry.js";
-import { clock, duration, shown } from "./format.js";
-import { glance, problems, table, verdict, condition } from "./overview.js";
+import { clock, duration, quoted, shown } from "./format.js";
+import { command, glance, problems, table, verdict, condition } from "./overview.js";
 import { details } from "./queue.js";
 import { Refused, TokenWanted, ask, keepToken } from "./server.js";
 
@@ -160,7 +160,9 @@ function drawSilence(gone) {
   if (!gone) return;
   const age = seen.at ? ` since ${clock(seen.at / 1000, true)} (${duration((Date.now() - seen.at) / 1000)}); what is below is as old` : "";
   patch(box, [h("p", null, h("strong", null, seen.missing === "no answer" ? `No answer${age}.` : `${shown(seen.missing)}${age}.`)),
-    h("p", null, "The daemon may have ended. On its machine, type ", h("code", null, "watcher status"), " and the queue's directory.")]);
+    h("p", null, "The daemon may have ended. On its machine, type:"),
+    (chosen() ? [chosen()] : seen.status?.queues ?? []).slice(0, 3).map((queue) => command(`watcher status ${quoted(queue.path)}`)),
+  ].flat());
 }
 
 /** Say a change of the condition to a screen reader; what did not change is not said again. */

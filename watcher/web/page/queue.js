@@ -7,6 +7,7 @@ import { plot } from "./plot.js";
 
 const SPANS = { "15 min": 900, "1 h": 3600, all: Infinity }; // that the plots show
 const PLOTTED = ["ready", "deferred", "held", "dead", "orphan"];
+const MANY = 100; // entries that are not to be tried again all at once
 const AGE_NAMES = { wait: "waiting for a worker", handler: "in the handler", settle: "settling" };
 const PLAIN = /^[^\\]+$/; // a name without a character that is shown as an escape
 
@@ -129,10 +130,10 @@ function waiting(queue) {
 
 function failing(queue) {
   const { kinds = [], ages = [], read_all: whole = true, read } = queue.failures ?? {};
-  const states = new Set(kinds.map((each) => each.state));
-  const cures = [];
-  if (states.has("deferred")) cures.push(command(`watcher requeue ${quoted(queue.path)} ALL --state deferred`));
-  if (states.has("dead")) cures.push(command(`watcher requeue ${quoted(queue.path)} ALL --state dead`));
+  const cures = ["deferred", "dead"].filter((state) => kinds.some((each) => each.state === state)).map((state) => {
+    const pace = depth(queue, state) > MANY ? " --rate 10/s" : ""; // not all at once onto a host that was down
+    return command(`watcher requeue ${quoted(queue.path)} ALL --state ${state}${pace}`);
+  });
   return listing("failing", "Failing, by reason", ["reason", "state", "#all", ...ages.map((age) => `#${age}`)],
     kinds.map((each) => h("tr", { key: `${each.state} ${each.reason}` },
       h("th", { scope: "row", class: "reason" }, h("bdi", null, shown(each.reason))),
@@ -141,7 +142,7 @@ function failing(queue) {
     { none: "No entry failed.",
       more: cures.length ? h("div", null,
         whole ? null : h("p", { class: "note" }, `Of the ${count(read)} notes that were read; there are more.`),
-        h("p", { class: "note" }, "When the cause is gone, have them handled at once:"), cures) : null });
+        h("p", { class: "note" }, "When the cause is gone, have them handled again:"), cures) : null });
 }
 
 function attempts(queue) {
