@@ -124,6 +124,7 @@ class DaemonStatus(msgspec.Struct, frozen=True, kw_only=True):
     leaving: bool = False  # finishes what it has in hand, by the settings before a reload
     troubles: dict[_Text, _Text] = {}  # by subject (`observe.health`)
     watch: _Text = ""  # "inotify", "polling" or "native"; "": the queue is not watched
+    behind: bool = False  # events were dropped; a scan finds what they told of
     concurrency: _Count = 1
     timeout: _Seconds | None = None
     in_hand: list[InHand] = []

@@ -37,7 +37,7 @@ def health(feed: Feed, snapshots: Sequence[QueueSnapshot], _now: float) -> Verdi
 
 
 def readiness(feed: Feed, snapshots: Sequence[QueueSnapshot], now: float) -> Verdict:
-    """Say whether every queue is watched and without trouble."""
+    """Say whether every queue is watched, without trouble, and not behind."""
     reasons = health(feed, snapshots, now).reasons
     for each in snapshots:
         reasons += [f"{each.name}: {why}" for why in _not_ready(feed, each, now)]
@@ -57,6 +57,8 @@ def _not_ready(feed: Feed, each: QueueSnapshot, now: float) -> list[str]:
     reasons = list(said.troubles.values())
     if not said.watch:
         reasons.append("it is not watched")
+    if said.behind:
+        reasons.append("it is behind: events were lost, and the directory is scanned for entries")
     if now - each.sampled > OLDEST:
         reasons.append(f"it was looked at {show(round(now - each.sampled))} ago")
     return reasons
