@@ -60,6 +60,7 @@ class Daemon:
         self._load = load
         self._service = ServiceManager() if service is None else service
         self._page = page
+        self._told_of_page = ""  # what is wrong with it, as the health of the queues says
         self._workers: dict[str, QueueWorker] = {}  # by queue name
         self._leaving: list[QueueWorker] = []  # they finish what they have in hand
         self._sources = Sources()
@@ -220,9 +221,11 @@ class Daemon:
         if self._page is None or not self._page.active:
             return math.inf
         due = self._page.tick(self._now())
-        for worker in self._workers.values():
-            if worker.health.troubles.get("page", "") != self._page.trouble:
-                worker.health.quietly("page", self._page.trouble or None)
+        if self._page.trouble or self._told_of_page:
+            self._told_of_page = self._page.trouble
+            for worker in self._workers.values():
+                if worker.health.troubles.get("page", "") != self._page.trouble:
+                    worker.health.quietly("page", self._page.trouble or None)
         return due
 
     def _wait(self, due: float) -> None:

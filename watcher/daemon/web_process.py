@@ -104,8 +104,9 @@ class WebProcess:
 
     def serve_queues(self, queues: Collection[Queue]) -> None:
         """Show these queues from now on."""
-        self._queues = list(queues)
-        self._unsent = True
+        if self._queues != (now := list(queues)):
+            self._queues = now
+            self._unsent = True
 
     # -- the process --------------------------------------------------------------------------
 
