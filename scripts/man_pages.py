@@ -17,6 +17,7 @@ import click
 
 from watcher import __version__, cli
 from watcher.cli.parameters import FULL_HELP, QueueOption
+from watcher.config.daemon_settings import DAEMON_OPTIONS
 from watcher.config.options import OPTIONS, RETRY
 from watcher.handle.handler_kinds import KINDS
 from watcher.rules.option import Option
@@ -104,6 +105,8 @@ def watcher_toml_5() -> str:
         }
     )
     lines += _options(OPTIONS, flags=True)
+    lines += [".SH DAEMON", *_paragraphs("Keys of the table [daemon], for the daemon as a whole.")]
+    lines += _options(DAEMON_OPTIONS, flags=True)
     lines.append(".SH RETRY")
     lines += _options(RETRY, flags=False)
     lines.append(".SH HANDLERS")
