@@ -45,9 +45,12 @@ def test_a_page_that_dies_is_started_again_and_the_entries_are_none_the_worse(
     assert not daemon.events("unhealthy")
 
 
-def test_the_page_is_there_until_the_last_entry_has_ended(start_daemon, queue, recorder):
+def test_the_page_is_there_until_the_last_entry_has_ended(
+    start_daemon, queue, recorder, eventually
+):
     daemon = start_daemon(queue, *WITH_PAGE, handler=recorder.argv(gated=True))
     page = Page(daemon)
+    child = page.process(eventually)
     entry(queue)
     daemon.wait(lambda: recorder.calls)
     daemon.send(signal.SIGTERM)
@@ -55,26 +58,9 @@ def test_the_page_is_there_until_the_last_entry_has_ended(start_daemon, queue, r
     assert page.json("/status.json")["daemon"]["process"] == daemon.process.pid
     recorder.open_gate()
     assert daemon.process.wait(30) == 0
+    assert gone(child)
     with pytest.raises(ConnectionRefusedError):
         page.ask("/healthz")
-
-
-def test_a_handler_has_none_of_the_descriptors_of_the_page(start_daemon, queue, tmp_path):
-    said = tmp_path / "said"
-    program = (
-        "import os, sys\n"
-        "found = [os.readlink(f'/proc/self/fd/{fd}') for fd in os.listdir('/proc/self/fd')"
-        " if os.path.exists(f'/proc/self/fd/{fd}')]\n"
-        "open(sys.argv[1] + '.new', 'w').write('\\n'.join(found))\n"
-        "os.rename(sys.argv[1] + '.new', sys.argv[1])\n"
-    )
-    argv = [sys.executable, "-I", "-c", program, str(said)]
-    daemon = start_daemon(queue, *WITH_PAGE, handler=argv)
-    assert Page(daemon).ask("/healthz").status == 200
-    entry(queue)
-    daemon.wait_for("finish")
-    assert "socket:" not in said.read_text()
-    assert "alive" not in said.read_text()
 
 
 def test_a_reload_changes_adds_and_removes_the_address(start_daemon, tmp_path, eventually):
@@ -120,11 +106,53 @@ def test_a_reload_changes_adds_and_removes_the_address(start_daemon, tmp_path, e
     assert daemon.end() == 0
 
 
+@pytest.mark.slow
+def test_a_handler_has_none_of_the_descriptors_of_the_page(start_daemon, queue, tmp_path):
+    said = tmp_path / "said"
+    program = (
+        "import os, sys\n"
+        "found = [os.readlink(f'/proc/self/fd/{fd}') for fd in os.listdir('/proc/self/fd')"
+        " if os.path.exists(f'/proc/self/fd/{fd}')]\n"
+        "open(sys.argv[1] + '.new', 'w').write('\\n'.join(found))\n"
+        "os.rename(sys.argv[1] + '.new', sys.argv[1])\n"
+    )
+    argv = [sys.executable, "-I", "-c", program, str(said)]
+    daemon = start_daemon(queue, *WITH_PAGE, handler=argv)
+    assert Page(daemon).ask("/healthz").status == 200
+    entry(queue)
+    daemon.wait_for("finish")
+    assert "socket:" not in said.read_text()
+    assert "alive" not in said.read_text()
+
+
+@pytest.mark.slow
+def test_requests_do_not_wake_the_daemon(start_daemon, queue, recorder, eventually):
+    daemon = start_daemon(queue, *WITH_PAGE, handler=recorder.argv())
+    page = Page(daemon)
+    assert page.ask("/healthz").status == 200
+
+    def woken():
+        return sum(switches(daemon.process.pid))
+
+    before = woken()
+    for _ in range(50):
+        assert page.ask("/status.json").status == 200
+    assert woken() - before < 25  # it has some by itself
+
+
+def switches(process):
+    """How often each thread of a process went to sleep."""
+    for thread in os.listdir(f"/proc/{process}/task"):
+        with open(f"/proc/{process}/task/{thread}/status") as file:
+            (line,) = [line for line in file if line.startswith("voluntary_ctxt_switches")]
+        yield int(line.split()[1])
+
+
 @pytest.fixture
 def web(monkeypatch):
     """A page without a daemon; `settings` may be changed."""
     page = web_process.WebProcess(lambda: page.wanted)
-    page.wanted = DaemonSettings(http=parse("[::1]:0"), origin="--http")
+    page.wanted = DaemonSettings(http=parse("127.0.0.1:0"), origin="--http")
     yield page
     page.close()
 
@@ -150,7 +178,7 @@ def test_a_page_that_hangs_is_killed_and_started_later_and_later(web, monkeypatc
         eventually(lambda: web._child._process.poll() is not None)
         due = web.tick(now)
         assert "ended with status 1" in web.trouble
-    assert waits == [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300]
+    assert [round(wait, 3) for wait in waits] == [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300]
     assert fd not in web.filenos()
 
 

@@ -63,22 +63,17 @@ def test_the_paths_answer_with_what_the_commands_say(start_daemon, queue, record
     assert page.ask("/status.json", headers={"Host": "localhost:1"}).status == 200
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_the_page_ends_with_its_daemon(start_daemon, queue, recorder, eventually, number):
-    daemon = start_daemon(queue, *WITH_PAGE, handler=recorder.argv())
-    child = Page(daemon).process(eventually)
-    daemon.end(number)
-    eventually(lambda: gone(child))
-
-
 def test_a_unix_socket_replaces_that_of_a_dead_daemon_and_goes_with_its_own(
-    start_daemon, queue, recorder, tmp_path
+    start_daemon, queue, recorder, tmp_path, eventually
 ):
     place = tmp_path / "page.sock"
     first = start_daemon(queue, "--http", f"unix:{place}", handler=recorder.argv())
-    assert Page(first).ask("/healthz").status == 200
+    page = Page(first)
+    assert page.ask("/healthz").status == 200
+    child = page.process(eventually)
     assert stat.S_IMODE(place.stat().st_mode) == 0o660
     first.end(signal.SIGKILL)
+    eventually(lambda: gone(child))  # the end of its standard input ends it
     assert place.exists()
     second = start_daemon(queue, "--http", f"unix:{place}", handler=recorder.argv())
     assert Page(second).ask("/healthz").status == 200
@@ -86,6 +81,7 @@ def test_a_unix_socket_replaces_that_of_a_dead_daemon_and_goes_with_its_own(
     assert not place.exists()
 
 
+@pytest.mark.slow
 def test_an_address_that_cannot_be_had_is_refused_at_once(start_daemon, queue, recorder):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         options = ("--http", f"127.0.0.1:{taken.getsockname()[1]}")
@@ -115,6 +111,15 @@ def test_what_is_there_already_is_not_replaced(tmp_path, address, status, words)
         os.replace(tmp_path / "file", tmp_path / "served")  # another program's
     assert (tmp_path / "served").exists()
     assert served.socket.fileno() < 0
+
+
+def test_a_page_is_served_on_ipv6_too():
+    try:
+        served = Listening(parse("[::1]:0"))
+    except WatcherError as error:
+        pytest.skip(f"this machine has no IPv6: {error}")
+    with served, socket.create_connection(("::1", served.address.port)):
+        assert str(served.address) == f"[::1]:{served.socket.getsockname()[1]}"
 
 
 @pytest.mark.parametrize(
