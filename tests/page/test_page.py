@@ -121,7 +121,7 @@ def test_the_skip_link_leads_to_what_is_shown_and_keeps_it(page):
 def walk(page):
     """Go from the first to the last of what takes the focus, and out of the page."""
     wanted = page.evaluate(
-        "[...document.querySelectorAll('a[href], button, input, select, summary, .canvas')]"
+        "[...document.querySelectorAll('a, button, input, select, summary, [tabindex=\"0\"]')]"
         ".filter(each => each.type !== 'radio' || each.checked)"
         ".map((each, index) => each.watcherNumber = index)"
     )

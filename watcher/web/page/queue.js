@@ -95,10 +95,11 @@ function drawn(history, span, { width, redraw }) {
 }
 
 /** Return a table with a heading, or that there is nothing. */
-function listing(id, text, head, rows, { none, more } = {}) {
+function listing(id, text, head, rows, { none, more, scrolls } = {}) {
+  const region = scrolls ? { tabindex: "0", role: "group", "aria-labelledby": id } : {}; // no link in it is reached
   return h("section", { key: id, "aria-labelledby": id },
     h("h2", { id }, text),
-    rows.length ? h("div", { class: "wide" }, h("table", null,
+    rows.length ? h("div", { class: "wide", ...region }, h("table", null,
       h("thead", null, h("tr", null, head.map((word) => h("th", { key: word, scope: "col", class: word.startsWith("#") ? "number" : null }, word.replace("#", ""))))),
       h("tbody", null, rows))) : h("p", { class: "note" }, none),
     more ?? null);
@@ -139,7 +140,7 @@ function failing(queue) {
       h("th", { scope: "row", class: "reason" }, h("bdi", null, shown(each.reason))),
       h("td", null, each.state), h("td", { class: "number" }, count(each.total)),
       each.ages.map((number, index) => h("td", { key: ages[index], class: number ? "number" : "number zero" }, count(number))))),
-    { none: "No entry failed.",
+    { none: "No entry failed.", scrolls: true,
       more: cures.length ? h("div", null,
         whole ? null : h("p", { class: "note" }, `Of the ${count(read)} notes that were read; there are more.`),
         h("p", { class: "note" }, "When the cause is gone, have them handled again:"), cures) : null });
