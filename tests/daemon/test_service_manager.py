@@ -299,6 +299,16 @@ def test_the_watchdog_wakes_at_half_its_time(service):
     assert proofs == [0, 30]
 
 
+def test_a_long_reload_does_not_silence_the_watchdog(manager, service):
+    service = service(60.0)
+    service.tick(0.0, lambda: None, lambda: "a")
+    service.reloading()
+    manager.clear()
+    for now in (20.0, 40.0, 50.0, 80.0):  # a handler was loaded
+        service.step(now)
+    assert [manager.next(), manager.next(), manager.next(0.0)] == [{"WATCHDOG": "1"}] * 2 + [None]
+
+
 def test_ready_is_tried_again(manager, service, monkeypatch):
     service = service()
     monkeypatch.setattr(service_manager, "message", lambda **_: b"x" * 10)

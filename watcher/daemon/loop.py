@@ -93,7 +93,7 @@ class Daemon:
         known = {name: worker.settings for name, worker in self._workers.items()}
         known |= {name: settings for name, (settings, _handler) in self._shared.items()}
         changed = {name: one for name, one in queues.items() if known.get(name) != one}
-        handlers = {name: self._load(settings) for name, settings in changed.items()}
+        handlers = {name: self._load_handler(settings) for name, settings in changed.items()}
         templates = {name: settings for name, settings in queues.items() if settings.many}
         self._shared = {
             name: (settings, handlers[name] if name in handlers else self._shared[name][1])
@@ -102,6 +102,11 @@ class Daemon:
         _tell_endless(changed, known)
         self._directories.configure(queues)
         self._serve_directories(handlers)
+
+    def _load_handler(self, settings: Queue) -> Handler:
+        handler = self._load(settings)  # an import may take long
+        self._service.step(self._now())
+        return handler
 
     def _refuse_another_state_dir(self, queues: Mapping[str, Queue]) -> None:
         """Raise if a queue that is served would leave its entries in the directory before."""

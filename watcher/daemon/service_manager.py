@@ -4,7 +4,8 @@
 at once. `WATCHDOG_USEC` asks for a message at least that often, and the manager kills a daemon that
 sends none. That message is a proof: before it is sent, the daemon's thread has ticked the queues
 and has taken and released the locks that every worker needs (`prove`). A handler that hangs delays
-it in no way, because no lock is held while a handler runs.
+it in no way, because no lock is held while a handler runs. While handlers are loaded, and while the
+daemon drains, each step that ends is the proof.
 Guarantees: the variables leave the environment, so that no handler can speak for the daemon. At
 most one wake-up of the daemon's thread for each half of the watchdog's time, and one for each
 `EVERY` in which it woke anyway. The daemon never waits for the manager.
@@ -61,6 +62,11 @@ class ServiceManager:
             self._prove(now)
         return min(self._next_proof, self._look(now, describe))
 
+    def step(self, now: float) -> None:
+        """Say that the daemon's thread lives, if it is time: a long step has ended."""
+        if self._address and now >= self._next_proof:
+            self._prove(now)
+
     def _prove(self, now: float) -> None:
         self._send(WATCHDOG="1")
         self._next_proof = now + self._half
@@ -89,8 +95,7 @@ class ServiceManager:
         """Keep the manager from ending the drain while a handler may run by its timeout."""
         if not self._address:
             return
-        if now >= self._next_proof:
-            self._prove(now)
+        self.step(now)
         if now >= self._extended + EXTENSION / 3 and extends(attempts):
             self._send(EXTEND_TIMEOUT_USEC=str(round(EXTENSION * 1e6)))
             self._extended = now
