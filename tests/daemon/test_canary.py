@@ -159,7 +159,7 @@ def woken(daemon, seconds):
     [
         pytest.param(1, "1h", marks=pytest.mark.slow),
         (10, "1h"),
-        pytest.param(10, "200ms", marks=pytest.mark.slow),
+        pytest.param(10, "100ms", marks=pytest.mark.slow),
     ],
 )
 def test_an_idle_daemon_wakes_once_in_an_interval_and_a_worker_for_the_event(
@@ -172,16 +172,16 @@ def test_an_idle_daemon_wakes_once_in_an_interval_and_a_worker_for_the_event(
         text += (
             f'[queues.q{number}]\npath = "{tmp_path}/q{number}"\nsweep_every = "{sweep_every}"\n'
         )
-        text += 'canary = "200ms"\nconcurrency = 2\nhandler = { exec = ["/bin/true"] }\n'
+        text += 'canary = "100ms"\nconcurrency = 2\nhandler = { exec = ["/bin/true"] }\n'
     config.write_text(text)
     daemon = start_daemon(None, "--config", str(config), ready=False)
     daemon.wait_for("ready", queues)
     daemon.wait(lambda: list(tmp_path.glob("q*/.watcher/inflight/*/.canary*")))
-    time.sleep(1.2)  # until the status is published for the last time
-    main, others = woken(daemon, 1.6)
+    time.sleep(1.1)  # until the status is published for the last time
+    main, others = woken(daemon, 0.8)
     if sweep_every == "1h":  # else the sweeps wake it
-        assert 3 < main < 7  # five intervals in a second
-    assert others < 7
+        assert 5 < main < 13  # ten intervals in a second
+    assert others < 13
     assert daemon.events("watch blind") == []
 
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from watcher.arrive.kernel_watches import masks_in
+from watcher.arrive import kernel_watches
+from watcher.arrive.kernel_watches import KernelWatches, masks_in
 from watcher.rules.sight import (
     Sight,
     is_due_with_sweep,
@@ -74,3 +75,25 @@ def test_the_kernels_listing_is_read():
     )
     assert masks_in(text) == {10: 0x800, 1: 0xC80}
     assert masks_in(b"pos:\t0\nflags:\t02\n") == {}
+
+
+@pytest.mark.parametrize(
+    ("listings", "found"),
+    [
+        ([None], None),  # no /proc
+        ([{}], None),  # a kernel that never listed a watch
+        ([{1: 0x80, 2: 0x80}], True),
+        ([{1: 0x8C0}], True),
+        ([{2: 0x80}], False),  # removed
+        ([{1: 0xC00}], False),  # another mask, without IN_MOVED_TO
+        ([{1: 0x80}, {}], False),  # every watch was removed
+        ([{1: 0x80}, None], None),
+    ],
+)
+def test_a_watch_is_missed_only_if_the_kernel_lists_watches(monkeypatch, listings, found):
+    watches = KernelWatches()
+    for listing in listings:
+        monkeypatch.setattr(kernel_watches, "listed", lambda _fd, found=listing: found)
+        watches.forget()
+        last = watches.has(7, 3, {1: 7, 2: 8})
+    assert last is found
