@@ -114,7 +114,7 @@ def test_a_reload_is_announced_and_its_end_too(queue, manager, recorder, start_d
     reloading, _ = manager.until("RELOADING")
     assert before <= int(reloading["MONOTONIC_USEC"]) <= time.monotonic_ns() // 1000
     assert manager.next()["READY"] == "1"
-    assert daemon.events("reloaded")
+    daemon.wait_for("reloaded")
 
 
 @pytest.mark.parametrize("timeout", ["1h", pytest.param(None, marks=pytest.mark.slow)])
