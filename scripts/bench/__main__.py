@@ -31,6 +31,7 @@ from bench.measures import (  # noqa: E402 - the same
     mask,
     peers,
     price,
+    service,
     throughput,
 )
 from bench.rows import Row  # noqa: E402 - the same
@@ -46,6 +47,7 @@ MEASURES = {
     "8": deferred.measure,
     "9": price.measure,
     "10": mask.measure,
+    "11": service.measure,
     "peers": peers.measure,
     "4": backlog.measure,
 }
