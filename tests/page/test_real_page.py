@@ -26,11 +26,10 @@ def test_entries_of_a_real_queue_until_its_daemon_is_killed(
     daemon = start_daemon(queue, *options, handler=recorder.argv(gated=True))
     (record,) = daemon.wait_for("page")
     address = f"http://{record['detail'].rpartition(' ')[2]}/"
-    opened.open(address)
-    opened.wait("document.querySelector('.figures')")  # the only queue is shown itself
     for name in ("a.csv", hostile):
         (queue / f"{name}.tmp").write_text("x")
         (queue / f"{name}.tmp").rename(queue / name)
+    opened.open(address)  # the only queue is shown itself
     opened.wait("document.querySelector('[aria-labelledby=slowest] th a')?.textContent === 'a.csv'")
     opened.wait(
         "document.querySelector('[aria-labelledby=oldest] th a')?.textContent.startsWith('<img')"
@@ -46,8 +45,6 @@ def test_entries_of_a_real_queue_until_its_daemon_is_killed(
     opened.wait("document.querySelector('.steps')?.textContent.includes('attempt 1: handled')")
     assert opened.text("h1") == hostile
     assert opened.text(".result").startswith("handled on ")
-    opened.evaluate("location.hash = ''")
-    opened.wait("document.querySelector('[aria-labelledby=attempts] td')?.textContent === '2'")
     assert opened.complaints() == []
     daemon.end(signal.SIGKILL)
     opened.wait("!document.getElementById('silence').hidden")
