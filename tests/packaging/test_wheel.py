@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -51,6 +52,11 @@ def test_it_holds_every_module_and_nothing_else(wheel):
     inside = {name for name in names if ".dist-info/" not in name and ".data/" not in name}
     assert inside == modules
     assert any(name.endswith("/LICENSE") for name in names)
+    (metadata,) = (name for name in names if name.endswith(".dist-info/METADATA"))
+    extras = re.findall(
+        r"^Provides-Extra: (\w+)$", zipfile.ZipFile(wheel).read(metadata).decode(), re.MULTILINE
+    )
+    assert {"rich", "metrics", "page"} <= {*extras}
 
 
 def test_it_runs_with_the_sources_out_of_the_way(wheel, tmp_path):
