@@ -49,11 +49,11 @@ class Clock:
 def looks(monkeypatch):
     """The moments of the looks of one queue; `cost` is what each takes."""
     clock, seen = Clock(), []
-    looking = Sampler(clock)
+    looking = Sampler(clock, clock)
     looking.cost, looking.asking = 0.001, False
     looking.clock = clock
 
-    def sample(queue):
+    def sample(queue, _claims):
         seen.append(clock.now)
         clock.now += looking.cost
         return QueueSnapshot(queue.settings.name, queue.settings.path, clock.now)
@@ -101,6 +101,9 @@ def test_many_queues_take_a_part_of_a_core_alone(looks):
         looks.seen.clear()
         return run(looks, 300, ask=ask) * looks.cost / (looks.clock.now - began)
 
+    began = looks.clock.now
+    looks.look()  # the first one at each queue
+    assert looks.clock.now - began == pytest.approx(2 * 500 * looks.cost, abs=1)
     assert share(ask=True) == pytest.approx(0.1, rel=0.1)
     looks.clock.now += 100
-    assert share(ask=False) == pytest.approx(0.02, rel=0.1)
+    assert share(ask=False) == pytest.approx(0.05, rel=0.1)

@@ -69,17 +69,23 @@ class QueueStatus(NamedTuple):
         return condition.worst(self.findings)
 
 
-def queue_status(spool: Spool, name: str, limits: condition.Limits) -> QueueStatus:
-    """Read everything about one queue."""
+def queue_status(
+    spool: Spool,
+    name: str,
+    limits: condition.Limits,
+    claims: Mapping[tuple[int, int], int] | None = None,
+) -> QueueStatus:
+    """Read everything about one queue; `claims` is what `holders` said just now, None: ask it."""
     now = time.time()
+    held = holders() if claims is None else claims
     alive = [(directory, said) for directory, lives, said in read_all(spool) if lives]
     daemons = _one_each([said for _, said in alive])
     known = {said.process for said in daemons}
-    states = state_counts(spool)
+    states = state_counts(spool, held)
     ready = states[State.READY]
     rates = _rates(daemons, ready, now)
     space = os.fstatvfs(spool.fd)
-    in_hand = list(_in_hand(spool, dict(alive)))
+    in_hand = list(_in_hand(spool, dict(alive), held))
     status = QueueStatus(
         name=name,
         path=display(spool.path),
@@ -120,12 +126,13 @@ def _unwritable(spool: Spool) -> str:
     return f"{viewer.name} may not write to {display(spool.path)} (mode {mode:04o})"
 
 
-def _in_hand(spool: Spool, daemons: Mapping[str, DaemonStatus]) -> Iterator[EntryInHand]:
+def _in_hand(
+    spool: Spool, daemons: Mapping[str, DaemonStatus], held: Mapping[tuple[int, int], int]
+) -> Iterator[EntryInHand]:
     """Yield the entries in hand by the ledgers of the processes, if the entry is still claimed.
 
     The ledger is what a process has in hand now; what the daemon published may be older.
     """
-    held = holders()
     device = spool.identity[0]
     with contextlib.suppress(OSError), contextlib.ExitStack() as opened:
         inflight = spool.home.open(INFLIGHT)

@@ -157,9 +157,15 @@ def _first_failure(item: os.DirEntry[str]) -> float | None:
     return schedule.due_ms / 1000 - schedule.delay - schedule.waited
 
 
-def state_counts(spool: Spool) -> Mapping[State, StateCount]:
-    """Count the entries of a queue, in the order in which they are shown."""
-    held = {inode for device, inode in holders() if device == spool.identity[0]}
+def state_counts(
+    spool: Spool, claims: Mapping[tuple[int, int], int] | None = None
+) -> Mapping[State, StateCount]:
+    """Count the entries of a queue, in the order in which they are shown.
+
+    `claims` is what `holders` said just now; None: it is asked.
+    """
+    claims = holders() if claims is None else claims
+    held = {inode for device, inode in claims if device == spool.identity[0]}
     found = {state: StateCount() for state in SHOWN}
     _count_queue(spool, held, found)
     for state in STATE_DIRECTORIES:
