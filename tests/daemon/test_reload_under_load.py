@@ -9,10 +9,12 @@ from __future__ import annotations
 import collections
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import re
 import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +27,7 @@ from watcher.commit_many import enqueue_many
 RELOADS = 50
 BETWEEN = {"raw": 124, "mailman": 70, "extra": 6}  # entries between two reloads
 WORKERS = 16
+FAST = 6  # rounds of entries while reloads come as fast as they can
 KEPT = 12  # descriptors that the first entries cost: the process directory and others
 MEMORY = 24 << 20  # bytes by which the daemon may grow in 50 reloads
 
@@ -241,3 +244,37 @@ def check_calls(place: Place, writer: Writer) -> None:
         if "sha256" in call and call["queue"] != "mailman":
             assert call["sha256"] == hashlib.sha256(writer.contents[token]).hexdigest()
     assert len(keys) == len(writer.contents)
+
+
+@pytest.mark.slow
+def test_reloads_as_fast_as_signals_come_lose_nothing_and_neither_does_a_term_among_them(
+    start_daemon, place, eventually
+):
+    write(place, configuration(place, 0))
+    daemon = start_daemon(None, "--config", str(place.file), ready=False)
+    daemon.wait_for("ready", 3)
+    writer, over = Writer(place, FAST), threading.Event()
+
+    def reload() -> None:
+        for number in itertools.cycle(range(1, 37)):
+            write(place, configuration(place, number))
+            daemon.send(signal.SIGHUP)
+            if over.is_set():
+                return
+
+    reloading = threading.Thread(target=reload)
+    reloading.start()
+    for number in range(1, FAST + 1):
+        writer.commit(number)
+    daemon.wait_for("reloaded", FAST)
+    daemon.send(signal.SIGTERM)
+    daemon.wait_for("draining")
+    over.set()
+    reloading.join()
+    assert daemon.process.wait(30) == 0
+    write(place, configuration(place, 0))
+    last = start_daemon(None, "--config", str(place.file), ready=False)
+    last.wait_for("ready", 3)
+    assert eventually(lambda: not waiting(place))
+    assert last.end() == 0
+    check_calls(place, writer)
