@@ -12,6 +12,7 @@ Ends with 1 if the daemon does not start or the page complains of an error.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -162,6 +163,14 @@ def failed_most(root: str) -> str:
     return min(stems)  # the oldest
 
 
+def end(daemon: subprocess.Popen[bytes]) -> None:
+    """Stop the daemon and the handler that hangs: the second TERM ends it, too."""
+    while daemon.poll() is None:
+        daemon.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            daemon.wait(0.5)
+
+
 def main() -> int:
     """Run the daemon and the writer, then the browser; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -182,8 +191,7 @@ def main() -> int:
             write(root, arguments.seconds)
             complaints = take_all(address, arguments.directory, failed_most(root))
         finally:
-            daemon.kill()
-            daemon.wait()
+            end(daemon)
     for each in complaints:
         print(f"screenshots: {each}", file=sys.stderr)
     return 1 if complaints else 0
