@@ -86,6 +86,7 @@ def test_exclusive_counts_from_the_reload_on(queue, start_daemon, configure):
     assert second.end() == daemon.end() == 0
 
 
+@pytest.mark.slow
 def test_a_second_daemon_is_told_of_once_whatever_reloads_come(queue, start_daemon, configure):
     first = start_daemon(queue, "--format", "raw", handler=["true"])
     daemon = start_daemon(None, "--config", str(configure(["true"])))
@@ -157,6 +158,7 @@ def test_the_status_stays_true_while_the_old_settings_finish_an_entry(
     assert daemon.end() == 0
 
 
+@pytest.mark.slow
 def test_entries_that_another_program_takes_are_told_of_after_a_reload_too(
     queue, start_daemon, recorder, configure, eventually
 ):
