@@ -73,7 +73,11 @@ def test_a_unix_socket_replaces_that_of_a_dead_daemon_and_goes_with_its_own(
     child = page.process(eventually)
     assert stat.S_IMODE(place.stat().st_mode) == 0o660
     first.end(signal.SIGKILL)
-    eventually(lambda: gone(child))  # the end of its standard input ends it
+    try:
+        eventually(lambda: gone(child))  # the end of its standard input ends it
+    finally:
+        if not gone(child):
+            os.kill(child, signal.SIGKILL)
     assert place.exists()
     second = start_daemon(queue, "--http", f"unix:{place}", handler=recorder.argv())
     assert Page(second).ask("/healthz").status == 200
