@@ -510,6 +510,15 @@ MUTATIONS = [
         "test_a_retry_leaves_the_entry_and_comes_again_after_the_delay",
     ),
     Mutation(
+        "a directory of the system is a queue",
+        (3,),
+        "spool/spool.py",
+        "        if is_of_the_system(status):\n",
+        "        if is_of_the_system(status) and self.path == b'/':\n",
+        "spool/test_system_directories.py",
+        "test_it_is_refused",
+    ),
+    Mutation(
         "an orphan is unlinked",
         (3,),
         "settle/finish.py",

@@ -39,6 +39,7 @@ from watcher.spool.journal_home import JournalHome
 from watcher.spool.journal_rotation import JournalFiles
 from watcher.spool.ledger import Ledger
 from watcher.spool.state_home import Outside, StateHome
+from watcher.spool.system_directories import is_of_the_system
 
 _ROOT = b"/"  # among the names of state directories: `.watcher` itself
 
@@ -73,6 +74,11 @@ class Spool:
         self.journal = Journal(lambda: _ours(own), lambda: _inflight(own), layout, files)
         status = os.fstat(self.fd)
         self.identity = (status.st_dev, status.st_ino)
+        if is_of_the_system(status):
+            raise NotPermitted(
+                f"{display(self.path)}: a directory of the system: its files would be handled and"
+                " removed; make a directory of its own for the queue"
+            )
         self.euid = os.geteuid()
         if self.euid == 0:
             self._refuse_foreign_links(status.st_uid)
