@@ -42,6 +42,7 @@ class Client:
     [
         *(("localhost", 200), ("LOCALHOST:9180", 200), ("127.0.0.1:1", 200), ("[::1]:1", 200)),
         *(("[::1]", 200), ("evil.example", 421), ("evil.example:9180", 421), ("", 421)),
+        *(("localhost:80@evil.example", 421), ("localhost:", 421)),
         *(("localhost.evil.example", 421), ("127.0.0.1.evil:80", 421), ("[::2]:80", 421)),
     ],
 )

@@ -45,6 +45,18 @@ def test_a_page_that_dies_is_started_again_and_the_entries_are_none_the_worse(
     assert not daemon.events("unhealthy")
 
 
+def test_a_page_that_is_stopped_goes_with_a_daemon_that_is_killed(
+    start_daemon, queue, recorder, eventually
+):
+    daemon = start_daemon(queue, *WITH_PAGE, handler=recorder.argv())
+    page = Page(daemon)
+    child = page.process(eventually)
+    assert page.ask("/healthz").status == 200  # it serves, so it has told the kernel
+    os.kill(child, signal.SIGSTOP)
+    daemon.process.kill()
+    eventually(lambda: gone(child))
+
+
 def test_the_page_is_there_until_the_last_entry_has_ended(
     start_daemon, queue, recorder, eventually
 ):

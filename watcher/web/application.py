@@ -173,8 +173,8 @@ def _is_for_us(host: str | None, names: list[str] | None) -> bool:
     if names is None:
         return True
     name = (host or "").lower()
-    bare = name if name.endswith("]") else name.rpartition(":")[0] or name
-    return bare in names
+    bare, _, port = name.rpartition(":")
+    return (bare if port.isdecimal() and not name.endswith("]") else name) in names
 
 
 def _has_token(header: str, token: str) -> bool:

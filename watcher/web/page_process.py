@@ -6,8 +6,9 @@ LISTENING is the descriptor of the socket on which requests come, ALIVE that of 
 this process writes the monotonic time, so that the daemon sees whether it hangs.
 
 Guarantees: it ends when standard input ends, whatever it is doing, so also when the daemon is
-killed. It ignores the signals that end or reload the daemon: the page is served until the last
-entry has ended. It opens no file for writing, and has a low priority: handlers come first.
+killed; if it is stopped then, the kernel kills it. It ignores the signals that end or reload the
+daemon: the page is served until the last entry has ended. It opens no file for writing, and has a
+low priority: handlers come first.
 Fails: exit status 1 if the daemon is not there at the start.
 """
 
@@ -27,6 +28,7 @@ import time
 
 from watcher.config import page_feed
 from watcher.config.page_feed import Feed
+from watcher.spool import libc
 from watcher.spool.lease import ignore_sigio
 from watcher.web.application import Application
 from watcher.web.sampler import Sampler
@@ -35,6 +37,7 @@ from watcher.web.server import Server
 NICENESS = 10
 LARGEST_FILE = 1 << 20  # bytes: what may be written to standard error
 _MOMENT = struct.Struct("d")
+_PDEATHSIG = 1  # prctl(2), linux/prctl.h
 _IGNORED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
@@ -43,6 +46,8 @@ def main(listening: int, alive: int) -> int:
     for number in _IGNORED:
         signal.signal(number, signal.SIG_IGN)
     ignore_sigio()
+    # A stopped process sees no end of standard input, and would keep the port.
+    libc.prctl(_PDEATHSIG, signal.SIGKILL)
     _limit_this_process()
     logging.basicConfig(format="%(message)s")
     daemon = socket.socket(fileno=os.dup(0))
