@@ -180,8 +180,8 @@ def test_an_idle_daemon_wakes_once_in_an_interval_and_a_worker_for_the_event(
     time.sleep(1.1)  # until the status is published for the last time
     main, others = woken(daemon, 0.8)
     if sweep_every == "1h":  # else the sweeps wake it
-        assert 5 < main < 13  # ten intervals in a second
-    assert others < 13
+        assert 5 < main < 20  # ten intervals in a second; once for each queue would be a hundred
+    assert others < 20
     assert daemon.events("watch blind") == []
 
 
