@@ -21,6 +21,7 @@ from watcher.spool import journal as writing, journal_files, journal_line, state
 from watcher.spool.birth import birth_of
 from watcher.spool.journal import Journal
 from watcher.spool.journal_line import is_mark, line_of, parse_line
+from watcher.spool.journal_past import Past
 from watcher.spool.journal_rotation import JournalFiles
 from watcher.spool.journal_spill import append_spill
 from watcher.spool.vanished import OF_ONE
@@ -826,3 +827,15 @@ def test_an_overlong_line_is_passed_over_to_its_end(ours):
     )
     audit = journal_replay.replay(ours[1], Layout())
     assert (audit.seen, audit.unreadable) == (1, 1)
+
+
+def test_what_was_known_is_not_ended_by_another_file_with_its_inode_number():
+    """The kernel gives a free number to the next file; a file handled at once has no birth here."""
+    kept = line_of(
+        1, State.CLAIMED, "defer", 5, b"20261123T105313.250Z-a1-c0-d30-w0-kept.pck", birth=7
+    )
+    ended = line_of(2, State.CLAIMED, "finish", 6, b"kept~1.pck")
+    other = line_of(3, State.CLAIMED, "finish", 5, b"new.pck")
+    numbered = line_of(1, State.CLAIMED, "defer", 6, b"kept.pck", birth=8)
+    known = Past().open_entries(kept + numbered + ended + other)
+    assert [(line.inode, line.birth) for line in known] == [(5, 7)]

@@ -31,10 +31,10 @@ from watcher.inspect.same_entry import (
     places_after,
     places_before,
     same_entry,
-    without_stamps,
 )
 from watcher.rules.kinds import Kind
 from watcher.rules.names import INFLIGHT, STATE_DIRECTORIES, Layout, is_metadata
+from watcher.rules.stamp import without_stamps
 from watcher.spool.journal_files import place_of
 from watcher.spool.journal_home import JournalUnreachable
 from watcher.spool.journal_line import Line

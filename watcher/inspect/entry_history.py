@@ -24,9 +24,10 @@ from watcher.inspect.find_entry import EntryLocation, look_up, no_such, own_name
 from watcher.inspect.history_text import local_time, outcome, taken_text
 from watcher.inspect.list_entries import EntryInfo, as_claimed, in_queue, listed
 from watcher.inspect.notes_view import look, open_state_dir, with_metadata
-from watcher.inspect.same_entry import places_after, places_before, without_stamps
+from watcher.inspect.same_entry import places_after, places_before
 from watcher.rules.lifecycle import State
 from watcher.rules.names import STATE_DIRECTORIES, display, is_stored
+from watcher.rules.stamp import without_stamps
 from watcher.spool.birth import birth_of
 from watcher.spool.dirs import scan_dir
 from watcher.spool.journal_files import Place, parse_begin, place_of

@@ -20,9 +20,10 @@ from watcher.errors import TryAgain
 from watcher.inspect.audit_rules import EVENT_DELAY, WINDOW
 from watcher.inspect.journal_hosts import with_hosts
 from watcher.inspect.journal_reader import number_in, read_lines
-from watcher.inspect.same_entry import common_part, same_entry, stem_of, without_stamps
+from watcher.inspect.same_entry import common_part, same_entry, stem_of
 from watcher.rules.beginnings import begins
 from watcher.rules.names import Layout
+from watcher.rules.stamp import without_stamps
 from watcher.spool.journal_files import FIRST, parse_begin
 from watcher.spool.journal_line import Line, event_time_in, parse_line, quoted
 

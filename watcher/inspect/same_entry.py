@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from watcher.rules.lifecycle import State
 from watcher.rules.names import STATE_DIRECTORIES, Layout
-from watcher.rules.stamp import parse
+from watcher.rules.stamp import parse, without_stamps
 from watcher.spool.journal_line import NO_MOVE, PUTS_AWAY, Line
 
 QUEUE = b""  # as a place, beside the directories of the states
@@ -43,13 +43,6 @@ class TrackedEntry:
     epoch: int  # how often the queue had been copied or moved at that line
     counted: bool = True  # in `seen`
     matched: bool = False  # a later line continued or ended it
-
-
-def without_stamps(name: bytes) -> bytes:
-    """Return a file's name without any stamp."""
-    while found := parse(name):
-        name = found[1]
-    return name
 
 
 def stem_of(name: bytes, layout: Layout) -> bytes:

@@ -48,6 +48,13 @@ def stamped(schedule: Schedule, stem: bytes, suffix: bytes) -> bytes:
     return stamp + stem[:room] + suffix
 
 
+def without_stamps(name: bytes) -> bytes:
+    """Return a file's name without any stamp."""
+    while found := parse(name):
+        name = found[1]
+    return name
+
+
 def beside(schedule: Schedule, number: int) -> Schedule:
     """Return the `number`th schedule to try if a namesake has the same stamp.
 

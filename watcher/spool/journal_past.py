@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Iterable, Iterator
 
 from watcher.rules.lifecycle import State
+from watcher.rules.stamp import without_stamps
 from watcher.spool import state_files
 from watcher.spool.journal_files import lines_in
 from watcher.spool.journal_line import (
@@ -31,6 +33,8 @@ from watcher.spool.journal_rotation import NAME, file_name
 
 KEPT_OPEN = 2  # files
 _ACCEPT = ACCEPT.encode()
+_NUMBERS = re.compile(rb"~[0-9]+")  # before the ending
+_CUT_ABOVE = 100  # bytes: no shorter name is ever cut
 _STATES = {state.value.encode(): state for state in PUT_AWAY}
 
 
@@ -47,6 +51,22 @@ def before_lines(entries: Iterable[Line], now_ns: int) -> bytes:
         line_of(now_ns, state_after(line), "before", line.inode, line.name, birth=line.birth)
         for line in entries
     )
+
+
+def _may_continue(before: Line, line: Line) -> bool:
+    """Whether a later line with the inode number of an entry may be about that entry.
+
+    The kernel gives a free number to the next file. The time of birth tells the two apart; a line
+    that has none, as that of a file that was handled at once, is told by its name.
+    """
+    if before.birth and line.birth:
+        return before.birth == line.birth
+    return _common_part(before.name) == _common_part(line.name)
+
+
+def _common_part(name: bytes) -> bytes:
+    """Return what all names of one entry have in common, without its layout (`same_entry`)."""
+    return _NUMBERS.sub(b"", without_stamps(name))[:_CUT_ABOVE]
 
 
 class Past:
@@ -110,7 +130,7 @@ class Past:
                     del last[line.inode]  # its loss is known
                 continue
             before = last.pop(line.inode, None)
-            if before is not None and before.birth and line.birth and before.birth != line.birth:
+            if before is not None and not _may_continue(before, line):
                 gone.append(before)
                 before = None
             if line.move in ENDS or (line.move in JOINS and line.name.endswith(b".db")):
