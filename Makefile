@@ -1,5 +1,5 @@
 # The one definition of each check: people, hooks and CI call these targets.
-.PHONY: help setup run race test test-all test-versions test-other-versions packages lint format docs \
+.PHONY: help setup run race test test-all test-long test-versions test-other-versions packages lint format docs \
 	wheel deb install uninstall writers chaos explore bench bench-quick screenshots clean
 
 # The tests start thousands of processes, and each would compile every module anew.
@@ -15,6 +15,7 @@ help:
 	@echo "make run       watch a small queue at work (ctrl-C ends it; RUN_SECONDS=20 ends by itself)"
 	@echo "make race      the race of 2002: the old rule loses messages, this program none"
 	@echo "make test      the tests            make test-all  with the slow ones (20 minutes)"
+	@echo "make test-long what takes longer: all mutations and crashes (20 minutes)"
 	@echo "make test-versions  the tests on every Python from 3.11 to 3.13 that is found"
 	@echo "make packages  install the distribution's packages that tests need (as root; Debian)"
 	@echo "make lint      ruff, mypy, imports  make format    let ruff put the layout right"
@@ -48,7 +49,11 @@ test: setup $(MAILMAN)/.stamp
 
 # Spread one by one: most of them start processes of their own, and one file has half of them.
 test-all: test
-	$(PYTEST) -n 3 -m slow
+	$(PYTEST) -n 3 -m "slow and not long"
+
+# What does not fit into the half hour that a change waits for: every mutation, and the explorer.
+test-long: setup
+	$(PYTEST) -n 3 -m long
 
 test-versions:
 	@scripts/test_versions

@@ -83,6 +83,22 @@ def test_finds_that_a_marker_must_not_be_removed_last():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_no_scenario_that_takes_seconds_breaks_a_promise():
+    scenarios = [each for each in explore("--quick") if not each["old_rule"]]
+    assert {each["name"].split(" x ")[0] for each in scenarios} >= {
+        "2.0.8",
+        "2.0.13",
+        "2.1.4",
+        "2.1.5",
+        "enqueue",
+    }
+    assert len(scenarios) > 20
+    assert_kept(scenarios)
+
+
+@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_no_interleaving_and_no_crash_breaks_a_promise():
     """All but what takes minutes, which `make explore` has too."""

@@ -108,9 +108,18 @@ def run(copy, test, only):
     return ended.returncode, ended.stdout[-3000:] + ended.stderr[-1000:]
 
 
+def first_of_each_file():
+    """Yield all mutations as parameters; those after the first of a file of tests are long."""
+    files = set()
+    for mutation in MUTATIONS:
+        marks = [pytest.mark.long] if mutation.test in files else []
+        files.add(mutation.test)
+        yield pytest.param(mutation, id=mutation.name, marks=marks)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@BY_NAME
+@pytest.mark.parametrize("mutation", list(first_of_each_file()))
 def test_a_broken_promise_is_found(copy, passes, mutation):
     code, printed = passes(mutation.test)
     assert code == 0, printed
