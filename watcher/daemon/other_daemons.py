@@ -20,7 +20,7 @@ from watcher.errors import TryAgain, WatcherError
 from watcher.observe import log
 from watcher.rules.names import display
 from watcher.spool.daemon_status import read_all
-from watcher.spool.process_dir import join_daemons, leave_daemons
+from watcher.spool.process_dir import has_others, join_daemons, leave_daemons
 from watcher.spool.spool import Spool
 
 
@@ -41,8 +41,12 @@ class OtherDaemons:
         join(spool, exclusive=self._exclusive)
 
     def look(self, spool: Spool) -> None:
-        """Log each daemon that is here too, once."""
-        found = others(spool)
+        """Log each daemon that is here too, once.
+
+        Each daemon has a directory in `inflight/`. Without another one's, the locks of the whole
+        machine are not read: with many queues that would take most of the daemon's thread's time.
+        """
+        found = others(spool) if _may_have_others(spool) else {}
         for pid, since in found.items():
             if pid not in self._told:
                 words = f"{_words(pid, since)} works here too: stop one of the two"
@@ -78,6 +82,13 @@ def others(spool: Spool) -> dict[int, float | None]:
             known = {said.process: said.started for _, alive, said in read_all(spool) if alive}
             return {pid: known.get(pid) for pid in sorted(here)}
     return {}
+
+
+def _may_have_others(spool: Spool) -> bool:
+    try:
+        return has_others(spool)
+    except (OSError, WatcherError):
+        return True
 
 
 def _words(pid: int, since: float | None) -> str:
