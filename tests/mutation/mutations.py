@@ -2239,12 +2239,12 @@ MUTATIONS = [
         "test_what_the_daemon_tells_comes_back_but_for_its_handlers",
     ),
     Mutation(
-        "the page outlives its daemon",
+        "a page that is stopped outlives its daemon",
         (8,),
         "web/page_process.py",
-        "    os._exit(os.EX_OK)\n",
-        "    return\n",
-        "web/test_page_server.py",
-        "test_a_unix_socket_replaces",
+        "    libc.prctl(_PDEATHSIG, signal.SIGKILL)\n",
+        "",
+        "web/test_page_process.py",
+        "test_a_page_that_is_stopped_goes_with_a_daemon_that_is_killed",
     ),
 ]
