@@ -101,8 +101,12 @@ def test_refused_now_and_then_nothing_is_lost(tmp_path):
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize(
     "arguments",
-    [["--every", 10, "--looking", 6], ["--errors", "--every", 60]],
-    ids=["kill", "errors"],
+    [
+        pytest.param(["--every", 30, "--looking", 15], id="kill"),
+        pytest.param(["--errors", "--every", 180], id="errors"),
+        pytest.param(["--every", 10, "--looking", 6], id="kill more", marks=pytest.mark.long),
+        pytest.param(["--errors", "--every", 60], id="more errors", marks=pytest.mark.long),
+    ],
 )
 def test_all_commands(tmp_path, arguments):
     printed, rows = matrix(tmp_path, *arguments)

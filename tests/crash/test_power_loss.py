@@ -86,10 +86,19 @@ def test_nothing_is_lost_by_recovery_from_a_killed_process(base, name, weak):
     assert Trial(ALL[name], base, weak=weak).killed_before().broken == []
 
 
+def twice():
+    """Return the transitions that a second crash follows; but for each fourth they are long."""
+    names = sorted(name for name in ALL if not name.startswith(LONG))
+    return [
+        pytest.param(name, marks=[pytest.mark.long] if number % 4 else [])
+        for number, name in enumerate(names)
+    ]
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @KINDS
-@pytest.mark.parametrize("name", sorted(name for name in ALL if not name.startswith(LONG)))
+@pytest.mark.parametrize("name", twice())
 def test_nothing_is_lost_by_a_second_crash(base, name, weak):
     assert Trial(ALL[name], base, weak=weak).killed_before().broken == []
     assert Trial(ALL[name], base, weak=weak).lost_before().broken == []
