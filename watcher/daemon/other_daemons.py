@@ -46,7 +46,7 @@ class OtherDaemons:
         Each daemon has a directory in `inflight/`. Without another one's, the locks of the whole
         machine are not read: with many queues that would take most of the daemon's thread's time.
         """
-        found = others(spool) if _may_have_others(spool) else {}
+        found = others(spool) if has_others(spool) else {}
         for pid, since in found.items():
             if pid not in self._told:
                 words = f"{_words(pid, since)} works here too: stop one of the two"
@@ -82,13 +82,6 @@ def others(spool: Spool) -> dict[int, float | None]:
             known = {said.process: said.started for _, alive, said in read_all(spool) if alive}
             return {pid: known.get(pid) for pid in sorted(here)}
     return {}
-
-
-def _may_have_others(spool: Spool) -> bool:
-    try:
-        return has_others(spool)
-    except (OSError, WatcherError):
-        return True
 
 
 def _words(pid: int, since: float | None) -> str:

@@ -32,7 +32,6 @@ from watcher.daemon.publisher import Publisher
 from watcher.daemon.ready import Item
 from watcher.daemon.returning import Returning, wait_for_loop
 from watcher.daemon.workers import Workers
-from watcher.errors import WatcherError
 from watcher.handle.handler import Handler
 from watcher.observe import log
 from watcher.observe.health import Health
@@ -271,10 +270,7 @@ class QueueWorker:
     def _has_others(self) -> bool:
         """Whether another process works on the queue, as far as its directories can be read."""
         spool = self.detector.spool
-        try:
-            return spool is None or has_others(spool)
-        except (OSError, WatcherError):
-            return True
+        return spool is None or has_others(spool)
 
     def _prepare(self) -> None:
         """Import what an attempt may need; while that fails, report it and try again."""

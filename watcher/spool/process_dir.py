@@ -208,14 +208,17 @@ def leave_daemons(spool: OpenSpool) -> None:
 
 
 def has_others(spool: OpenSpool) -> bool:
-    """Whether another process works on the queue, or did and left its directory; raises OSError.
+    """Whether another process works on the queue, or did and left its directory.
 
-    Under the spool's lock: the directory that another thread of this process makes meanwhile has
-    its name before `spool.process_dir` tells of it.
+    True if the directories cannot be read. Under the spool's lock: the directory that another
+    thread of this process makes meanwhile has its name before `spool.process_dir` tells of it.
     """
-    with spool.lock:
-        own = spool.process_dir
-        names = list(names_in(spool.inflight()))
+    try:
+        with spool.lock:
+            own = spool.process_dir
+            names = list(names_in(spool.inflight()))
+    except (OSError, WatcherError):
+        return True
     return any(own is None or name != own.name for name in names)
 
 
