@@ -77,7 +77,7 @@ handler = {{ exec = ["true"] }}
     daemon.send(signal.SIGHUP)
     (said,) = daemon.wait_for("unhealthy")
     assert f"archive = {tmp_path}/missing: does not exist; make it first" in said["detail"]
-    rename_in(queue, "c.csv")
+    rename_in(queue, "c.csv", later=True)  # no event tells of it: a scan finds it
     (tmp_path / "missing").mkdir()
     daemon.wait_for("finish", entry="c.csv")
     assert os.listdir(tmp_path / "missing") == ["c.csv"]

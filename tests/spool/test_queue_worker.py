@@ -83,17 +83,22 @@ def test_what_no_rename_was_seen_of_is_not_called_damaged_before_its_age(
 
 @pytest.fixture
 def runners(queue):
-    """Make a runner of the queue with settings of its own."""
-    sources = Sources()
+    """Make a runner of the queue with settings of its own; all end before the sources close."""
+    sources, made = Sources(), []
     reader = EventReader(sources, lambda: None)
     delivery = Delivery(sources, reader)
     context = Context(sources, reader, SystemClock(), lambda _tag: None, delivery)
 
     def make(tag, grace_age):
         settings = Queue(name="q", path=str(queue), format="raw", suffix="", grace_age=grace_age)
-        return QueueWorker(tag, settings, Function(lambda _entry: None), context)
+        made.append(QueueWorker(tag, settings, Function(lambda _entry: None), context))
+        return made[-1]
 
     yield make
+    for worker in made:
+        worker.drain()
+        while not worker.wait_drained(1.0):  # its threads may be reading events
+            pass
     sources.close()
 
 
@@ -135,8 +140,6 @@ def test_a_blind_queue_stays_blind_through_a_reload(runners):
     after.take_over(before)
     assert after.health.has("blind watch")
     assert after.detector.blind
-    before.drain()
-    after.drain()
 
 
 def test_a_blind_queue_finds_by_a_scan_what_no_event_told_of(runners, queue):
@@ -154,4 +157,3 @@ def test_a_blind_queue_finds_by_a_scan_what_no_event_told_of(runners, queue):
     worker.tick()
     assert worker.health.has("blind watch")
     assert worker.pending.known(b"stolen.csv")
-    worker.drain()
