@@ -162,10 +162,13 @@ class Table:
                 [*run, "--log-format", "json"], env=environment, stdout=output, stderr=output
             )
         try:
-            _wait(lambda: _ready(log) == len(self._queues) or daemon.poll() is not None)
+            _wait(lambda: _lines(log, "ready") == len(self._queues) or daemon.poll() is not None)
             if daemon.poll() is not None:
                 with open(log, encoding="utf-8") as lines:
                     sys.exit(f"real_writers: the daemon ended: {lines.read()[-500:]}")
+            for rounds in (1, 2):  # what it does once for each of hundreds of queues is done then
+                daemon.send_signal(signal.SIGUSR1)
+                self._wait_for_status(log, rounds * len(self._queues))
             yield
         finally:
             daemon.send_signal(signal.SIGTERM)
@@ -175,10 +178,15 @@ class Table:
                 daemon.kill()
                 daemon.wait()
 
+    @staticmethod
+    def _wait_for_status(log: str, wanted: int) -> None:
+        _wait(lambda: _lines(log, "status") >= wanted)
 
-def _ready(log: str) -> int:
+
+def _lines(log: str, event: str) -> int:
+    """Return how many lines of the log have this event."""
     with open(log, "rb") as lines:
-        return lines.read().count(b'"event": "ready"')
+        return lines.read().count(f'"event": "{event}"'.encode())
 
 
 def _wait(condition: Callable[[], bool], seconds: float = PATIENCE) -> None:

@@ -32,6 +32,7 @@ def run_table(*options):
 
 
 @pytest.mark.slow
+@pytest.mark.long  # alone on the machine: the table says what is late
 @pytest.mark.timeout(300)
 def test_every_installed_writer_is_taken_whole_and_once():
     run_table()
