@@ -351,9 +351,8 @@ TestMachine.settings = settings(max_examples=60, stateful_step_count=30, deadlin
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize(  # so that workers share them
-    "part", [0, *(pytest.param(part, marks=pytest.mark.long) for part in range(1, 4))]
-)
+@pytest.mark.parametrize("part", range(4))  # so that workers share them
 def test_many_more_orders(part):
     run_state_machine_as_test(Machine, settings=settings(max_examples=300, stateful_step_count=50))
