@@ -2242,7 +2242,7 @@ MUTATIONS = [
         "a page that is stopped outlives its daemon",
         (8,),
         "web/page_process.py",
-        "    libc.prctl(_PDEATHSIG, signal.SIGKILL)\n",
+        "    libc.kill_with_parent()\n",
         "",
         "web/test_page_process.py",
         "test_a_page_that_is_stopped_goes_with_a_daemon_that_is_killed",

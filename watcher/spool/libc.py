@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import functools
 import os
+import signal
 import sys
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ _BTIME = 0x800  # STATX_BTIME, linux/stat.h
 _STATX_SIZE = 256  # bytes of struct statx
 _MASK, _BIRTH = 0, 80  # offsets: stx_mask; stx_btime: seconds (8 bytes), then nanoseconds (4)
 _KEEP_SIZE, _PUNCH_HOLE = 1, 2  # linux/falloc.h
+_PDEATHSIG = 1  # linux/prctl.h
 
 
 @functools.cache
@@ -86,3 +88,8 @@ def prctl(option: int, value: int) -> None:
     call = getattr(library(), "prctl", None)
     if call is not None:
         call(option, ctypes.c_ulong(value), 0, 0, 0)
+
+
+def kill_with_parent() -> None:
+    """Have the kernel kill this process when its parent dies, also while it is stopped."""
+    prctl(_PDEATHSIG, signal.SIGKILL)

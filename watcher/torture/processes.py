@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 from watcher.spool import libc
 
-_PDEATHSIG, _SUBREAPER = 1, 36  # linux/prctl.h
+_SUBREAPER = 36  # linux/prctl.h
 libc.library()  # loaded before any fork: a child must not import
 
 
@@ -160,7 +160,7 @@ def _begin(parent: int) -> None:
 
 def die_with_parent(parent: int) -> None:
     """Have the kernel kill this process when its parent dies, also if it died before this call."""
-    libc.prctl(_PDEATHSIG, signal.SIGKILL)
+    libc.kill_with_parent()
     if os.getppid() != parent:
         os.kill(os.getpid(), signal.SIGKILL)
 

@@ -37,7 +37,6 @@ from watcher.web.server import Server
 NICENESS = 10
 LARGEST_FILE = 1 << 20  # bytes: what may be written to standard error
 _MOMENT = struct.Struct("d")
-_PDEATHSIG = 1  # prctl(2), linux/prctl.h
 _IGNORED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
@@ -47,7 +46,7 @@ def main(listening: int, alive: int) -> int:
         signal.signal(number, signal.SIG_IGN)
     ignore_sigio()
     # A stopped process sees no end of standard input, and would keep the port.
-    libc.prctl(_PDEATHSIG, signal.SIGKILL)
+    libc.kill_with_parent()
     _limit_this_process()
     logging.basicConfig(format="%(message)s")
     daemon = socket.socket(fileno=os.dup(0))
