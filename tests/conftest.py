@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import glob
 import json
 import os
 import resource
@@ -17,6 +18,7 @@ import runpy
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -54,6 +56,14 @@ def mutations_by_file() -> dict[str, list[Any]]:
 
 
 MUTATIONS_BY_FILE = mutations_by_file()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let go of the immutable files of a run that was killed: pytest fails to remove them."""
+    left = glob.glob(f"{tempfile.gettempdir()}/pytest-of-*/*/test_*immutable*/")
+    if left and not hasattr(config, "workerinput"):  # before the tests make their own
+        with contextlib.suppress(OSError):  # no chattr(1), or not root: then none was made
+            subprocess.run(["chattr", "-fR", "-i", *left], check=False)
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
