@@ -19,7 +19,7 @@ from watcher import __version__, cli
 from watcher.cli.parameters import FULL_HELP, QueueOption
 from watcher.config.daemon_settings import DAEMON_OPTIONS
 from watcher.config.options import OPTIONS, RETRY
-from watcher.handle.handler_kinds import KINDS
+from watcher.handle.handler_kinds import KINDS, settings_class
 from watcher.rules.option import Option
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -110,7 +110,8 @@ def watcher_toml_5() -> str:
     lines.append(".SH RETRY")
     lines += _options(RETRY, flags=False)
     lines.append(".SH HANDLERS")
-    for kind, settings in KINDS.items():
+    for kind in KINDS:
+        settings = settings_class(kind)
         lines += [f".SS {_escaped(kind)}", *_paragraphs(settings.EXAMPLE)]
         lines += _options(settings.OPTIONS, flags=False)
     lines += [".SH SEE ALSO", ".BR watcher (1)"]

@@ -20,7 +20,9 @@ from watcher.config.daemon_settings import DAEMON_OPTIONS
 from watcher.config.options import OPTIONS, RETRY
 from watcher.durations import EXPECTED
 from watcher.errors import BadConfiguration, Usage
-from watcher.handle.handler_kinds import KINDS, Exec, Python
+from watcher.handle.handler_kinds import KINDS
+from watcher.handle.kinds.run_command import Exec
+from watcher.handle.kinds.run_function import Python
 from watcher.rules.kinds import Kind
 from watcher.rules.patterns import DEFAULT_IGNORE
 from watcher.rules.retry import Policy

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from watcher.errors import TryAgain
-from watcher.inspect.finding import BAD, OK, WARNING
+from watcher.rules.finding import BAD, OK, WARNING
 from watcher.torture import event_log, test_message, workdir
 from watcher.torture.account import Observed, balance
 from watcher.torture.event_log import EventLog, EventLogReader, Line

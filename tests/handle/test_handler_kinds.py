@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import sys
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -16,8 +17,10 @@ from watcher.cli import parameters
 from watcher.config import load as configuration
 from watcher.errors import BadConfiguration, Usage
 from watcher.handle import handler_kinds
-from watcher.handle.handler_kinds import KINDS, Exec, Python, endless, with_timeout
+from watcher.handle.handler_kinds import KINDS, settings_class, with_timeout
 from watcher.handle.handler_settings import HandlerSettings
+from watcher.handle.kinds.run_command import Exec
+from watcher.handle.kinds.run_function import Python
 from watcher.rules.option import Option, period
 from watcher.rules.results import HANDLED, AttemptEnd
 from watcher.sweep import Limits, Sweep, SweepOptions
@@ -60,7 +63,8 @@ class CopySettings(HandlerSettings, frozen=True, forbid_unknown_fields=True):
 @pytest.fixture
 def load(queue, tmp_path, monkeypatch):
     """Load a configuration of one queue with some handler, the new kind being registered."""
-    monkeypatch.setitem(KINDS, "copy", CopySettings)
+    monkeypatch.setitem(KINDS, "copy", f"{__name__}:CopySettings")
+    monkeypatch.setitem(sys.modules, __name__, sys.modules[CopySettings.__module__])
     file = tmp_path / "w.toml"
 
     def loaded(handler):
@@ -84,7 +88,7 @@ def test_a_new_kind_is_read_by_its_row_and_run_by_a_sweep(load, queue, tmp_path)
     assert not (queue / "1.pck").exists()
 
 
-EVERY_KIND = ", ".join({**KINDS, "copy": CopySettings})
+EVERY_KIND = ", ".join([*KINDS, "copy"])
 WRONG = {
     "a wrong kind": ("{ lmtp = 'x' }", f": no such kind: 'lmtp'; one of: {EVERY_KIND}"),
     "two kinds": ("{ copy = 'x', exec = ['a'] }", f": expected one of: {EVERY_KIND}; got"),
@@ -109,11 +113,12 @@ def test_a_new_kind_that_cannot_be_loaded_is_named_with_its_place(load):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_row_has_a_field_of_its_own_name_and_an_example(kind):
-    row = KINDS[kind]
+    row = settings_class(kind)
     assert row.__struct_fields__[0] == kind
     assert row.__struct_config__.forbid_unknown_fields
     assert set(row.OPTIONS) <= set(row.__struct_fields__)
     assert f"{{ {kind} = " in row.EXAMPLE
+    assert row.COST.endswith(".")
     assert issubclass(row, handler_kinds.HandlerSettings)
 
 
@@ -146,10 +151,9 @@ def test_a_timeout_that_cannot_be_is_refused(handler, text, said):
         (Python("a:b", isolate=True), "set a timeout"),
         (Exec(("true",), timeout=5.0), ""),
         (Python("a:b", isolate=True, timeout=5.0), ""),
-        (None, ""),
     ],
 )
 def test_an_attempt_without_end_is_told_of_where_one_can_be(handler, said):
-    words = endless(handler)
+    words = handler.endless()
     assert said in words
     assert bool(words) == bool(said)

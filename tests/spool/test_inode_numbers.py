@@ -7,8 +7,8 @@ import os
 import pytest
 
 from watcher.errors import CannotCreate, Unavailable
-from watcher.inspect.finding import BAD
 from watcher.inspect.probe import try_directory
+from watcher.rules.finding import BAD
 from watcher.spool import inode_numbers
 from watcher.spool.disk import DISK, Disk
 

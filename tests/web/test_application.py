@@ -8,7 +8,7 @@ import pytest
 
 from watcher.config.page_feed import Feed, decode, encode
 from watcher.config.queue_settings import Queue
-from watcher.handle.handler_kinds import Exec
+from watcher.handle.kinds.run_command import Exec
 from watcher.rules.retry import Policy
 from watcher.web.application import Application
 from watcher.web.sampler import Sampler

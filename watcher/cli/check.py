@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from watcher.config.queue_settings import Queue
-    from watcher.inspect.finding import Check
+    from watcher.rules.finding import Check
 
 _WORST = (os.EX_NOPERM, os.EX_NOINPUT)  # in this order before EX_UNAVAILABLE
 
@@ -40,8 +40,8 @@ def command(
     after `--`, the handler is checked too. Exit status: 0 if nothing is bad, and with --strict no
     warning was given; 77 if a permission is bad; 66 if a directory is missing; else 69.
     """
-    from watcher.inspect.finding import BAD, WARNING, Check
     from watcher.inspect.limits import check_machine
+    from watcher.rules.finding import BAD, WARNING, Check
     from watcher.spool.lease import ignore_sigio
 
     ignore_sigio()
@@ -71,7 +71,7 @@ def command(
 def _check(settings: Queue) -> Iterator[Check]:
     """Check one queue; if its directory cannot be opened, that is a finding."""
     from watcher.inspect.check_directory import check_directory
-    from watcher.inspect.finding import BAD, Check
+    from watcher.rules.finding import BAD, Check
 
     yield from _handler(settings)
     try:
@@ -90,43 +90,19 @@ def _check(settings: Queue) -> Iterator[Check]:
 
 
 def _handler(settings: Queue) -> Iterator[Check]:
-    """Load the handler, if one is configured: a daemon does not start without it."""
-    from watcher.inspect.finding import BAD, OK, Check
+    """Load the handler, if one is configured, and look at its target: a daemon needs both."""
+    from watcher.rules.finding import BAD, Check
 
-    if settings.handler is None:
+    handler = settings.handler
+    if handler is None:
         return
     try:
         settings.load_handler()
+        yield from handler.try_target()
     except WatcherError as error:
         yield Check(BAD, "handler", str(error), error.exit_code)
     except Exception as error:  # noqa: BLE001 - an import may raise anything
         yield Check(BAD, "handler", f"cannot be loaded: {type(error).__name__}: {error}")
-    else:
-        missing = _interpreter_missing(settings.handler)
-        if missing:
-            yield Check(BAD, "handler", missing, os.EX_CONFIG)
-        else:
-            yield Check(OK, "handler", "is there")
-
-
-def _interpreter_missing(handler: object) -> str:
-    """Return what is wrong with the interpreter in a script's first line; "" if nothing is."""
-    import shutil
-
-    from watcher.handle.handler_kinds import Exec
-
-    script = shutil.which(handler.exec[0]) if isinstance(handler, Exec) else None
-    if script is None:
-        return ""
-    try:
-        with open(script, "rb") as file:
-            first = file.readline(256)
-    except OSError:  # a script may be executable and not readable
-        return ""
-    words = first[2:].split(maxsplit=1)
-    if not first.startswith(b"#!") or not words or os.access(words[0], os.X_OK):
-        return ""
-    return f"{script}: its first line names {os.fsdecode(words[0])}, which cannot be run"
 
 
 def _queues(

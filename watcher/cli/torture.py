@@ -77,7 +77,7 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
 
 def _torture(path: str, plan: Plan, show: _Show) -> bool:
     """Try the file system and run the chaos; return whether to keep the directory."""
-    from watcher.inspect.finding import OK
+    from watcher.rules.finding import OK
     from watcher.spool import mounts
     from watcher.spool.dirs import DIRECTORY
     from watcher.torture import file_system_facts, workdir

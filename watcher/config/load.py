@@ -20,7 +20,8 @@ from watcher.config.options import OPTIONS, RETRY, from_environment, read_option
 from watcher.config.queue_settings import Queue
 from watcher.config.toml import read_toml
 from watcher.errors import BadConfiguration, Usage
-from watcher.handle.handler_kinds import Exec, read_handler
+from watcher.handle.handler_kinds import read_handler
+from watcher.handle.kinds.run_command import Exec
 from watcher.rules.option import read_by
 from watcher.rules.path_pattern import (
     PathPattern,

@@ -33,7 +33,6 @@ from watcher.daemon.web_process import WebProcess
 from watcher.errors import BadConfiguration, WatcherError, counted
 from watcher.handle.adopted_children import Orphans
 from watcher.handle.handler import Handler
-from watcher.handle.handler_kinds import endless
 from watcher.inspect.counts import tally
 from watcher.inspect.neighbours import warning_for
 from watcher.observe import log
@@ -363,9 +362,13 @@ class Daemon:
 def _tell_endless(queues: Mapping[str, Queue], before: Mapping[str, Queue]) -> None:
     """Log, once a queue, that an attempt may last without end; not again at a reload."""
     for name, settings in queues.items():
-        words = endless(settings.handler)
-        if words and (name not in before or not endless(before[name].handler)):
+        words = _endless(settings)
+        if words and (name not in before or not _endless(before[name])):
             log.event(name, "no timeout", words)
+
+
+def _endless(settings: Queue) -> str:
+    return "" if settings.handler is None else settings.handler.endless()
 
 
 def _status(worker: QueueWorker) -> str:

@@ -18,9 +18,9 @@ from watcher.claim.holders import holders
 from watcher.durations import show
 from watcher.errors import WatcherError
 from watcher.inspect.daemon_user import Viewer, has_cap_lease, user, viewer_of
-from watcher.inspect.finding import BAD, OK, WARNING, Check
 from watcher.inspect.limits import watching
 from watcher.inspect.notes_view import files_of, open_state_dir
+from watcher.rules.finding import BAD, OK, WARNING, Check
 from watcher.rules.kinds import ENTRY_KINDS
 from watcher.rules.names import INFLIGHT, STATE_DIRECTORIES, display, is_note
 from watcher.spool.spool import Spool

@@ -16,11 +16,11 @@ from watcher.arrive.scan import Bystander, scan
 from watcher.durations import show
 from watcher.errors import WatcherError
 from watcher.inspect.check_daemon import check_daemon, check_files, check_leases, stat_entry_files
-from watcher.inspect.finding import BAD, OK, WARNING, Check
 from watcher.inspect.mirrors import check_mirrors
 from watcher.inspect.neighbours import another_programs, mailman_queues, mailman_runners, tree
 from watcher.inspect.notes_view import entries_in, open_state_dir
 from watcher.inspect.probe import try_directory
+from watcher.rules.finding import BAD, OK, WARNING, Check
 from watcher.rules.kinds import ENTRY_KINDS, KIND_INFO, Kind
 from watcher.rules.lifecycle import State
 from watcher.rules.names import STATE_DIRECTORIES, Layout, display

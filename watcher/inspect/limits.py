@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator
 
 from watcher.inspect.daemon_user import user
-from watcher.inspect.finding import OK, WARNING, Check
+from watcher.rules.finding import OK, WARNING, Check
 
 NEARLY = 0.8  # of a limit
 

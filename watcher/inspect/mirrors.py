@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from watcher.inspect.finding import WARNING, Check
+from watcher.rules.finding import WARNING, Check
 from watcher.rules.names import display
 from watcher.spool.spool import Spool
 

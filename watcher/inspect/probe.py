@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING
 
 from watcher.arrive.source import EventKind
 from watcher.errors import NotPermitted, WatcherError
-from watcher.inspect.finding import BAD, OK, WARNING, Check
 from watcher.rules.evidence import Writer
+from watcher.rules.finding import BAD, OK, WARNING, Check
 from watcher.rules.names import INFLIGHT, Layout
 from watcher.spool import inode_numbers, lease, mounts, state_files
 from watcher.spool.dirs import names_in, open_dir

@@ -18,9 +18,9 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 
-from watcher.inspect.finding import BAD, OK, WARNING
 from watcher.inspect.probe import lockable, renames_seen, writer_of
 from watcher.rules.evidence import Writer
+from watcher.rules.finding import BAD, OK, WARNING
 from watcher.spool import mounts
 from watcher.torture.processes import die_with_parent
 from watcher.torture.verdict import Fact

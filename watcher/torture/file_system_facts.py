@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterator
 from watcher import commit_one
 from watcher.arrive.scan import scan
 from watcher.errors import WatcherError
-from watcher.inspect.finding import BAD, OK, WARNING
 from watcher.inspect.probe import make_file, move_overwrites
+from watcher.rules.finding import BAD, OK, WARNING
 from watcher.rules.names import Layout
 from watcher.spool.disk import Disk
 from watcher.spool.spool import Spool

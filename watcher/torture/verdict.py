@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from watcher.inspect.finding import BAD, WARNING
+from watcher.rules.finding import BAD, WARNING
 from watcher.torture.account import Account
 
 KEPT, BROKEN, UNKNOWN = "kept", "not kept", "cannot be told"
