@@ -83,7 +83,7 @@ format: setup
 	$(VENV)/bin/ruff check --fix
 
 # Writes the generated tables and the manual pages anew, then checks every page against the code.
-GENERATED := tests/cli/test_config.py tests/unit/test_pages.py tests/unit/test_log.py \
+GENERATED := tests/cli/test_config.py tests/cli/test_handlers_page.py tests/unit/test_pages.py tests/unit/test_log.py \
 	tests/web/test_exposition.py
 docs: setup
 	@WRITE_DOCUMENTS=1 $(VENV)/bin/python -m pytest -q -k "documents_tables or import_levels" $(GENERATED)
