@@ -3,7 +3,8 @@
     python scripts/bench [--quick] [--only 1,2] [--in DIRECTORY] [--save]
 
 Prints one line for each number, with its target. --save writes docs/benchmarks/results.json and
-makes docs/benchmarks.md from it. All programs work in DIRECTORY (.bench), on the same file system.
+makes docs/benchmarks.md from it; measure 12 has a page of its own, docs/benchmarks/handlers.md.
+All programs work in DIRECTORY (.bench), on the same file system.
 Ends with 0 also if a target is not met: targets are reported, not enforced.
 """
 
@@ -19,13 +20,14 @@ import time
 _SCRIPTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path[:0] = [_SCRIPTS, os.path.dirname(_SCRIPTS)]  # this file is run as a directory
 
-from bench import machine, page, reference, rooms  # noqa: E402 - sys.path is set first
+from bench import handlers_page, machine, page, reference, rooms  # noqa: E402 - sys.path is set first
 from bench.measures import (  # noqa: E402 - the same
     backlog,
     calls,
     commands,
     commit,
     deferred,
+    handlers,
     idle,
     latency,
     mask,
@@ -48,6 +50,7 @@ MEASURES = {
     "9": price.measure,
     "10": mask.measure,
     "11": service.measure,
+    "12": handlers.measure,
     "peers": peers.measure,
     "4": backlog.measure,
 }
@@ -68,8 +71,15 @@ def measured(stand: Stand, only: list[str]) -> list[Row]:
     return rows
 
 
-def save(found: dict[str, object]) -> None:
-    """Write the numbers, and the page made from them."""
+def save(found: dict[str, object], rows: list[Row]) -> None:
+    """Write the numbers, and the pages made from them."""
+    of_handlers = [row for row in rows if row.measure == handlers.MEASURE]
+    if of_handlers:
+        handlers_page.write(found, of_handlers, DOCS)
+    rows = [row for row in rows if row.measure != handlers.MEASURE]
+    if not rows:
+        return
+    found = {**found, "rows": [row.as_json() for row in rows]}
     os.makedirs(os.path.dirname(RESULTS), exist_ok=True)
     with open(RESULTS, "w") as file:
         json.dump(found, file, indent=1)
@@ -118,10 +128,9 @@ def main() -> int:
         "date": time.strftime("%Y-%m-%d"),
         "seconds": round(seconds),
         "machine": about,
-        "rows": [row.as_json() for row in rows],
     }
     if given.save:
-        save(found)
+        save(found, rows)
     return 0
 
 

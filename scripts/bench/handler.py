@@ -122,3 +122,7 @@ def ordered(entry: Entry) -> None:
 
 def noop(entry: Entry) -> None:
     """Do nothing at all."""
+
+
+def noop_batch(entries: list[Entry]) -> None:
+    """Do nothing at all, for many entries."""

@@ -11,11 +11,24 @@ import xml.dom.minidom
 
 import pytest
 
-from bench import consumers, figures, handler, page, plot, reference, rooms, strace, writer
+from bench import (
+    consumers,
+    figures,
+    handler,
+    handlers_page,
+    page,
+    plot,
+    reference,
+    rooms,
+    strace,
+    writer,
+)
 from bench.figures import Spread
+from bench.measures import handlers
 from bench.peers import contract
 from bench.rows import Row, Target, verdict
 
+QUICK = ("exec", "xargs -n 100")
 FIELDS = {"handled", "began", "first", "last", "first_commit", "p50", "p99", "most"}
 
 
@@ -211,6 +224,44 @@ def test_a_table_has_as_many_cells_in_every_line():
         if above.startswith("|") and line.startswith("|"):
             assert above.replace("\\|", "").count("|") == line.replace("\\|", "").count("|")
     assert len(tables) > 8
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(side.name, marks=[] if side.name in QUICK else [pytest.mark.slow])
+        for side in handlers.SIDES
+    ],
+)
+def test_each_handler_empties_its_queue_and_is_timed(place, name):
+    (side,) = (side for side in handlers.SIDES if side.name == name)
+    if why := side.missing():
+        pytest.skip(why)
+    assert side.run(place, side._replace(entries=101), handlers.RAW, side.at_once[0]) > 0
+    assert place.left() == 0
+
+
+def test_the_page_of_the_handlers_has_a_line_for_each(tmp_path):
+    rows = [
+        Row(
+            12,
+            f"disk: {side}: {number} at once",
+            "entries/s",
+            ONE,
+            ONE,
+            "loop",
+            ONE,
+            note="2 rounds",
+        )
+        for side, at_once in {"exec": (1, 8), "a | while read": (1,)}.items()
+        for number in at_once
+    ]
+    handlers_page.write(canned(), rows, str(tmp_path))
+    text = (tmp_path / "benchmarks" / "handlers.md").read_text()
+    assert "the median of 2 rounds" in text
+    assert "| entries/s | 1 at once | 8 at once |" in text
+    assert "| exec | 1.5 (1 to 2); 1.5x | 1.5 (1 to 2); 1.5x |" in text
+    assert "| a \\| while read | 1.5 (1 to 2); 1.5x |  |" in text
 
 
 def test_bars_are_in_proportion_and_well_formed():

@@ -1,0 +1,218 @@
+"""12: each kind of handler at one, two and eight entries at once, beside what a script would do.
+
+Beside them: a bare loop over `subprocess`, `xargs -n 100`, and `inotifywait -m | while read`. The
+daemon runs on its default settings: it keeps its journal, and its log has a line for each entry.
+The entries are committed while the program is stopped; the clock runs from the moment at which it
+goes on until the queue is empty. So no writer takes processor time from any program. A kind that
+this version does not have is left out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from bench import consumers
+from bench.figures import ratios, spread
+from bench.measures import commands
+from bench.measures.idle import NOTHING
+from bench.rooms import Room, Writer, room
+from bench.rows import Row
+from bench.stand import Stand, tell, warn
+from watcher.handle.handler_kinds import KINDS, settings_class
+
+MEASURE = 12
+AT_ONCE = (1, 2, 8)
+ROUNDS = (2, 5)  # at least and at most
+LONGEST = 300.0  # seconds for all rounds beyond the least
+WARM = 100  # entries before the clock begins: they start the processes that stay
+BATCH = 100
+TMPFS = "/dev/shm"  # noqa: S108 - the file system in memory that every Linux has
+RAW, MAILMAN = 'format = "raw"\nsuffix = ".pck"\n', ""
+WORKER = "import sys\nfor _ in sys.stdin:\n    print('done', flush=True)\n"
+# A script that may lose nothing removes a file after its command has succeeded.
+ONE = f'while read -r name; do {NOTHING} <"$name" && rm -- "$name"; done'
+HUNDRED = f'{NOTHING} "$@" && rm -- "$@"'
+BARE = "subprocess loop"
+
+
+class Side(NamedTuple):
+    """One program or handler, and the number of entries that it is given."""
+
+    name: str
+    entries: int  # for about a second
+    run: Callable[[Room, Side, str, int], float]  # returns the seconds
+    handler: str = ""  # in the daemon's configuration
+    kind: str = ""
+    option: str = ""  # of the kind; without it the side is left out
+    at_once: tuple[int, ...] = AT_ONCE
+
+    def missing(self) -> str:
+        """Say why it cannot be measured; "" if it can."""
+        if self.run is inotifywait and shutil.which("inotifywait") is None:
+            return "inotifywait is not installed (apt-get install inotify-tools)"
+        if self.kind and self.kind not in KINDS:
+            return f"there is no handler {self.kind}"
+        if self.option and self.option not in settings_class(self.kind).OPTIONS:
+            return f"the handler {self.kind} has no {self.option}"
+        return ""
+
+
+class Where(NamedTuple):
+    """A file system and a format."""
+
+    name: str
+    base: str
+    settings: str
+
+
+def daemon(place: Room, side: Side, settings: str, workers: int) -> float:
+    """Return the seconds that the daemon takes."""
+    file = f"{place.path}/watcher.toml"
+    with open(file, "w") as opened:
+        opened.write(
+            f'[queues.bench]\npath = "{place.queue}"\nhandler = {side.handler}\n'
+            f"concurrency = {workers}\n{settings}"
+        )
+    argv = [sys.executable, "-P", "-m", "watcher", "run", "--config", file]
+    warm, writer = Writer(place, WARM), Writer(place, side.entries, first=WARM)
+    with consumers.running(argv, place) as consumer:
+        consumer.wait_armed()
+        warm.go()
+        warm.wait()
+        commands.empty_since(place)
+        seconds = drained(place, writer, consumer.pid)
+        if left := place.left():
+            raise RuntimeError(f"{left} entries are left: {consumer.last_errors()}")
+        return seconds
+
+
+def drained(place: Room, writer: Writer, pid: int) -> float:
+    """Commit while a process is stopped; return the seconds from its going on to the last entry."""
+    os.kill(pid, signal.SIGSTOP)
+    writer.go()
+    writer.wait()
+    began = time.time()
+    os.kill(pid, signal.SIGCONT)
+    return commands.empty_since(place) - began
+
+
+def loop(place: Room, side: Side, _settings: str, workers: int) -> float:
+    """Return the seconds that a bare loop takes."""
+    place.fill(side.entries)
+    return commands.loop(place, workers)
+
+
+def xargs(place: Room, side: Side, _settings: str, workers: int) -> float:
+    """Return the seconds that `xargs -n 100` takes."""
+    place.fill(side.entries)
+    command = f"ls | xargs -n {BATCH} -P {workers} sh -c '{HUNDRED}' sh"
+    began = time.monotonic()
+    subprocess.run(["/bin/sh", "-c", command], cwd=place.queue, check=True)
+    return time.monotonic() - began
+
+
+def inotifywait(place: Room, side: Side, _settings: str, _workers: int) -> float:
+    """Return the seconds that a loop over the output of inotifywait takes."""
+    command = f"cd '{place.queue}' && inotifywait -m -q -e moved_to --format %f . | {ONE}"
+    writer = Writer(place, side.entries)
+    with consumers.running(["/bin/sh", "-c", command], place) as consumer:
+        pid = consumer.wait_armed_below()
+        try:
+            return drained(place, writer, pid)
+        finally:
+            os.kill(pid, signal.SIGKILL)
+
+
+def _exec(more: str = "") -> str:
+    return f'{{ exec = ["{NOTHING}"]{more} }}'
+
+
+def _python(more: str = "", function: str = "noop") -> str:
+    return f'{{ python = "bench.handler:{function}"{more} }}'
+
+
+SIDES = (
+    Side(BARE, 800, loop),
+    Side("exec", 800, daemon, _exec(), "exec"),
+    Side("exec, batch = 100", 8_000, daemon, _exec(f", batch = {BATCH}"), "exec", "batch"),
+    Side(
+        "worker",
+        4_000,
+        daemon,
+        f"{{ worker = ['{sys.executable}', '-c', '''{WORKER}'''] }}",
+        "worker",
+    ),
+    Side("python", 10_000, daemon, _python(), "python"),
+    Side(
+        "python, batch = 100",
+        10_000,
+        daemon,
+        _python(f", batch = {BATCH}", "noop_batch"),
+        "python",
+        "batch",
+    ),
+    Side("python, isolate", 3_000, daemon, _python(", isolate = true"), "python"),
+    Side("xargs -n 100", 12_000, xargs),
+    Side("inotifywait, while read", 800, inotifywait, at_once=(1,)),
+)
+
+
+def places(stand: Stand) -> Iterator[Where]:
+    """Yield where is measured: the disk with both formats, and memory."""
+    yield Where("disk, raw files", stand.base, RAW)
+    yield Where("disk, Mailman's files", stand.base, MAILMAN)
+    if os.access(TMPFS, os.W_OK):
+        yield Where("tmpfs, raw files", TMPFS, RAW)
+
+
+def measured(stand: Stand, where: Where, side: Side, workers: int) -> float:
+    """Return entries a second."""
+    side = side._replace(entries=stand.pick(side.entries, side.entries // 4))
+    with contextlib.ExitStack() as made:
+        base = where.base
+        if base == TMPFS:
+            base = made.enter_context(tempfile.TemporaryDirectory(prefix="bench-", dir=TMPFS))
+        place = made.enter_context(room(base))
+        return side.entries / side.run(place, side, where.settings, workers)
+
+
+def measure(stand: Stand) -> list[Row]:
+    """Compare each kind with the bare loop, in as many rounds as the time allows."""
+    sides = []
+    for side in SIDES:
+        if why := side.missing():
+            warn(f"{side.name} is left out: {why}")
+        else:
+            sides.append(side)
+    found: dict[tuple[str, str, int], list[float]] = {}
+    wheres = list(places(stand))
+    least, most = (1, 1) if stand.quick else ROUNDS
+    began = time.monotonic()
+    for number in range(most):
+        spent = time.monotonic() - began
+        if number >= least and spent + spent / number > LONGEST:
+            break
+        for where, workers, side in itertools.product(wheres, AT_ONCE, sides):
+            if workers in side.at_once:
+                speed = measured(stand, where, side, workers)
+                found.setdefault((where.name, side.name, workers), []).append(speed)
+    return [tell(_row(found, *key)) for key in found]
+
+
+def _row(
+    found: dict[tuple[str, str, int], list[float]], where: str, side: str, workers: int
+) -> Row:
+    speeds, bare = found[where, side, workers], found[where, BARE, workers]
+    words, note = f"{where}: {side}: {workers} at once", f"{len(speeds)} rounds"
+    ratio = ratios(speeds, bare)
+    return Row(MEASURE, words, "entries/s", spread(speeds), spread(bare), BARE, ratio, note=note)
