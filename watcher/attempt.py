@@ -167,6 +167,7 @@ class Attempt:
             form=claim.form,
             limit=claim.terms.max_size,
             is_unique_name=spool.layout.is_unique_name(message.unstamped or message.name),
+            layout=spool.layout,
             identity=0 if schedule is None else schedule.identity,
             key_name=spool.layout.key_name(claim.stem) if spool.layout.raw else None,
         )

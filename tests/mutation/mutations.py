@@ -822,6 +822,24 @@ MUTATIONS = [
         "daemon/test_status.py",
         "test_a_retried_entry_in_hand_is_claimed_and_not_deferred",
     ),
+    Mutation(
+        "what a handler remembers is not synced",
+        (4,),
+        "settle/moves.py",
+        "durable=cut or remembers)",
+        "durable=cut)",
+        "spool/test_remembered.py",
+        "test_it_is_on_disk_before_the_entry_is_deferred_and_the_move_is_synced_too",
+    ),
+    Mutation(
+        "a requeue forgets what the handler remembers",
+        (4,),
+        "operate/targets.py",
+        "    if remembers(spool, taken):",
+        "    if False and remembers(spool, taken):",
+        "spool/test_remembered.py",
+        "test_a_dead_entry_that_is_requeued_knows_it_and_has_its_key",
+    ),
     # 5: commit means durable
     Mutation(
         "the file is not synced",

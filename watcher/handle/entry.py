@@ -18,6 +18,8 @@ import threading
 from watcher import mailman
 from watcher.errors import EntryEnded, Undecodable
 from watcher.rules.form import Form
+from watcher.rules.names import Layout
+from watcher.spool.notes import read_note, remembered_in
 from watcher.spool.part import WHOLE, Part, digest_into, identity_of, read_part
 
 
@@ -32,6 +34,7 @@ class Entry:
     damage:   why the contents could not be decoded, after a read that failed; else None
     lent:     whether another process has the claim's descriptors too
     form:     which files it has (`Form`)
+    layout:   how the name of its note is read; None: it has no note
     process:  the child process that handles it, while one does; None: a function in this process
     is_unique_name: whether its writer made up the name and never uses it again
     """
@@ -51,6 +54,7 @@ class Entry:
         "damage",
         "form",
         "is_unique_name",
+        "layout",
         "lent",
         "limit",
         "parts",
@@ -72,6 +76,7 @@ class Entry:
         is_unique_name: bool = True,
         identity: int = 0,
         key_name: bytes | None = None,
+        layout: Layout | None = None,
     ) -> None:
         self.queue = queue
         self._stem = name
@@ -85,6 +90,7 @@ class Entry:
         self._lock = threading.RLock()  # for reads through the descriptors, and for what they found
         self._ended = False
         self.lent = False
+        self.layout = layout
         self.process: int | None = None
         self._message: bytes | None = None
         self._metadata: dict[str, object] | None = {} if form is Form.RAW else None
@@ -126,6 +132,19 @@ class Entry:
         """The writer's metadata (empty for raw); raises as `message`."""
         with self._lock:
             return self._decode()[1] if self._metadata is None else self._metadata
+
+    @property
+    def remembered(self) -> dict[str, object]:
+        """What an earlier attempt remembered (`HandlerResult.remembered`); {} if nothing.
+
+        It is read from the note beside a deferred entry, at each access.
+        """
+        message = self.parts[0]
+        if self.layout is None or message.directory is None:
+            return {}
+        with self._lock:
+            self._check_not_ended()
+            return remembered_in(read_note(message.directory, message.name, self.layout))
 
     @property
     def key(self) -> str:

@@ -16,7 +16,7 @@ import contextlib
 import datetime as dt
 import errno
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from watcher.claim.holders import holders
@@ -26,9 +26,17 @@ from watcher.inspect.notes_view import stem_of
 from watcher.operate.claiming import OperatorClaim, take_for_operator
 from watcher.operate.in_hand import in_hand_words
 from watcher.operate.operator import Operator
-from watcher.operate.targets import Target, Targets, fits_queue, is_entry, keeps_key
+from watcher.operate.targets import (
+    Target,
+    Targets,
+    fits_queue,
+    is_entry,
+    keeps_key,
+    known_note,
+    remembers,
+)
 from watcher.rules.lifecycle import Move, State, after
-from watcher.rules.names import STATE_DIRECTORIES, display, in_deferred, text
+from watcher.rules.names import display, in_deferred, text
 from watcher.rules.results import NotClaimed
 from watcher.settle.put_back import put_back
 from watcher.settle.remove_marker import forget_marker
@@ -36,7 +44,6 @@ from watcher.spool import notes
 from watcher.spool.birth import birth_ns
 from watcher.spool.claimed import ClaimOptions
 from watcher.spool.dirs import inode_of
-from watcher.spool.notes import read_note
 from watcher.spool.spool import Spool
 
 BATCH = 1_000  # entries to a sync
@@ -236,9 +243,9 @@ class Moves:
         self._spool.journal.record(taken.state, move, part.ino, part.name, detail, born)
 
     def _write_note(self, move: Move, taken: OperatorClaim, target: Target) -> None:
-        """Write the note at the target, and sync it if only the note has the whole name."""
+        """Write the note at the target; sync it if only the note has the whole name, or more."""
         stem = stem_of(taken.own[0], self._spool.layout)
-        note = dict(self._known(taken))
+        note = dict(known_note(self._spool, taken))
         why = f"{_PAST[move]} by {self._by}"
         if move is Move.REQUEUE:
             for key in _HISTORY:
@@ -248,17 +255,12 @@ class Moves:
         note |= notes.note_fields(self._spool, stem, target.state, taken.claim.parts, target.names)
         note |= {"by": self._by._asdict(), "move": move.value}
         note["at"] = dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds")
-        whole = target.names[0].endswith(taken.own[0])
-        notes.write(self._spool, target.directory, target.note, note, durable=not whole)
-
-    def _known(self, taken: OperatorClaim) -> Mapping[str, object]:
-        if taken.note or taken.state not in STATE_DIRECTORIES:
-            return taken.note
-        return read_note(taken.directory, taken.file, self._spool.layout)
+        only_here = notes.REMEMBERED in note or not target.names[0].endswith(taken.own[0])
+        notes.write(self._spool, target.directory, target.note, note, durable=only_here)
 
     def _forget_note(self, taken: OperatorClaim) -> None:
         """Remove the note of the moved entry, if it is the entry's note and no other file."""
-        files = self._known(taken).get("files")
+        files = known_note(self._spool, taken).get("files")
         if not isinstance(files, list) or text(taken.file) not in files:
             return
         notes.remove(self._spool, taken.directory, taken.file)
@@ -285,6 +287,8 @@ def _beside(taken: OperatorClaim) -> str:
         return "through deferred/, where it needs no marker"
     if taken.number and len(taken.own) > 1:
         return "through deferred/, under its own name"
+    if remembers(taken.claim.spool, taken):
+        return "through deferred/: its note has what the handler remembers of it"
     if not keeps_key(taken):
         return "through deferred/: its file is a copy, and keeps its key there"
     return "through deferred/: the queue has a newer file of its name"

@@ -4,10 +4,11 @@
     release   its place in deferred/ if it has a stamp; else the queue
     requeue   the queue; deferred/ under a stamp that is due now where that would not do
 
-A requeue goes to deferred/ in three cases. The queue has a newer file of that name: deferred/ keeps
+A requeue goes to deferred/ in four cases. The queue has a newer file of that name: deferred/ keeps
 both, and the older one keeps its name and key. A pair is numbered: after a crash between its two
 renames, its halves would not find each other. The file was copied (`cp -a` of the spool) after it
-was deferred: it is a new inode, and without its stamp it would get another key.
+was deferred: it is a new inode, and without its stamp it would get another key. Its note has what
+the handler remembers of earlier attempts: in the queue it would have no note.
 
 A pair's message moves first to the queue and to held/; its .db moves first to deferred/. So if a
 daemon finds a message without its .db, `settle.interrupted` knows where that is.
@@ -20,17 +21,18 @@ used.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from watcher.inspect.notes_view import split, stem_of
 from watcher.operate.claiming import OperatorClaim
 from watcher.rules.kinds import ENTRY_KINDS
 from watcher.rules.lifecycle import Move, State
-from watcher.rules.names import TRIES, free_number, note_of, numbered_name
+from watcher.rules.names import STATE_DIRECTORIES, TRIES, free_number, note_of, numbered_name
 from watcher.rules.pair_names import names_of_entry
 from watcher.rules.stamp import Schedule, beside, parse, stamped
 from watcher.spool.dirs import inode_of
+from watcher.spool.notes import read_note, remembered_in
 from watcher.spool.part import identity_of
 from watcher.spool.spool import Spool
 
@@ -126,6 +128,8 @@ def fits_queue(spool: Spool, taken: OperatorClaim) -> bool:
     """
     if spool.layout.marker or (taken.number and len(taken.own) > 1) or not keeps_key(taken):
         return False
+    if remembers(spool, taken):  # an entry in the queue has no note
+        return False
     wanted = _wanted(taken.own, spool, half=taken.half)
     return not any(inode_of(name, spool.fd) for name in wanted)
 
@@ -135,6 +139,18 @@ def keeps_key(taken: OperatorClaim) -> bool:
     if taken.half or taken.schedule is None or not taken.schedule.identity:
         return True
     return taken.schedule.identity == identity_of(taken.claim.parts[0])
+
+
+def known_note(spool: Spool, taken: OperatorClaim) -> Mapping[str, object]:
+    """Return the note beside an entry in a state directory; {} if there is none."""
+    if taken.note or taken.state not in STATE_DIRECTORIES:
+        return taken.note
+    return read_note(taken.directory, taken.file, spool.layout)
+
+
+def remembers(spool: Spool, taken: OperatorClaim) -> bool:
+    """Whether the note says what the handler remembers of earlier attempts."""
+    return bool(remembered_in(known_note(spool, taken)))
 
 
 def _wanted(names: tuple[bytes, ...], spool: Spool, *, half: bool) -> list[bytes]:

@@ -13,6 +13,7 @@ import enum
 import errno
 import os
 import signal
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -37,7 +38,11 @@ class Verdict(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class HandlerResult:
-    """What a handler reported: the verdict, the reason, and how the handler ended."""
+    """What a handler reported: the verdict, the reason, and how the handler ended.
+
+    `remembered` is what the next attempt at the entry is to know (`Entry.remembered`), as JSON can
+    hold it, 700 KB at most; None: what was remembered before.
+    """
 
     verdict: Verdict
     reason: str = ""
@@ -47,6 +52,7 @@ class HandlerResult:
     attempted: bool = True  # False: no attempt was made, because the machine was short of something
     ran: bool = True  # whether the handler's own code began to run
     stdout: str = field(default="", compare=False)  # as `stderr`, if it was kept
+    remembered: Mapping[str, object] | None = None
 
 
 HANDLED = HandlerResult(Verdict.DONE)

@@ -35,6 +35,7 @@ from watcher.settle.unremovable import Unremovable
 from watcher.spool.attempt_detail import ATTEMPT, LONGEST_REASON, AttemptDetail, format_detail
 from watcher.spool.birth import birth_ns
 from watcher.spool.claimed import Claim, ClaimOptions
+from watcher.spool.notes import REMEMBERED
 from watcher.spool.spool import Spool
 
 REWRITTEN = "written to while it was handled: a new entry, when it is of age"
@@ -300,7 +301,8 @@ class Finisher:
     def _facts(self, finished: FinishedAttempt) -> dict[str, object]:
         """Return what the note beside the entry says about a failed attempt."""
         outcome, counted = finished.outcome, self._counted(finished)
-        return {
+        told = {} if outcome.remembered is None else {REMEMBERED: dict(outcome.remembered)}
+        return told | {
             "queue": self.queue,
             "attempts": counted.attempts,
             "crashes": counted.crashes,

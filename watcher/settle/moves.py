@@ -144,7 +144,8 @@ def defer(
     """Move an entry's files, message first, to `deferred/` under a stamp; return the new name.
 
     Not synced: after a power failure the entry is where it was, and one attempt is not counted. But
-    the note of a name that was cut is synced, because the key is made of the whole name.
+    the note of a name that was cut is synced, because the key is made of the whole name; and if a
+    handler remembered something, the note is synced and the move too.
     Returns None if the file is no longer there: the handler moved it away.
     """
     target = spool.make_state_dir(State.DEFERRED)
@@ -158,8 +159,10 @@ def defer(
             _forget_marker(spool, parts)
             return None
         about = notes.note_fields(spool, _name_of(spool, parts), State.DEFERRED, parts, names)
+        about |= {"why": why, **facts}
+        remembers = notes.REMEMBERED in about
         cut = not names[0].endswith(parts[0].queue_name)
-        notes.write(spool, target, note, about | {"why": why, **facts}, durable=cut)
+        notes.write(spool, target, note, about, durable=cut or remembers)
         try:
             came = _move_explained(spool, parts, names, target, note)
         except FileExistsError:
@@ -168,10 +171,11 @@ def defer(
             _forget_marker(spool, parts, put_back=True)
             return None
         notes.forget(spool, parts[0])
-        if spool.layout.marker and parts[0].directory is None:
+        if remembers or (spool.layout.marker and parts[0].directory is None):
             # A power failure must not undo this move, and not the marker's removal.
             spool.disk.sync(target)
-            spool.disk.sync(spool.fd)
+            if parts[0].directory is None:
+                spool.disk.sync(spool.fd)
         _forget_marker(spool, parts)
         return names[0]
     raise TryAgain(f"{display(stem)}: {TRIES} entries of its name are due at the same moment")

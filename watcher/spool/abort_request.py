@@ -34,7 +34,14 @@ class AbortRequest(NamedTuple):
         """Return the result of the attempt, whose handler ended without success."""
         reason = f"aborted by the operator {self.user}".rstrip()
         after = HOLD_WITHIN if self.hold else None
-        return HandlerResult(Verdict.RETRY, reason, after, outcome.stderr, outcome.exit_status)
+        return HandlerResult(
+            Verdict.RETRY,
+            reason,
+            after,
+            outcome.stderr,
+            outcome.exit_status,
+            remembered=outcome.remembered,
+        )
 
 
 def _name(inode: int, ctime_ns: int) -> bytes:

@@ -1,8 +1,9 @@
 """The note: a small JSON file beside an entry in a state directory. Why, since when, which files.
 
 Guarantees: a note is written whole or not at all, and read here alone. It never keeps its entry
-from being moved.
-Fails: never. If a note cannot be written, read or removed, only the explanation is lost.
+from being moved. Each note has what a handler remembered (`REMEMBERED`) until the entry is done.
+Fails: never. If a note cannot be written, read or removed, the explanation is lost, and what the
+handler remembered.
 """
 
 from __future__ import annotations
@@ -18,16 +19,24 @@ from watcher.spool.part import Part
 from watcher.spool.spool import Spool
 
 LARGEST = 1 << 20  # bytes
+REMEMBERED = "remembered"  # the field with `HandlerResult.remembered`
 
 
 def note_fields(
     spool: Spool, stem: bytes, state: State, parts: Sequence[Part], names: Sequence[bytes]
 ) -> dict[str, object]:
-    """Return the fields that every note has: which entry, which files, since when."""
+    """Return the fields that every note has: which entry, which files, since when.
+
+    What the note before knows for later is among them.
+    """
     import datetime as dt
 
-    committed = committed_ns(spool, parts)
-    return ({} if committed is None else {"committed_ns": committed}) | {
+    before = _before(spool, parts)
+    committed = committed_ns(spool, parts, before)
+    kept: dict[str, object] = {} if committed is None else {"committed_ns": committed}
+    if known := remembered_in(before):
+        kept[REMEMBERED] = known
+    return kept | {
         "entry": display(stem),
         "state": state.value,
         "since": dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds"),
@@ -38,15 +47,30 @@ def note_fields(
     }
 
 
-def committed_ns(spool: Spool, parts: Sequence[Part]) -> int | None:
+def committed_ns(
+    spool: Spool, parts: Sequence[Part], before: Mapping[str, object] | None = None
+) -> int | None:
     """Return when an entry came into the queue, by the ctime that its files had there.
 
-    A move changes the ctime, so a new note copies the time from the note before. None: not known.
+    A move changes the ctime, so a new note copies the time from the note before, `before` if it was
+    read. None: not known.
     """
     if parts[0].directory is None:
         return max(part.ctime_ns for part in parts)
-    known = read_note(parts[0].directory, parts[0].name, spool.layout).get("committed_ns")
+    known = (_before(spool, parts) if before is None else before).get("committed_ns")
     return known if isinstance(known, int) else None
+
+
+def _before(spool: Spool, parts: Sequence[Part]) -> dict[str, object]:
+    """Return the note that an entry has now; an entry in the queue has none."""
+    part = parts[0]
+    return {} if part.directory is None else read_note(part.directory, part.name, spool.layout)
+
+
+def remembered_in(note: Mapping[str, object]) -> dict[str, object]:
+    """Return what a handler remembered, by the note of the entry; {} if nothing."""
+    found = note.get(REMEMBERED)
+    return found if isinstance(found, dict) else {}
 
 
 def write(
