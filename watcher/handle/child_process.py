@@ -20,6 +20,15 @@ KEPT = 64 << 10  # bytes of standard error or output: what is printed at all is 
 LONGEST = 4 << 20  # bytes of it; beyond them all but the end is dropped
 SOON, LATER = 0.02, 0.1  # seconds between two checks while it grows, and while it does not
 GROWN = 64 << 10  # bytes
+_GIVEN = (  # to a command, for its entry: this process may itself have been started by a handler
+    *(b"WATCHER_QUEUE", b"WATCHER_ENTRY", b"WATCHER_KEY", b"WATCHER_ATTEMPT", b"WATCHER_FILE"),
+    *(b"WATCHER_PATH", b"WATCHER_METADATA", b"WATCHER_METADATA_FILE"),
+)
+
+
+def inherited_environment() -> list[bytes]:
+    """Return the environment of this process, without what describes an entry."""
+    return [b"%s=%s" % item for item in os.environb.items() if item[0] not in _GIVEN]
 
 
 def stderr_file(name: str = "stderr") -> int:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import functools
 import os
 import signal
@@ -24,19 +23,20 @@ from collections.abc import Sequence
 from watcher import mailman
 from watcher.durations import show
 from watcher.errors import Undecodable
-from watcher.handle.child_process import last_of, signal_group, stderr_file
+from watcher.handle.child_process import (
+    inherited_environment,
+    last_of,
+    signal_group,
+    stderr_file,
+)
 from watcher.handle.command_process import Spawned, Streams, above_standard, start
 from watcher.handle.entry import Entry
+from watcher.handle.message_file import message_file
 from watcher.handle.posix_spawn import Strings, strings
 from watcher.rules.results import SHORT, HandlerResult, Verdict, from_exit_status, shortened
 
 INLINE = 64 << 10  # bytes of metadata in the environment (execve(2): 128 KiB a string)
 KILL_AFTER = 5.0  # seconds between TERM and KILL
-_SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
-_GIVEN = (  # not inherited: this process may itself have been started by a handler
-    *(b"WATCHER_QUEUE", b"WATCHER_ENTRY", b"WATCHER_KEY", b"WATCHER_ATTEMPT", b"WATCHER_FILE"),
-    *(b"WATCHER_PATH", b"WATCHER_METADATA", b"WATCHER_METADATA_FILE"),
-)
 _SHORTAGE = (*SHORT, errno.ENOMEM, errno.ETXTBSY)
 
 
@@ -54,7 +54,7 @@ class Command:
         # start commands at the same time would exchange the interpreter's lock at every call.
         self._turn = threading.Lock()
         self._terminated = False
-        self._inherited = [b"%s=%s" % item for item in os.environb.items() if item[0] not in _GIVEN]
+        self._inherited = inherited_environment()
 
     @functools.cached_property
     def _encoded(self) -> Strings:
@@ -111,12 +111,12 @@ class Command:
         metadata = mailman.to_json(entry.metadata).encode("utf-8", "replace")
         key = entry.key.encode()
         large = not entry.plain and len(entry.message) > INLINE
-        early = _message(entry, opened) if large else None
+        early = message_file(entry, opened) if large else None
         with self._turn:
             entry.lent = True
             passed = [above_standard(part.fd, opened) for part in entry.parts]
             environment = [b"WATCHER_KEY=" + key, *self._environment(entry, passed[0])]
-            stdin = _message(entry, opened) if early is None else early
+            stdin = message_file(entry, opened) if early is None else early
             stderr = stderr_file()
             opened.callback(os.close, stderr)
             stdout = stderr_file("stdout") if self.keeps_stdout else None
@@ -170,21 +170,6 @@ class Command:
 def _text(fd: int) -> str:
     """Return the end of what was written to a file of a stream, which takes no more."""
     return last_of(fd).decode("utf-8", "backslashreplace")
-
-
-def _message(entry: Entry, opened: contextlib.ExitStack) -> int:
-    """Return a descriptor whose offset is at the message's beginning."""
-    if entry.plain:
-        fd = entry.parts[0].fd
-        os.lseek(fd, 0, os.SEEK_SET)
-        return fd
-    fd = os.memfd_create("message", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    opened.callback(os.close, fd)
-    message, written = memoryview(entry.message), 0
-    while written < len(message):
-        written += os.pwrite(fd, message[written:], written)  # pwrite leaves the offset at 0
-    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
-    return fd
 
 
 def _file_of(metadata: bytes, opened: contextlib.ExitStack) -> bytes:
