@@ -23,7 +23,6 @@ from typing import NamedTuple
 
 from watcher.durations import show
 from watcher.errors import BadConfiguration, one_line
-from watcher.handle.adopted_children import own_children
 from watcher.handle.child_process import (
     KEPT,
     Trimmer,
@@ -34,6 +33,7 @@ from watcher.handle.child_process import (
 )
 from watcher.handle.entry import Entry
 from watcher.handle.isolated import protocol
+from watcher.handle.kept_process import KeptProcess
 from watcher.rules.results import HandlerResult, Verdict, crashed
 
 START = 60.0  # seconds for Python to start and the function to be imported
@@ -80,21 +80,17 @@ class Process:
                     start_new_session=True,
                 )
             undo.pop_all()
-        running.add(popen.pid)
-        own_children.add(popen.pid)
-        self._socket, self._stderr, self._pid = mine, stderr, popen.pid
+        self._process = KeptProcess(popen.pid, popen.wait, running)
+        self._socket, self._stderr = mine, stderr
         self._errors: int | None = None  # standard error of the entry in hand
         self._trimmer = Trimmer(stderr)  # of that, or of the worker until its first entry
         self.copy_stderr_to: int | None = None  # as `Command`
-        self._pidfd = _pidfd(popen.pid)
-        held = _Held(popen, mine, stderr, self._pidfd, running)
-        self._popen = popen
-        self._release = weakref.finalize(self, _let_go, held, LEAVE)
-        self._held = held
+        self._held = _Held(self._process, mine, stderr)
+        self._release = weakref.finalize(self, _let_go, self._held, LEAVE)
         self._poll = select.poll()
         self._poll.register(mine, select.POLLIN)
-        if self._pidfd is not None:
-            self._poll.register(self._pidfd, select.POLLIN)
+        if self._process.pidfd is not None:
+            self._poll.register(self._process.pidfd, select.POLLIN)
         try:
             self._initialize(spec)
         except BaseException:
@@ -125,14 +121,14 @@ class Process:
 
     def idle(self) -> bool:
         """Whether it waits for an entry: it lives, and no packet of its is unread."""
-        return bool(self._release.alive and not self._poll.poll(0) and not self._dead())
+        return bool(self._release.alive and not self._poll.poll(0) and not self._process.dead())
 
     def ask(self, entry: Entry) -> protocol.Response:
         """Send an entry, and wait for the response."""
         os.ftruncate(self._stderr, 0)
         self._errors = errors = stderr_file()
         self._trimmer = Trimmer(errors, self.copy_stderr_to)
-        entry.process = self._pid
+        entry.process = self._process.pid
         try:
             return self._ask(entry, errors)
         finally:
@@ -154,7 +150,7 @@ class Process:
         try:
             return protocol.read_response(data)
         except ValueError as error:
-            self._kill()
+            self._process.kill()
             said = f"its response makes no sense: {error}"
             outcome = crashed(None, self._said(), said)
             self.end(0.0)
@@ -173,7 +169,7 @@ class Process:
         trimmer = self._trimmer
         while True:
             left = max(0.0, deadline - time.monotonic())
-            if self._poll.poll(min(left, trimmer.wait) * 1000) or self._dead():
+            if self._poll.poll(min(left, trimmer.wait) * 1000) or self._process.dead():
                 try:
                     return self._socket.recv(protocol.LARGEST, socket.MSG_DONTWAIT)
                 except (BlockingIOError, ConnectionResetError):
@@ -182,51 +178,28 @@ class Process:
                 raise TimeoutError
             trimmer.look()
 
-    def _dead(self) -> bool:
-        """Whether it has ended. It is not reaped here: its number must not be used again yet."""
-        flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
-        try:
-            return os.waitid(os.P_PID, self._pid, flags) is not None
-        except ChildProcessError:  # with SIGCHLD ignored, the kernel reaps
-            return True
-
-    def _ends_within(self, seconds: float) -> bool:
-        if self._pidfd is not None:
-            poll = select.poll()
-            poll.register(self._pidfd, select.POLLIN)
-            poll.poll(seconds * 1000)
-            return self._dead()
-        deadline = time.monotonic() + seconds
-        while not self._dead() and time.monotonic() < deadline:
-            time.sleep(0.02)
-        return self._dead()
-
     # -- ending -------------------------------------------------------------------------------
 
     def _late(self) -> HandlerResult:
         """End the worker, which takes too long; return the result."""
         with contextlib.suppress(OSError):
             self._socket.send(protocol.END, socket.MSG_DONTWAIT)
-        signal_group(self._pid, signal.SIGTERM)
-        self._ends_within(KILL_AFTER)
-        status, said = self._kill(), self._said()
+        signal_group(self._process.pid, signal.SIGTERM)
+        self._process.ends_within(KILL_AFTER)
+        status, said = self._process.kill(), self._said()
         self.end(0.0)
         reason = f"timeout: still running after {show(self._limits.timeout or 0)}"
         return HandlerResult(Verdict.RETRY, reason, None, said, status)
 
     def _died(self) -> HandlerResult:
         """Return the result that says how it died."""
-        ended = self._ends_within(FOLLOW)
-        status, text = self._kill(), self._said()
+        ended = self._process.ends_within(FOLLOW)
+        status, text = self._process.kill(), self._said()
         self.end(0.0)
         more = ""
         if status == -signal.SIGXCPU and self._limits.cpu is not None:
             more = f"more than {show(self._limits.cpu)} of processor time"
         return crashed(status if ended else None, text, more)
-
-    def _kill(self) -> int:
-        """Kill what is left of its group and reap it; return its status."""
-        return _reap(self._held)
 
     def _said(self) -> str:
         """Return the end of what the function, and then the worker, wrote to standard error."""
@@ -237,37 +210,16 @@ class Process:
 class _Held(NamedTuple):
     """What to close when a worker is no longer needed."""
 
-    popen: subprocess.Popen[bytes]
+    process: KeptProcess
     socket: socket.socket
     stderr: int
-    pidfd: int | None
-    running: set[int]
-
-
-def _reap(held: _Held) -> int:
-    if held.popen.returncode is None:
-        signal_group(held.popen.pid, signal.SIGKILL)
-        held.running.discard(held.popen.pid)  # first: after wait() its number is free
-        held.popen.wait()
-    own_children.discard(held.popen.pid)
-    return int(held.popen.returncode)
 
 
 def _let_go(held: _Held, seconds: float) -> None:
     held.socket.close()
-    if seconds > 0 and held.popen.returncode is None:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            held.popen.wait(seconds)
-            held.running.discard(held.popen.pid)
-    _reap(held)
+    if seconds > 0 and held.process.returncode is None:
+        held.process.ends_within(seconds)
+    held.process.kill()
     last_of(held.stderr)
     os.close(held.stderr)
-    if held.pidfd is not None:
-        os.close(held.pidfd)
-
-
-def _pidfd(pid: int) -> int | None:
-    try:
-        return os.pidfd_open(pid)
-    except OSError:  # before Linux 5.3, or no descriptor is free: poll instead
-        return None
+    held.process.close()
