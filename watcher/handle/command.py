@@ -29,15 +29,21 @@ from watcher.handle.child_process import (
     signal_group,
     stderr_file,
 )
-from watcher.handle.command_process import Spawned, Streams, above_standard, start
+from watcher.handle.command_process import (
+    Spawned,
+    Streams,
+    above_standard,
+    not_given,
+    not_started,
+    start,
+)
 from watcher.handle.entry import Entry
 from watcher.handle.message_file import message_file
 from watcher.handle.posix_spawn import Strings, strings
-from watcher.rules.results import SHORT, HandlerResult, Verdict, from_exit_status, shortened
+from watcher.rules.results import HandlerResult, Verdict, from_exit_status
 
 INLINE = 64 << 10  # bytes of metadata in the environment (execve(2): 128 KiB a string)
 KILL_AFTER = 5.0  # seconds between TERM and KILL
-_SHORTAGE = (*SHORT, errno.ENOMEM, errno.ETXTBSY)
 
 
 class Command:
@@ -69,15 +75,12 @@ class Command:
         except Undecodable as error:
             return HandlerResult(Verdict.REJECT, str(error), ran=False)
         except (OSError, MemoryError) as error:
-            why = getattr(error, "strerror", None) or repr(error)
-            reason = shortened(f"cannot be given to the command: {why}")
-            attempted = getattr(error, "errno", None) not in SHORT
-            return HandlerResult(Verdict.RETRY, reason, attempted=attempted, ran=False)
+            return not_given(error)
 
     def _run(self, entry: Entry, opened: contextlib.ExitStack) -> HandlerResult:
         process, streams = self._begin(entry, opened)
         if isinstance(process, (OSError, ValueError)):
-            return self._not_started(process)
+            return not_started(self.argv[0], process)
         with self._lock:
             self._running.add(process.pid)
         entry.process = process.pid
@@ -140,14 +143,6 @@ class Command:
             return start(self._encoded, strings(environment), streams, passed)
         except (OSError, ValueError) as error:
             return error
-
-    def _not_started(self, error: OSError | ValueError) -> HandlerResult:
-        why = getattr(error, "strerror", None) or str(error)
-        short = isinstance(error, OSError) and error.errno in _SHORTAGE
-        verdict = Verdict.RETRY if short else Verdict.MISCONFIGURED
-        reason = shortened(f"{self.argv[0]}: cannot be run: {why}")
-        attempted = getattr(error, "errno", None) not in SHORT
-        return HandlerResult(verdict, reason, attempted=attempted, ran=False)
 
     def _environment(self, entry: Entry, fd: int) -> list[bytes]:
         """Return the environment; `fd` is the message's file in the command."""

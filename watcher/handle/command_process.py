@@ -8,6 +8,7 @@ Fails: `start` raises the kernel's OSError, or ValueError for an argument that c
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import math
 import os
@@ -19,8 +20,10 @@ from typing import NamedTuple
 
 from watcher.handle.child_process import Trimmer, signal_group
 from watcher.handle.posix_spawn import Strings, spawn
+from watcher.rules.results import SHORT, HandlerResult, Verdict, shortened
 
 WITHOUT_PIDFD = 0.01  # seconds between two checks whether it has ended
+_SHORTAGE = (*SHORT, errno.ENOMEM, errno.ETXTBSY)
 
 
 class Spawned:
@@ -115,3 +118,21 @@ def above_standard(fd: int, opened: contextlib.ExitStack) -> int:
     copy: int = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
     opened.callback(os.close, copy)
     return copy
+
+
+def not_started(command: str, error: OSError | ValueError) -> HandlerResult:
+    """Return the result for an entry whose command could not be started."""
+    why = getattr(error, "strerror", None) or str(error)
+    short = isinstance(error, OSError) and error.errno in _SHORTAGE
+    verdict = Verdict.RETRY if short else Verdict.MISCONFIGURED
+    reason = shortened(f"{command}: cannot be run: {why}")
+    attempted = getattr(error, "errno", None) not in SHORT
+    return HandlerResult(verdict, reason, attempted=attempted, ran=False)
+
+
+def not_given(error: OSError | MemoryError) -> HandlerResult:
+    """Return the result for an entry that could not be given to a command."""
+    why = getattr(error, "strerror", None) or repr(error)
+    reason = shortened(f"cannot be given to the command: {why}")
+    attempted = getattr(error, "errno", None) not in SHORT
+    return HandlerResult(Verdict.RETRY, reason, attempted=attempted, ran=False)

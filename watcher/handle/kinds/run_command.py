@@ -5,17 +5,15 @@ Fails: `load` raises BadConfiguration if there is no such command.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, ClassVar
 
-from watcher.errors import BadConfiguration
 from watcher.handle.handler_settings import TIMEOUT, HandlerSettings
-from watcher.rules.finding import BAD, OK, Check
 from watcher.rules.option import Option
 
 if TYPE_CHECKING:
     from watcher.handle.handler import Handler
+    from watcher.rules.finding import Check
 
 
 class Exec(HandlerSettings, frozen=True, forbid_unknown_fields=True):
@@ -36,38 +34,14 @@ class Exec(HandlerSettings, frozen=True, forbid_unknown_fields=True):
 
     def load(self) -> Handler:
         """Return the handler; raise BadConfiguration if there is no such command."""
-        import shutil
-
         from watcher.handle.command import Command
+        from watcher.handle.program_file import must_be_there
 
-        if shutil.which(self.exec[0]) is None:
-            raise BadConfiguration(
-                f"handler.exec: expected a command that can be run; {self.exec[0]!r} is not to be"
-                " found, or not executable"
-            )
+        must_be_there(self.exec[0], "handler.exec")
         return Command(self.exec, self.timeout)
 
     def try_target(self) -> Iterator[Check]:
         """Say whether the interpreter in a script's first line can be run."""
-        if missing := _interpreter_missing(self.exec[0]):
-            yield Check(BAD, "handler", missing, os.EX_CONFIG)
-        else:
-            yield Check(OK, "handler", "is there")
+        from watcher.handle.program_file import look_at
 
-
-def _interpreter_missing(command: str) -> str:
-    """Return what is wrong with the interpreter in a script's first line; "" if nothing is."""
-    import shutil
-
-    script = shutil.which(command)
-    if script is None:
-        return ""
-    try:
-        with open(script, "rb") as file:
-            first = file.readline(256)
-    except OSError:  # a script may be executable and not readable
-        return ""
-    words = first[2:].split(maxsplit=1)
-    if not first.startswith(b"#!") or not words or os.access(words[0], os.X_OK):
-        return ""
-    return f"{script}: its first line names {os.fsdecode(words[0])}, which cannot be run"
+        yield from look_at(self.exec[0])
