@@ -1,6 +1,7 @@
 """One attempt at one entry: claim it, hand it to the handler, settle it. Stages 2 to 4 in a row.
 
-The same code serves the daemon's workers and the sweep by hand.
+`begin` and `settle` are the steps before and after the handler. The same code serves the daemon's
+workers and the sweep by hand.
 Guarantees: the handler runs only under a claim, only on a complete entry, and only after the ledger
 has the entry. The files are removed only after the handler succeeded. Neither the contents of an
 entry nor a handler makes an attempt raise.
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from threading import get_ident
+from typing import NamedTuple
 
 from watcher.claim.take import take
 from watcher.claim.take_deferred import take_deferred
@@ -51,6 +52,19 @@ _HANDLED = Ended.HANDLED
 _COMPLETE = "a move that was cut short is complete"
 
 
+class Begun(NamedTuple):
+    """An entry in hand: claimed, in the ledger, and ready for its handler; `settle` ends it."""
+
+    claim: Claim
+    entry: Entry
+    proof: Proof
+    claimed: float  # when it was claimed, in seconds since the epoch
+    began: float  # the same moment (monotonic)
+    too_large: HandlerResult | None  # the result without a run of the handler
+    ticket: int  # of the doubt
+    trip: int  # of the breaker
+
+
 class Attempt:
     """Attempts at the entries of one queue."""
 
@@ -60,7 +74,7 @@ class Attempt:
         self.doubt = Doubt()
         self.breaker = Breaker(breaker)
         self.counters = Counters()
-        # By thread: what it has in hand, and since when (monotonic).
+        # By `id` of the entry: what is in hand, and since when (monotonic).
         self.in_hand: dict[int, tuple[Entry, float]] = {}
 
     def __call__(
@@ -75,25 +89,75 @@ class Attempt:
 
         `event_time_ns` and `renamed` as in `take`.
         """
+        begun = self.begin(spool, name, proof, event_time_ns, renamed)
+        if isinstance(begun, AttemptResult):
+            return begun
+        try:
+            outcome = begun.too_large or self.handler.run(begun.entry)
+        except BaseException:
+            self.let_go(begun)
+            raise
+        return self.settle(begun, outcome)
+
+    def begin(
+        self,
+        spool: Spool,
+        name: bytes,
+        proof: Proof,
+        event_time_ns: int = 0,
+        renamed: Renamed | None = None,
+    ) -> Begun | AttemptResult:
+        """Claim an entry and write it down in the ledger; or return the result without a claim.
+
+        What was begun ends with `settle`, or with `let_go`.
+        """
         terms = self.settlement.terms
         if is_deferred(name):
             claim = take_deferred(spool, name, terms)
         else:
             claim = take(spool, name, proof, terms, event_time_ns, renamed)
         keep = False
+        in_place = proof is Proof.CLOSED and spool.layout.raw
         try:
             if isinstance(claim, NotClaimed):
                 # IN_CREATE and, of one file, IN_CLOSE_WRITE commit nothing.
-                in_place = proof is Proof.LINKED or (proof is Proof.CLOSED and spool.layout.raw)
-                seen = None if in_place else event_time_ns
+                seen = None if in_place or proof is Proof.LINKED else event_time_ns
                 return self._refused(spool, name, claim, seen)
-            if claim.linked and interrupted.finish_move(spool, name):
-                return AttemptResult(AttemptEnd.FOLLOWED, _COMPLETE)
-            report = (
-                self._abandon(claim) if claim.action is Action.ORPHAN else self._work(claim, proof)
+            special = claim.linked or claim.action is Action.ORPHAN
+            if special and (report := self._without_handler(claim)) is not None:
+                keep = report.result is AttemptEnd.KEPT
+                return report
+            if (proof <= Proof.NO_WRITER or in_place) and (pinned := claim.pinned()) is not None:
+                return AttemptResult(AttemptEnd.PINNED, pinned.why)
+            message, schedule = claim.parts[0], claim.schedule
+            layout, largest = spool.layout, claim.terms.largest
+            fits = len(claim.parts) == 1 and (largest is None or message.size <= largest)
+            entry = Entry(
+                queue=self.settlement.queue,
+                name=claim.stem,
+                directory=spool.path if message.directory is None else path_of(spool, claim),
+                parts=claim.parts,
+                form=claim.form,
+                limit=claim.terms.max_size,
+                is_unique_name=layout.is_unique_name(message.unstamped or message.name),
+                layout=layout,
+                identity=0 if schedule is None else schedule.identity,
+                key_name=layout.key_name(claim.stem) if layout.raw else None,
             )
-            keep = report.result is AttemptEnd.KEPT
-            return report  # noqa: TRY300 - `finally` needs `keep`
+            if schedule is not None:
+                entry.attempt, entry.crashes = schedule.attempts + 1, schedule.crashes
+            if spool.process_dir is None:
+                # Otherwise a handled entry could not be removed, and would be handled again.
+                moves.usable(spool)
+            spool.ledger.take(spool, message)
+            if Move.CLAIM in self.settlement.emitted:
+                self.settlement.emit(claim, State.READY, Move.CLAIM, claim.why)
+            result = None if fits else _too_large(claim, entry)
+            tickets = self.doubt.ticket, self.breaker.ticket
+            begun = Begun(claim, entry, proof, time.time(), time.monotonic(), result, *tickets)
+            self.in_hand[id(entry)] = entry, begun.began
+            keep = True
+            return begun  # noqa: TRY300 - `finally` needs `keep`
         except (OSError, WatcherError) as error:
             return AttemptResult(AttemptEnd.STUCK, f"{display(name)}: {describe_error(error)}")
         finally:
@@ -141,6 +205,13 @@ class Attempt:
         )
         return shown
 
+    def _without_handler(self, claim: Claim) -> AttemptResult | None:
+        """Complete a move that was cut short, or abandon half a pair; None if it is neither."""
+        spool, name = claim.spool, claim.name
+        if claim.linked and interrupted.finish_move(spool, name):
+            return AttemptResult(AttemptEnd.FOLLOWED, _COMPLETE)
+        return self._abandon(claim) if claim.action is Action.ORPHAN else None
+
     def _abandon(self, claim: Claim) -> AttemptResult:
         """Move half of a pair to orphans/, unless its other half is in a state directory."""
         if claim.schedule is not None:
@@ -152,73 +223,54 @@ class Attempt:
             return AttemptResult(AttemptEnd.FOLLOWED, display(moved))
         return self.settlement.abandon(claim)
 
-    def _work(self, claim: Claim, proof: Proof) -> AttemptResult:
-        spool = claim.spool
-        in_place = proof is Proof.CLOSED and spool.layout.raw
-        if (proof <= Proof.NO_WRITER or in_place) and (pinned := claim.pinned()) is not None:
-            return AttemptResult(AttemptEnd.PINNED, pinned.why)
-        message, schedule, largest = claim.parts[0], claim.schedule, claim.terms.largest
-        fits = len(claim.parts) == 1 and (largest is None or message.size <= largest)
-        entry = Entry(
-            queue=self.settlement.queue,
-            name=claim.stem,
-            directory=spool.path if message.directory is None else path_of(spool, claim),
-            parts=claim.parts,
-            form=claim.form,
-            limit=claim.terms.max_size,
-            is_unique_name=spool.layout.is_unique_name(message.unstamped or message.name),
-            layout=spool.layout,
-            identity=0 if schedule is None else schedule.identity,
-            key_name=spool.layout.key_name(claim.stem) if spool.layout.raw else None,
-        )
-        if schedule is not None:
-            entry.attempt, entry.crashes = schedule.attempts + 1, schedule.crashes
-        if spool.process_dir is None:
-            # Otherwise a handled entry could not be removed, and would be handled again.
-            moves.usable(spool)
-        spool.ledger.take(spool, message)
-        if Move.CLAIM in self.settlement.emitted:
-            self.settlement.emit(claim, State.READY, Move.CLAIM, claim.why)
-        committed, claimed = (
-            (
-                message.ctime_ns / SECOND
+    def settle(self, begun: Begun, outcome: HandlerResult) -> AttemptResult:
+        """End an attempt by its handler's result; the claim is given up, whatever is raised."""
+        handled = time.monotonic()
+        claim, entry, proof, claimed, began, _, ticket, trip = begun
+        spool, schedule = claim.spool, claim.schedule
+        breaker, request, keep = self.breaker, None, False
+        try:
+            committed = (
+                claim.parts[0].ctime_ns / SECOND
                 if schedule is None and len(claim.parts) == 1  # without a call
                 else _committed(claim)
-            ),
-            time.time(),
-        )
-        began = time.monotonic()
-        due = committed if schedule is None else schedule.due_ms / 1000
-        self.in_hand[get_ident()] = entry, began
-        ticket, trip, breaker = self.doubt.ticket, self.breaker.ticket, self.breaker
-        try:
-            outcome = None if fits else _too_large(claim, entry)
-            outcome, request = outcome or self.handler.run(entry), None
-            handled = time.monotonic()
+            )
+            due = committed if schedule is None else schedule.due_ms / 1000
             if outcome.verdict is not Verdict.DONE and outcome.ran:
-                request = _abort_request(spool, message)
+                request = _abort_request(spool, claim.parts[0])
                 outcome = outcome if request is None else request.result(outcome)
-            outcome = self.doubt.weigh(claim.stem, ticket, outcome)
+            if outcome.verdict is not Verdict.DONE or self.doubt.minds:
+                outcome = self.doubt.weigh(claim.stem, ticket, outcome)
             if request is None and (breaker.in_a_row or outcome.verdict is not Verdict.DONE):
                 breaker.learn(claim.stem, trip, outcome)
             finished = FinishedAttempt(
                 claim, outcome, handled - began, entry, committed, claimed, handled
             )
             report = self.settlement.settle(finished, proof)
+            keep = report.result is AttemptEnd.KEPT
+            if (ended := _HANDLED if report is DONE else _ended(report, outcome)) is not None:
+                now = time.monotonic()
+                self.counters.add(
+                    ended, now, (claimed - due, handled - began, now - handled), outcome.reason
+                )
+            claim.gone = report.result is AttemptEnd.DONE and not entry.lent
+            if report.result is not AttemptEnd.DONE:
+                spool.ledger.let_go()  # the file may still be there, and is no longer in hand
+            return report  # noqa: TRY300 - `finally` needs `keep`
+        except (OSError, WatcherError) as error:
+            why = f"{display(claim.name)}: {describe_error(error)}"
+            return AttemptResult(AttemptEnd.STUCK, why)
         finally:
-            del self.in_hand[get_ident()]
+            del self.in_hand[id(entry)]
             entry.end()  # before the descriptors are closed: a handler may have kept the entry
-        if (ended := _HANDLED if report is DONE else _ended(report, outcome)) is not None:
-            now = time.monotonic()
-            self.counters.add(
-                ended, now, (claimed - due, handled - began, now - handled), outcome.reason
-            )
-        claim.gone = report.result is AttemptEnd.DONE and not entry.lent
-        if (
-            report.result is not AttemptEnd.DONE
-        ):  # the file may still be there, and is no longer in hand
-            spool.ledger.let_go()
-        return report
+            if not keep:
+                claim.release()
+
+    def let_go(self, begun: Begun) -> None:
+        """Give up what was begun, without a result: the entry stays where it is."""
+        del self.in_hand[id(begun.entry)]
+        begun.entry.end()
+        begun.claim.release()
 
 
 def _abort_request(spool: Spool, message: Part) -> abort_request.AbortRequest | None:

@@ -25,13 +25,13 @@ from watcher.spool.disk import Disk
 
 def unlink_before_the_handler() -> None:
     """Remove an entry, then hand it out: a death between the two loses it."""
-    work = attempt.Attempt._work
+    begin = attempt.Attempt._begin
 
     def worse(self, claim, how):
         moves.remove(claim.spool, claim.parts)
-        return work(self, claim, how)
+        return begin(self, claim, how)
 
-    attempt.Attempt._work = worse
+    attempt.Attempt._begin = worse
 
 
 def no_lease() -> None:

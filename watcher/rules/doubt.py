@@ -44,6 +44,8 @@ class Doubt:
         # Which doubt holds the queue (0: it is not held). `weigh` has to know what it was when an
         # attempt began.
         self.ticket = 0
+        # Whether an attempt for which the handler ran tells anything. If not, no call is needed.
+        self.minds = False
         self._doubts = 0
         self._suspects: set[bytes] = set()
         self._convicted: dict[bytes, None] = {}  # the oldest first
@@ -63,12 +65,14 @@ class Doubt:
         """Learn what came of an attempt; return what it is to count as."""
         if outcome.verdict is Verdict.MISCONFIGURED:
             with self._lock:
+                self.minds = True
                 if self._counts(name):
                     return replace(outcome, verdict=Verdict.RETRY)
                 self._suspect(name)
-        elif self.ticket or self._counted or self._convicted:
+        elif self.minds:
             with self._lock:
                 self._ran(name, ticket, outcome)
+                self.minds = bool(self.ticket or self._counted or self._convicted)
         return outcome
 
     def _counts(self, name: bytes) -> bool:
