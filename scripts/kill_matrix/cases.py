@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from kill_matrix import handler, scenario, verdict
 from kill_matrix.scenario import Fate, Scene
+from kill_matrix.targets import TARGETS, Target
 from kill_matrix.victim import ALL, MAIN, WORKER
 
 CONFIGURATION = """\
@@ -26,7 +27,6 @@ retry = {{ initial = "0.02s" }}
 GET_HEALTHY = 20.0  # seconds: after several refusals the daemon waits longer between two tries
 LEGACY, RAW = "legacy = true", 'format = "raw"\nsuffix = ".csv"'
 ARCHIVE = RAW + '\narchive = "archive/"'
-PYTHON = '{ python = "kill_matrix.handler:handle" }'
 
 
 @dataclass(frozen=True)
@@ -54,11 +54,12 @@ class Case:
     workers: int = 1
     leaves: bool = False  # the handler leaves a child running at each attempt
     reloads: int = 0  # how often the daemon reloads with entries in hand
+    target: Target = TARGETS["python"]
 
     @property
     def in_hand(self) -> int:
         """How many entries it may have in hand at once, with those from before a reload."""
-        return self.workers * (1 + self.reloads)
+        return self.workers * (1 + self.reloads) * self.target.in_hand
 
     def configure(self, place: Place) -> None:
         """Write the configurations of the run and of its recovery, and the command."""
@@ -67,9 +68,10 @@ class Case:
             file.write(handler.SHELL)
         os.chmod(command, 0o700)
         path = '"' + place.queue + '"'
-        of_run = '{ exec = ["' + command + '"] }' if self.exec else PYTHON
+        usual = self.target.settings(place.root)
+        of_run = '{ exec = ["' + command + '"] }' if self.exec else usual
         os.makedirs(place.reload, exist_ok=True)
-        written = [("run.toml", of_run, self.workers), ("recovery.toml", PYTHON, 1)]
+        written = [("run.toml", of_run, self.workers), ("recovery.toml", usual, 1)]
         written += [
             (f"reload/reload{number}.toml", of_run, self.workers - number % 2)
             for number in range(self.reloads)
@@ -144,6 +146,9 @@ def recovery(place: Place) -> list[str]:
     return ["sweep", place.queue, "--config", _toml(place, "recovery.toml")]
 
 
+# A handler that refuses nothing takes the entries whose name would have another refuse them.
+SCENES = dict.fromkeys(("move", "move-far", "maildir"), scenario.taken)
+SCENES["move-raw"] = scenario.taken_raw
 CASES = {
     case.name: case
     for case in (
@@ -165,6 +170,19 @@ CASES = {
         _operator("release"),
         _operator("requeue"),
         _operator("delete", "--yes"),
+        *(
+            Case(
+                name,
+                SCENES.get(name, scenario.full),
+                _run,
+                WORKER,
+                daemon=True,
+                format=RAW if name.endswith("-raw") else LEGACY,
+                target=target,
+            )
+            for name, target in TARGETS.items()
+            if name != "python" and target.exists()
+        ),
     )
 }
 

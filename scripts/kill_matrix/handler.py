@@ -51,6 +51,42 @@ new=$KILL_MATRIX_OVER/$entry.csv
 exit $status
 """
 
+# The same for many entries in one call: a line of JSON for each on standard input, and a word for
+# each on descriptor 3.
+BATCH = """import hashlib, json, os, sys
+record = os.open(os.environ["KILL_MATRIX_RECORD"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+for line, path in zip(sys.stdin, sys.argv[1:], strict=True):
+    told = json.loads(line)
+    name, attempt, word = told["entry"], told["attempt"], "done"
+    if name.startswith("reject"):
+        word = "reject"
+    elif name.startswith("retry-") and attempt < int(name.rpartition("-")[2]):
+        word = "retry"
+    with open(path, "rb") as file:
+        digest = hashlib.sha256(file.read()).hexdigest()
+    fields = os.environ["KILL_MATRIX_PHASE"], name, str(attempt), word, digest, told["key"]
+    os.write(record, "\\t".join((*fields, json.dumps(told["metadata"]))).encode() + b"\\n")
+    said = {"entry": name, "result": word, "reason": "its name says so"}
+    os.write(3, json.dumps(said).encode() + b"\\n")
+"""
+
+# The same for a command that stays: a line of JSON on standard input, an answer on standard output.
+WORKER = """import hashlib, json, os, sys
+record = os.open(os.environ["KILL_MATRIX_RECORD"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+for line in iter(sys.stdin.readline, ""):
+    told = json.loads(line)
+    name, attempt, word = told["entry"], told["attempt"], "done"
+    if name.startswith("reject"):
+        word = "reject"
+    elif name.startswith("retry-") and attempt < int(name.rpartition("-")[2]):
+        word = "retry"
+    with open(told["file"], "rb") as file:
+        digest = hashlib.sha256(file.read()).hexdigest()
+    fields = os.environ["KILL_MATRIX_PHASE"], name, str(attempt), word, digest, told["key"]
+    os.write(record, "\\t".join((*fields, json.dumps(told["metadata"]))).encode() + b"\\n")
+    print(word if word == "done" else word + " its name says so", flush=True)
+"""
+
 
 class Call(NamedTuple):
     """One line of the record."""

@@ -170,6 +170,25 @@ def full(path: str) -> Scene:
     return scene
 
 
+def taken(path: str) -> Scene:
+    """Make the queue of a handler that takes every entry, whatever its name."""
+    return _all_taken(full(path))
+
+
+def taken_raw(path: str) -> Scene:
+    """Make a drop folder for such a handler, in which two entries have the same name."""
+    scene = archived(path)
+    scene.archive = ""
+    return _all_taken(scene)
+
+
+def _all_taken(scene: Scene) -> Scene:
+    for entry in scene.entries.values():
+        if entry.handled and entry.fate is Fate.DEAD:
+            entry.fate = Fate.DONE
+    return scene
+
+
 def kept(path: str, fate: Fate = Fate.ANY) -> Scene:
     """Make the queue of an operator's commands: entries in every state that they work on."""
     scene = Scene(path)

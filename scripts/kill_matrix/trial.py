@@ -12,7 +12,7 @@ import time
 from typing import NamedTuple
 
 import watcher
-from kill_matrix import cases, handler, victim
+from kill_matrix import cases, victim
 from kill_matrix.cases import Case, Place
 from kill_matrix.handler import RECOVERY, VICTIM
 from kill_matrix.scenario import Entry, Scene
@@ -90,6 +90,11 @@ def attempt(case: Case, point: Point | None, base: str, keep: str = "") -> Resul
 
 def _attempt(case: Case, point: Point | None, place: Place) -> Result:
     scene = case.make(place.queue)
+    with case.target.serve(place.root):
+        return _disturbed(case, point, place, scene)
+
+
+def _disturbed(case: Case, point: Point | None, place: Place, scene: Scene) -> Result:
     case.configure(place)
     left = place.left if case.leaves else ""
     environment = case.environment(place, VICTIM)
@@ -106,16 +111,23 @@ def _attempt(case: Case, point: Point | None, place: Place) -> Result:
     findings = _wrong_ending(case, point, ended, place)
     if case.name == "enqueue":
         findings += _accept(scene, place, ended)
-    findings += whole(scene, handler.read(place.record), tree(place.queue))
+    findings += whole(scene, case.target.calls(place.root, scene), tree(place.queue))
+    findings += _half_delivered(case, scene, place)
     scene.finish_writing()
     if case.leaves:
         findings += _recover_beside_what_is_left(case, scene, place, how)
         victim.end_left_running(left)
     findings += _recover(case, scene, place)
-    calls, files = handler.read(place.record), tree(place.queue)
+    calls, files = case.target.calls(place.root, scene), tree(place.queue)
     findings += final(scene, calls, files, how, Allowed(_given_up(place), case.in_hand))
-    findings += _audit(scene, place)
+    findings += _audit(scene, place) + _half_delivered(case, scene, place)
     return Result(ended, findings, _said(place, b'"unhealthy"'))
+
+
+def _half_delivered(case: Case, scene: Scene, place: Place) -> list[Finding]:
+    """Return what a reader of the target sees that is no whole entry."""
+    seen = case.target.strange(place.root, scene)
+    return [Finding("lost", f"{what}: delivered, with the bytes of no entry") for what in seen]
 
 
 def _possible(error: str, ended: Ended) -> bool:

@@ -235,6 +235,8 @@ def _once(entry: Entry, calls: list[Call]) -> list[Finding]:
     again = [number for number, count in Counter(c.attempt for c in calls).items() if count > 1]
     if again:
         return [Finding("doubled", f"{entry.name}: attempts {again} made more than once")]
+    if _done(calls) > 1:
+        return [Finding("doubled", f"{entry.name}: done more than once")]
     if calls and entry.attempt and min(call.attempt for call in calls) != entry.attempt:
         return [Finding("doubled", f"{entry.name}: first attempt was not its {entry.attempt}.")]
     return []

@@ -47,6 +47,7 @@ CASES = {
     *("raw-sweep", "raw-threads", "raw-archive"),
     *("hold", "release", "requeue", "delete"),
 }
+KINDS = ["isolate"]  # of handlers, tried by the daemon's worker
 MODULES = [
     ".".join(path.relative_to(ROOT / "watcher").with_suffix("").parts)
     for path in (ROOT / "watcher").rglob("*.py")
@@ -109,11 +110,30 @@ def test_refused_now_and_then_nothing_is_lost(tmp_path):
     ],
 )
 def test_all_commands(tmp_path, arguments):
-    printed, rows = matrix(tmp_path, *arguments)
+    named = [word for name in CASES for word in ("--only", name)]
+    printed, rows = matrix(tmp_path, *named, *arguments)
     print(printed)
     assert rows.keys() == CASES, printed
     for _calls, runs, struck, *_rest in rows.values():
         assert runs >= struck > 0, printed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param(["--every", 100, "--looking", 50], id="kill"),
+        pytest.param(["--every", 4, "--looking", 6], id="kill more", marks=pytest.mark.long),
+    ],
+)
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_kind_of_handler_loses_nothing_and_doubles_nothing(tmp_path, kind, arguments):
+    """What the target accepted comes twice only if the daemon was killed, and with the same key."""
+    printed, rows = matrix(tmp_path, "--only", kind, *arguments)
+    print(printed)
+    calls, runs, killed, *findings = rows[kind]
+    assert calls > runs >= killed > 0, printed
+    assert not any(findings), printed
 
 
 @pytest.mark.parametrize(
