@@ -775,7 +775,7 @@ def test_the_documents_example_loads_and_its_refusal_is_word_for_word(write, tmp
 )
 def test_a_relative_archive_is_in_the_queue_directory(one, written, meant):
     archived = one(f'archive = "{written}"').archived
-    assert archived == (meant, False, None)
+    assert archived[:3] == (meant, False, None)
     assert archived.own_name == (None if meant.startswith(b"/") else meant.split(b"/")[0])
 
 

@@ -29,6 +29,10 @@ class ArchiveOptions(NamedTuple):
     directory: bytes  # relative to the queue directory, or absolute
     dated: bool = False  # a folder for each day
     keep_for: float | None = None  # seconds; None: nothing is removed
+    # The option that names the directory, for messages. With `handler.move` an entry goes also to
+    # another file system, where the handler puts a copy.
+    option: str = "archive"
+    crossing: bool = False
 
     @property
     def own_name(self) -> bytes | None:

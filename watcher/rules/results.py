@@ -53,6 +53,7 @@ class HandlerResult:
     ran: bool = True  # whether the handler's own code began to run
     stdout: str = field(default="", compare=False)  # as `stderr`, if it was kept
     remembered: Mapping[str, object] | None = None
+    copied: bool = False  # whether durable copies of the files are where done entries go
 
 
 HANDLED = HandlerResult(Verdict.DONE)

@@ -138,7 +138,8 @@ class Finisher:
     def _remove(self, finished: FinishedAttempt) -> AttemptResult:
         claim = finished.claim
         is_as_read = _nothing_read if finished.entry is None else finished.entry.is_as_read
-        if not moves.remove(claim.spool, claim.parts, is_as_read):
+        copied = finished.outcome.copied
+        if not moves.remove(claim.spool, claim.parts, is_as_read, copied=copied):
             self.emit(claim, State.CLAIMED, Move.RELEASE, REWRITTEN, finished)
             return AttemptResult(
                 AttemptEnd.YOUNG,

@@ -64,22 +64,30 @@ def usable(spool: Spool) -> None:
     unlink.usable(spool)
 
 
-def remove(spool: Spool, parts: Sequence[Part], is_as_read: unlink.IsAsRead = lambda: None) -> bool:
+def remove(
+    spool: Spool,
+    parts: Sequence[Part],
+    is_as_read: unlink.IsAsRead = lambda: None,
+    *,
+    copied: bool = False,
+) -> bool:
     """Remove a done entry; a file that is not the one that was claimed stays.
 
     Returns False if the message was written to since it was claimed, or may be yet: then every file
     stays, and a deferred entry is in the queue again. `is_as_read` says whether the message's file
-    holds what was handled.
+    holds what was handled; `copied`, whether durable copies are where done entries go.
     """
     message = parts[0]
     if spool.layout.marker and message.directory is None:
-        return remove_marked(spool, message, lambda: unlink.remove(spool, message, is_as_read))
+        return remove_marked(
+            spool, message, lambda: unlink.remove(spool, message, is_as_read, copied=copied)
+        )
     if message.directory is None and spool.layout.is_unique_name(message.name):
-        removed = unlink.remove_in_place(spool, message, is_as_read)
+        removed = unlink.remove_in_place(spool, message, is_as_read, copied=copied)
     else:
-        removed = unlink.remove(spool, message, is_as_read)
+        removed = unlink.remove(spool, message, is_as_read, copied=copied)
     if removed and len(parts) > 1:  # a writer may have rewritten the .db: it goes all the same
-        unlink.remove(spool, parts[1], None)
+        unlink.remove(spool, parts[1], None, copied=copied)
     if message.directory is not None:
         notes.forget(spool, message)
     return removed

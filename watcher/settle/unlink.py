@@ -45,34 +45,45 @@ def _not_known() -> bool | None:
     return None
 
 
-def remove(spool: Spool, part: Part, is_as_read: IsAsRead | None = _not_known) -> bool:
+def remove(
+    spool: Spool,
+    part: Part,
+    is_as_read: IsAsRead | None = _not_known,
+    *,
+    copied: bool = False,
+) -> bool:
     """Remove the file that was claimed as `part`, if its name still leads to it.
 
     Returns False if the file was written to since it was claimed, or may be yet: then it stays in
     the queue, or goes back there in a way that does not look like a writer's rename. `is_as_read`
-    None: the contents do not matter.
+    None: the contents do not matter. `copied` as in `drop`.
     """
     if part.directory is not None:  # names in a state directory are not used again
-        return _remove_put_away(spool, part, part.directory, is_as_read)
+        return _remove_put_away(spool, part, part.directory, is_as_read, copied=copied)
     if spool.layout.is_unique_name(part.name):
-        return remove_in_place(spool, part, is_as_read)
+        return remove_in_place(spool, part, is_as_read, copied=copied)
     directory = _process_dir_unless_full(spool)
     if directory is None:
-        return remove_in_place(spool, part, is_as_read, ask=True)
+        return remove_in_place(spool, part, is_as_read, ask=True, copied=copied)
     left = directory.aside.take(part.name)
     gave_up = True  # until it is known that no file of this name is left aside
     try:
-        removed = _remove_aside(spool, part, directory.fd, is_as_read, left=left)
+        removed = _remove_aside(spool, part, directory.fd, is_as_read, left=left, copied=copied)
         gave_up = False
     finally:
         directory.aside.give_back(part.name, left=gave_up)
     if removed is None and directory is process_dir_for(spool, sure=True):
         return True  # the handler moved the file away
-    return remove(spool, part, is_as_read) if removed is None else removed
+    return remove(spool, part, is_as_read, copied=copied) if removed is None else removed
 
 
 def remove_in_place(
-    spool: Spool, part: Part, is_as_read: IsAsRead | None, *, ask: bool = False
+    spool: Spool,
+    part: Part,
+    is_as_read: IsAsRead | None,
+    *,
+    ask: bool = False,
+    copied: bool = False,
 ) -> bool:
     """Remove a file in the queue, right after the check; `ask` the kernel for its writers first."""
     now = stat_or_none(part.name, spool.fd)
@@ -86,12 +97,18 @@ def remove_in_place(
     if spool.archive is None:  # as `drop` does; the most frequent case has no call more
         spool.disk.unlink(part.name, spool.fd)
     else:
-        drop(spool, part, spool.fd)
+        drop(spool, part, spool.fd, copied=copied)
     return True
 
 
 def _remove_aside(
-    spool: Spool, part: Part, directory: int, is_as_read: IsAsRead | None, *, left: bool
+    spool: Spool,
+    part: Part,
+    directory: int,
+    is_as_read: IsAsRead | None,
+    *,
+    left: bool,
+    copied: bool,
 ) -> bool | None:
     """Move a file aside and remove it; None if the file, or the process directory, is gone.
 
@@ -117,13 +134,15 @@ def _remove_aside(
     now = os.stat(part.name, dir_fd=directory, follow_symlinks=False)
     is_claimed = now.st_ino == part.ino
     if is_claimed and _may_go(part, writer, now, ctime_ns, is_as_read):
-        drop(spool, part, directory)
+        drop(spool, part, directory, copied=copied)
         return True
     _put_back(spool, part, writer, directory, now)
     return not is_claimed
 
 
-def _remove_put_away(spool: Spool, part: Part, directory: int, is_as_read: IsAsRead | None) -> bool:
+def _remove_put_away(
+    spool: Spool, part: Part, directory: int, is_as_read: IsAsRead | None, *, copied: bool
+) -> bool:
     """Remove a file in a state directory: no writer's name leads there.
 
     But a writer may have opened the file while it was in the queue.
@@ -132,12 +151,12 @@ def _remove_put_away(spool: Spool, part: Part, directory: int, is_as_read: IsAsR
     if now is None or now.st_ino != part.ino:
         return True
     if spool.layout.is_unique_name(part.queue_name):
-        drop(spool, part, directory)
+        drop(spool, part, directory, copied=copied)
         return True
     writer = _writer(spool, part)
     now = os.fstat(part.fd)
     if _may_go(part, writer, now, now.st_ctime_ns, is_as_read):
-        drop(spool, part, directory)
+        drop(spool, part, directory, copied=copied)
         return True
     _put_back(spool, part, writer, directory, now)
     return False

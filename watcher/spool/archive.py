@@ -8,8 +8,9 @@ follows none that another user may change).
 
 Guarantees: a file can be moved there by one rename, as far as that can be known before. The queue
 directory is never its own archive, no archive is a state directory, and with `archive_for` none is
-a queue: the files in these were not handled. Threads may ask at the same time; each gets a
-descriptor of its own.
+a queue: the files in these were not handled. The target of a `move` handler is an archive, too, and
+may be on another file system (`ArchiveOptions.crossing`). Threads may ask at the same time; each
+gets a descriptor of its own.
 Fails: WatcherError, which names the option; OSError from the calls on an open directory.
 """
 
@@ -59,7 +60,7 @@ class Archive:
 
     def __str__(self) -> str:
         """Return the option's value, for messages."""
-        return f"archive = {display(self.options.directory)}"
+        return f"{self.options.option} = {display(self.options.directory)}"
 
     def where(self) -> str:
         """Return where an entry goes that is handled now, for people."""
@@ -193,7 +194,7 @@ class Archive:
         status = os.fstat(fd)
         if (status.st_dev, status.st_ino) == spool.identity:
             raise NotPermitted(f"{self}: that is the queue directory itself")
-        if not mounts.are_one(fd, spool.fd):
+        if not self.options.crossing and not mounts.are_one(fd, spool.fd):
             raise self.crossing()
         self._refuse_unhandled(fd)
         untold = spool.filesystem in mounts.CTIME_LOST and not self.options.dated
@@ -219,6 +220,8 @@ class Archive:
 
     def crossing(self) -> WatcherError:
         """Return the error for an archive that one rename cannot reach."""
+        if self.options.crossing:  # the handler saw one file system: another mount came since
+            return Unavailable(f"{self}: the kernel refuses a rename there (EXDEV)")
         return Unavailable(
             f"{self}: it is on another file system than the queue (or another mount of it), so that"
             " no rename leads there: choose a directory beside or in the queue"
