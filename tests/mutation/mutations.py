@@ -1716,7 +1716,7 @@ MUTATIONS = [
         "a done file is removed though the queue has an archive",
         (3,),
         "settle/unlink.py",
-        "    if is_claimed and _may_go(part, writer, now, ctime_ns, is_as_read):\n        drop(spool, part, directory)\n",
+        "    if is_claimed and _may_go(part, writer, now, ctime_ns, is_as_read):\n        drop(spool, part, directory, copied=copied)\n",
         "    if is_claimed and _may_go(part, writer, now, ctime_ns, is_as_read):\n        spool.disk.unlink(part.name, directory)\n",
         "spool/test_archive.py",
         "test_a_kill_leaves_the_entry_in_the_archive_or_to_be_handled_again",
@@ -1756,6 +1756,34 @@ MUTATIONS = [
         "",
         "spool/test_archive.py",
         "test_the_archive_is_synced_after_the_move",
+    ),
+    # the handler `move`
+    Mutation(
+        "a file is removed though its handler copied nothing",
+        (3,),
+        "settle/archiving.py",
+        "    if archive is None or copied:\n",
+        "    if archive is None or copied or archive.options.crossing:\n",
+        "handle/test_move_files.py",
+        "test_a_target_that_moves_to_another_file_system_meanwhile_loses_nothing",
+    ),
+    Mutation(
+        "the copy of an attempt that a crash ended is not recognized",
+        (2,),
+        "handle/kinds/move_files.py",
+        "            if found == self._mark(first):\n",
+        "            if found is self:\n",
+        "handle/test_move_files.py",
+        "test_after_a_death_at_any_step_the_next_attempt_leaves_one_copy",
+    ),
+    Mutation(
+        "a copy gets its name before it is durable",
+        (5,),
+        "handle/kinds/move_files.py",
+        "            os.fsync(fd)\n",
+        "",
+        "handle/test_move_files.py",
+        "test_a_copy_is_durable_before_it_has_its_name_and_its_name_before_the_end",
     ),
     # removal: every loop ends, and cost does not grow with what was put away
     Mutation(

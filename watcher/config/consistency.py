@@ -74,6 +74,15 @@ def _check_archive(settings: Queue, where: str) -> None:
     archived = settings.archived
     if archived is not None and archived.own_name == OURS:
         raise BadConfiguration(f"{where}: archive: expected a directory outside .watcher/")
+    target = None if settings.handler is None else settings.handler.moves_to()
+    if target is None:
+        return
+    if archived is not None:
+        raise BadConfiguration(f"{where}: archive: goes with no handler that moves the entries")
+    if (target + "/").startswith(os.path.join(settings.path, "")):
+        raise BadConfiguration(
+            f"{where}: handler.move: expected a directory outside the queue; got {target!r}"
+        )
 
 
 def _check_writers(settings: Queue, where: str) -> None:

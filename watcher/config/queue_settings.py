@@ -131,6 +131,16 @@ class Queue(msgspec.Struct, frozen=True, kw_only=True):
         return ArchiveOptions(os.fsencode(path), self.archive_dated, self.archive_for)
 
     @property
+    def moved_to(self) -> ArchiveOptions | None:
+        """Where the settlement moves the files of done entries; None: they are removed."""
+        target = None if self.handler is None else self.handler.moves_to()
+        if target is None:
+            return self.archived
+        from watcher.rules.archived_names import ArchiveOptions
+
+        return ArchiveOptions(os.fsencode(target), option="handler.move", crossing=True)
+
+    @property
     def layout(self) -> Layout:
         """How the names of the queue's files are read."""
         from watcher.rules.names import Layout

@@ -111,7 +111,7 @@ class Watch:
         if (beside := self.beside()) is not None:
             spool.share_inflight(beside)
         self._use_journal(spool)
-        spool.use_archive(self.settings.archived)
+        spool.use_archive(self.settings.moved_to)
         if not spool.writable():
             raise NotPermitted(self._not_writable())
         queue_file.check_version(spool)
@@ -308,7 +308,7 @@ class Watch:
         if before.settings.exclusive != self.settings.exclusive:
             self.look_for_daemons()
         self._use_journal(self.spool)
-        self.spool.use_archive(self.settings.archived)
+        self.spool.use_archive(self.settings.moved_to)
         self._check_archive(self.spool)
         if before.armed:
             try:

@@ -43,6 +43,10 @@ class HandlerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Return the handler; raise BadConfiguration if it cannot be loaded."""
         raise NotImplementedError
 
+    def moves_to(self) -> str | None:
+        """Return the directory that the settlement moves done entries to; None: it moves none."""
+        return None
+
     def endless(self) -> str:
         """Return what to do if an attempt may last without end; "" if it cannot."""
         if getattr(self, "timeout", None) is not None:

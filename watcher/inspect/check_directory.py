@@ -25,6 +25,7 @@ from watcher.rules.kinds import ENTRY_KINDS, KIND_INFO, Kind
 from watcher.rules.lifecycle import State
 from watcher.rules.names import STATE_DIRECTORIES, Layout, display
 from watcher.spool import mounts, paused, queue_file, removable
+from watcher.spool.archive import Archive
 from watcher.spool.dirs import names_in
 from watcher.spool.journal_home import JournalUnreachable
 from watcher.spool.marker_files import waits_for
@@ -145,12 +146,26 @@ def _archive(spool: Spool) -> Iterator[Check]:
     try:
         archive.check(spool)
     except WatcherError as error:
-        yield Check(BAD, "archive", str(error), error.exit_code)
+        yield Check(BAD, archive.options.option, str(error), error.exit_code)
+        return
+    if archive.options.crossing:
+        yield Check(OK, archive.options.option, _way(spool, archive))
         return
     kept = "without limit" if keep_for is None else f"for {show(keep_for)}"
     yield Check(
         OK, "archive", f"{archive.where()}: handled entries are moved there, and kept {kept}"
     )
+
+
+def _way(spool: Spool, archive: Archive) -> str:
+    """Return how entries get to the target of a `move` handler."""
+    target = archive.open(spool)
+    try:
+        one = mounts.are_one(target, spool.fd)
+    finally:
+        os.close(target)
+    way = "moved there by a rename" if one else "copied there: it is on another file system"
+    return f"{archive.where()}: entries are {way}"
 
 
 def size(count: float) -> str:
