@@ -36,8 +36,12 @@ def rendered(found: Mapping[str, Any], rows: Sequence[Row]) -> str:
     about = {**found, **found["machine"], "command": COMMAND}
     parts = [INTRO.format_map(about), table([("", "this machine"), *found["machine"].items()])]
     parts.append(READING.format(rounds=rows[0].note))
+    tables: list[str] = []
     cells: dict[str, dict[str, dict[str, str]]] = {}
     for row in rows:
+        if row.table:
+            tables += ["\n## One bad entry\n", table(row.table)]
+            continue
         where, side, at_once = row.what.split(": ")
         cells.setdefault(where, {}).setdefault(side, {})[at_once] = _cell(row)
     for where, sides in cells.items():
@@ -46,7 +50,7 @@ def rendered(found: Mapping[str, Any], rows: Sequence[Row]) -> str:
             (name, *(side.get(column, "") for column in columns)) for name, side in sides.items()
         ]
         parts += [f"\n## On {where}\n", table([("entries/s", *columns), *lines])]
-    return "\n".join(parts)
+    return "\n".join([*parts, *tables])
 
 
 def _cell(row: Row) -> str:

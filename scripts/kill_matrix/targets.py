@@ -36,6 +36,7 @@ class Target:
     kind: str = "python"
     option: str = ""  # of the kind
     in_hand: int = 1  # entries at once in one call
+    directory: Callable[[str], str] | None = None  # where it puts files
 
     def exists(self) -> bool:
         """Whether this version has the kind, and the option."""
@@ -69,6 +70,10 @@ class Target:
         made = self.deliveries(root)
         return [delivery.where for delivery in made if _of(scene, delivery) is None]
 
+    def left(self, root: str) -> list[str]:
+        """Return what is in the target after the recovery and should not be."""
+        return [] if self.directory is None else list(_left(self.directory(root)))
+
 
 def _of(scene: Scene, delivery: Delivery) -> Entry | None:
     """Return the entry whose message, or one of whose files, has these bytes."""
@@ -91,6 +96,18 @@ def _files(directory: str) -> list[Delivery]:
         with open(path, "rb") as file:
             found.append(Delivery(path, servers.digest_of(file.read())))
     return found
+
+
+def _left(directory: str) -> Iterator[str]:
+    """Yield the hidden files below a directory, and the halves of pairs without the other half."""
+    for where, _names, files in os.walk(directory):
+        for name in files:
+            stem, ending = os.path.splitext(name)
+            other = {".db": ".msg", ".msg": ".db"}.get(ending)
+            if name.startswith(".") or os.path.basename(where) == "tmp":
+                yield f"{name}: left in the target"
+            elif other and stem + other not in files:
+                yield f"{name}: in the target without its {other}"
 
 
 def _moved(root: str) -> list[Delivery]:
@@ -159,24 +176,28 @@ TARGETS = {
         _moved,
         lambda root: _directory(_near(root)),
         kind="move",
+        directory=_near,
     ),
     "move-raw": Target(
         lambda root: f'{{ move = "{_far(root)}" }}',
         _moved_far,
         lambda root: _directory(_far(root)),
         kind="move",
+        directory=_far,
     ),
     "move-far": Target(
         lambda root: f'{{ move = "{_far(root)}" }}',
         _moved_far,
         lambda root: _directory(_far(root)),
         kind="move",
+        directory=_far,
     ),
     "maildir": Target(
         lambda root: f'{{ maildir = "{_near(root)}" }}',
         _maildir,
         lambda root: _directory(_near(root), "cur", "new", "tmp"),
         kind="maildir",
+        directory=_near,
     ),
     "lmtp": Target(
         lambda root: f'{{ lmtp = "{root}/lmtp", from = "", to = {list(servers.RECIPIENTS)} }}',

@@ -121,6 +121,7 @@ def _disturbed(case: Case, point: Point | None, place: Place, scene: Scene) -> R
     calls, files = case.target.calls(place.root, scene), tree(place.queue)
     findings += final(scene, calls, files, how, Allowed(_given_up(place), case.in_hand))
     findings += _audit(scene, place) + _half_delivered(case, scene, place)
+    findings += [Finding("unexplained", what) for what in case.target.left(place.root)]
     return Result(ended, findings, _said(place, b'"unhealthy"'))
 
 

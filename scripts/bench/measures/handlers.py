@@ -18,7 +18,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 from bench import consumers
@@ -42,6 +44,15 @@ WORKER = "import sys\nfor _ in sys.stdin:\n    print('done', flush=True)\n"
 # A script that may lose nothing removes a file after its command has succeeded.
 ONE = f'while read -r name; do {NOTHING} <"$name" && rm -- "$name"; done'
 HUNDRED = f'{NOTHING} "$@" && rm -- "$@"'
+# Notes each call: its status, and the names that it was given.
+COUNTING = """#!/bin/sh
+status=0
+case "$* " in *{bad}" "*) status=1 ;; esac
+for path; do shift; set -- "$@" "${{path##*/}}"; done
+echo $status "$@" >>{record}
+exit $status
+"""
+BAD = 41  # the number of the bad entry
 BARE = "subprocess loop"
 
 
@@ -77,15 +88,8 @@ class Where(NamedTuple):
 
 def daemon(place: Room, side: Side, settings: str, workers: int) -> float:
     """Return the seconds that the daemon takes."""
-    file = f"{place.path}/watcher.toml"
-    with open(file, "w") as opened:
-        opened.write(
-            f'[queues.bench]\npath = "{place.queue}"\nhandler = {side.handler}\n'
-            f"concurrency = {workers}\n{settings}"
-        )
-    argv = [sys.executable, "-P", "-m", "watcher", "run", "--config", file]
     warm, writer = Writer(place, WARM), Writer(place, side.entries, first=WARM)
-    with consumers.running(argv, place) as consumer:
+    with _daemon(place, side, settings, workers) as consumer:
         consumer.wait_armed()
         warm.go()
         warm.wait()
@@ -94,6 +98,19 @@ def daemon(place: Room, side: Side, settings: str, workers: int) -> float:
         if left := place.left():
             raise RuntimeError(f"{left} entries are left: {consumer.last_errors()}")
         return seconds
+
+
+def _daemon(
+    place: Room, side: Side, settings: str, workers: int
+) -> AbstractContextManager[consumers.Consumer]:
+    file = f"{place.path}/watcher.toml"
+    with open(file, "w") as opened:
+        opened.write(
+            f'[queues.bench]\npath = "{place.queue}"\nhandler = {side.handler}\n'
+            f"concurrency = {workers}\n{settings}"
+        )
+    argv = [sys.executable, "-P", "-m", "watcher", "run", "--config", file]
+    return consumers.running(argv, place)
 
 
 def drained(place: Room, writer: Writer, pid: int) -> float:
@@ -206,7 +223,42 @@ def measure(stand: Stand) -> list[Row]:
             if workers in side.at_once:
                 speed = measured(stand, where, side, workers)
                 found.setdefault((where.name, side.name, workers), []).append(speed)
-    return [tell(_row(found, *key)) for key in found]
+    rows = [tell(_row(found, *key)) for key in found]
+    return rows + one_bad(stand) if any(side.option == "batch" for side in sides) else rows
+
+
+def one_bad(stand: Stand) -> list[Row]:
+    """Count the calls that a batch of 100 with one bad entry takes."""
+    with room(stand.base) as place:
+        record, script = f"{place.path}/calls", f"{place.path}/count"
+        with open(script, "w") as file:
+            file.write(COUNTING.format(record=record, bad=f"+{BAD:040d}.pck"))
+        os.chmod(script, 0o700)
+        side = Side("", BATCH, daemon, f'{{ exec = ["{script}"], batch = {BATCH} }}')
+        writer = Writer(place, BATCH)
+        with _daemon(place, side, RAW, 1) as consumer:
+            consumer.wait_armed()
+            drained(place, writer, consumer.pid)
+        with open(record) as file:
+            calls = [line.split() for line in file]
+    given = Counter(name for _status, *names in calls for name in names)
+    handled = Counter(name for status, *names in calls for name in names if status == "0")
+    bad = given.pop(next(name for name in given if name.endswith(f"+{BAD:040d}.pck")))
+    lines = [
+        ("calls in all", str(len(calls))),
+        ("entries in the first call", str(len(calls[0]) - 1)),
+        ("calls with the bad entry in them", str(bad)),
+        ("calls with another entry in them, at most", str(max(given.values()))),
+        ("the other entries that one successful call handled", str(len(handled))),
+        ("the other entries that a second successful call handled", str(again(handled))),
+    ]
+    table = (("a batch of 100 with one bad entry", ""), *lines)
+    return [tell(Row(MEASURE, lines[0][0], "calls", spread([len(calls)]), table=table))]
+
+
+def again(handled: Counter[str]) -> int:
+    """Return how many were handled more than once."""
+    return sum(times > 1 for times in handled.values())
 
 
 def _row(
