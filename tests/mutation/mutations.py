@@ -1785,6 +1785,25 @@ MUTATIONS = [
         "handle/test_move_files.py",
         "test_a_copy_is_durable_before_it_has_its_name_and_its_name_before_the_end",
     ),
+    # the handler `maildir`
+    Mutation(
+        "a message that was delivered and read is delivered again",
+        (2,),
+        "rules/maildir_name.py",
+        '    return name.partition(b":")[0] == unique\n',
+        "    return name == unique\n",
+        "handle/test_maildir.py",
+        "test_a_second_attempt_finds_what_the_first_delivered",
+    ),
+    Mutation(
+        "a message is in new before it is durable",
+        (5,),
+        "handle/kinds/maildir.py",
+        "            os.fsync(fd)\n",
+        "",
+        "handle/test_maildir.py",
+        "test_a_message_is_durable_before_it_is_in_new_and_new_before_the_end",
+    ),
     # removal: every loop ends, and cost does not grow with what was put away
     Mutation(
         "an entry is tried without end",

@@ -22,6 +22,7 @@ KINDS: dict[str, str] = {
     "exec": "watcher.handle.kinds.run_command:Exec",
     "python": "watcher.handle.kinds.run_function:Python",
     "move": "watcher.handle.kinds.move_files:MoveSettings",
+    "maildir": "watcher.handle.kinds.maildir:MaildirSettings",
 }
 
 

@@ -2,7 +2,7 @@
 
 The path is the operator's word: links on it are followed. But root follows none that belongs to
 another user than root and the owner of the directory that it leads to.
-Guarantees: what `open_target` returns is a directory that this process may write to.
+Guarantees: what the functions return is a directory that this process may write to.
 Fails: OSError of the kernel; NotPermitted for a link that must not be followed.
 """
 
@@ -17,7 +17,7 @@ from watcher.spool import links
 from watcher.spool.dirs import DIRECTORY, open_dir
 
 
-def open_target(path: bytes) -> int:
+def open_target(path: bytes, *, writable: bool = True) -> int:
     """Open the directory at an absolute path, for the caller to close."""
     fd = os.open(path, DIRECTORY)
     try:
@@ -27,7 +27,8 @@ def open_target(path: bytes) -> int:
                 raise NotPermitted(  # noqa: TRY301 - closed below
                     f"{display(path)}: {display(link)} is a symbolic link of a user"
                 )
-        refuse_unwritable(fd)
+        if writable:
+            refuse_unwritable(fd)
     except BaseException:
         os.close(fd)
         raise

@@ -14,7 +14,7 @@ from watcher.rules.results import SHORT, HandlerResult, Verdict, shortened
 
 _OPERATOR = (
     *(errno.ENOENT, errno.ENOTDIR, errno.ELOOP),
-    *(errno.EACCES, errno.EPERM, errno.EROFS),
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.EXDEV),
 )
 _ENTRY = (errno.ENAMETOOLONG, errno.EFBIG, errno.EILSEQ)  # the target can never hold this one
 
