@@ -277,8 +277,9 @@ def test_a_copy_is_durable_before_it_has_its_name_and_its_name_before_the_end(
     assert steps == ["copy_bytes", "utime", "fsync", "move", "fsync"]
 
 
-def test_a_pair_of_which_one_file_was_moved_is_completed(elsewhere, claimed_entry, monkeypatch):
-    (elsewhere / "1.0+ab.msg").write_bytes(b"another")
+def test_a_pair_of_which_one_file_was_moved_is_completed(target, claimed_entry, monkeypatch):
+    """By two renames to the queue's own file system it was torn: no attempt had both files."""
+    (target / "1.0+ab.msg").write_bytes(b"another")
     entry = claimed_entry(b"whole", form="pair")
     real = move_files._Copy._commit
 
@@ -291,9 +292,9 @@ def test_a_pair_of_which_one_file_was_moved_is_completed(elsewhere, claimed_entr
         patch.setattr(move_files._Copy, "_commit", once)
         patch.setattr(os, "unlink", lambda *_names, **_rest: None)
         with pytest.raises(Died):
-            move_files.Move(str(elsewhere)).run(entry)
-    assert move_files.Move(str(elsewhere)).run(entry).copied
-    assert sorted(files(elsewhere)) == ["1.0+ab.msg", "1.0+ab~1.db", "1.0+ab~1.msg"]
+            move_files.Move(str(target)).run(entry)
+    assert move_files.Move(str(target)).run(entry).copied
+    assert sorted(files(target)) == ["1.0+ab.msg", "1.0+ab~1.db", "1.0+ab~1.msg"]
 
 
 def test_an_attempt_after_a_delivery_finds_it_whatever_number_it_has(elsewhere, claimed_entry):

@@ -1777,6 +1777,15 @@ MUTATIONS = [
         "test_after_a_death_at_any_step_the_next_attempt_leaves_one_copy",
     ),
     Mutation(
+        "a pair is moved by two renames, between which a death tears it",
+        (2,),
+        "handle/kinds/move_files.py",
+        "                if len(entry.parts) == 1 and mounts.",
+        "                if mounts.",
+        "handle/test_move_files.py",
+        "test_a_pair_of_which_one_file_was_moved_is_completed",
+    ),
+    Mutation(
         "a copy gets its name before it is durable",
         (5,),
         "handle/kinds/move_files.py",

@@ -1,10 +1,11 @@
 """`move`: the files of an entry go to a directory, as they are and under their own names.
 
-On the queue's file system the handler does nothing: the settlement moves each file by one rename,
+On the queue's file system the handler does nothing: the settlement moves the file by one rename,
 as it moves files to an archive (`settle.archiving`), after it has checked that the file is the one
 that was claimed. On another file system no rename leads there: the handler makes a durable copy,
-and the settlement unlinks the file. The copy is written under a hidden name, synced, and renamed;
-so what reads the directory sees whole files alone.
+and the settlement unlinks the file. A pair is always copied: a death between two renames would
+leave its message there and its metadata here. The copy is written under a hidden name, synced, and
+renamed; so what reads the directory sees whole files alone.
 
 Guarantees: nothing is overwritten: a file whose name is taken gets a number (NAME~1.csv), both
 files of a pair the same one. A copy has the file's bytes, mtime and permissions, and the owner
@@ -60,7 +61,7 @@ class Move:
         try:
             folder = open_target(self._directory)
             try:
-                if mounts.are_one(entry.parts[0].fd, folder):
+                if len(entry.parts) == 1 and mounts.are_one(entry.parts[0].fd, folder):
                     return HANDLED
                 _Copy(entry, folder, self._stop).make()
             finally:
