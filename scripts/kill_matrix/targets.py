@@ -35,7 +35,7 @@ class Target:
     serve: Callable[[str], AbstractContextManager[None]] = lambda _root: nullcontext()
     kind: str = "python"
     option: str = ""  # of the kind
-    in_hand: int = 1  # entries at once in one call
+    in_hand: int = 1  # entries that a death may bring twice; 0: an attempt finds what came before
     directory: Callable[[str], str] | None = None  # where it puts files
 
     def exists(self) -> bool:
@@ -176,6 +176,7 @@ TARGETS = {
         _moved,
         lambda root: _directory(_near(root)),
         kind="move",
+        in_hand=0,
         directory=_near,
     ),
     "move-raw": Target(
@@ -183,6 +184,7 @@ TARGETS = {
         _moved_far,
         lambda root: _directory(_far(root)),
         kind="move",
+        in_hand=0,
         directory=_far,
     ),
     "move-far": Target(
@@ -190,6 +192,7 @@ TARGETS = {
         _moved_far,
         lambda root: _directory(_far(root)),
         kind="move",
+        in_hand=0,
         directory=_far,
     ),
     "maildir": Target(

@@ -158,7 +158,7 @@ def _more_than_were_in_hand(scene: Scene, calls: list[Call], in_hand: int) -> li
     ]
     again = [name for name, count in counts.items() if count > 1]
     if len(again) > in_hand:
-        findings.append(Finding("doubled", f"{again}: more than were in hand, {in_hand} at most"))
+        findings.append(Finding("doubled", f"{again}: done again; {in_hand} at most were in hand"))
     return findings
 
 

@@ -47,7 +47,7 @@ CASES = {
     *("raw-sweep", "raw-threads", "raw-archive"),
     *("hold", "release", "requeue", "delete"),
 }
-KINDS = ["isolate"]  # of handlers, tried by the daemon's worker
+KINDS = ["isolate", "move", "move-raw", "move-far"]  # of handlers, tried by the daemon's worker
 MODULES = [
     ".".join(path.relative_to(ROOT / "watcher").with_suffix("").parts)
     for path in (ROOT / "watcher").rglob("*.py")
@@ -119,11 +119,12 @@ def test_all_commands(tmp_path, arguments):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize(
     "arguments",
     [
         pytest.param(["--every", 100, "--looking", 50], id="kill"),
-        pytest.param(["--every", 4, "--looking", 6], id="kill more", marks=pytest.mark.long),
+        pytest.param(["--every", 2], id="kill more", marks=pytest.mark.long),
     ],
 )
 @pytest.mark.parametrize("kind", KINDS)
