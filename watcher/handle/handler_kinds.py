@@ -21,6 +21,7 @@ from watcher.rules.option import read_by, shown
 KINDS: dict[str, str] = {
     "exec": "watcher.handle.kinds.run_command:Exec",
     "python": "watcher.handle.kinds.run_function:Python",
+    "worker": "watcher.handle.kinds.run_worker:Worker",
     "move": "watcher.handle.kinds.move_files:MoveSettings",
     "maildir": "watcher.handle.kinds.maildir:MaildirSettings",
 }

@@ -20,10 +20,8 @@ from watcher import mailman
 from watcher.attempt import Attempt
 from watcher.config.queue_settings import Queue
 from watcher.errors import NotPermitted, Undecodable, Usage
-from watcher.handle.command import Command
 from watcher.handle.entry import Entry
 from watcher.handle.handler import Handler
-from watcher.handle.isolated.parent import Isolated
 from watcher.inspect.find_entry import no_such, resolve, several
 from watcher.recovery import recover
 from watcher.rules.age import SystemClock
@@ -101,7 +99,7 @@ class Shown:
     def __init__(self, handler: Handler, show: Callable[[str], None] | None) -> None:
         self._handler = handler
         self._show = show
-        if isinstance(handler, (Command, Isolated)):
+        if hasattr(handler, "copy_stderr_to"):
             handler.copy_stderr_to = 2
 
     def run(self, entry: Entry) -> HandlerResult:

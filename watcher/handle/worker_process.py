@@ -1,0 +1,326 @@
+"""One process of a worker command: start it, exchange a request for an answer, end it.
+
+While the process has an entry in hand, the entry's descriptors lie in the queue of a socket of
+which the process has an end, at a high number that it does not use. The kernel keeps what lies
+there open as long as one process has that end: so the claim lasts until the command ends, even if
+the daemon is killed. After the answer the daemon takes the descriptors out again.
+Guarantees: each wait has the limit of the timeout, or wakes when the process ends. An answer counts
+only if the whole request was read before it, and if it is one line. A process that breaks the
+protocol, is late or dies is killed with its process group.
+Fails: `WorkerProcess` raises the kernel's OSError, or ValueError for an argument that cannot be
+encoded; `ask` raises OSError if the entry cannot be sent.
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import fcntl
+import math
+import os
+import select
+import signal
+import socket
+import termios
+import time
+import weakref
+from collections.abc import Callable
+from dataclasses import replace
+from typing import NamedTuple
+
+from watcher.durations import show
+from watcher.handle.child_process import Trimmer, end_of, last_of, signal_group, stderr_file
+from watcher.handle.command_process import Spawned, Streams, start
+from watcher.handle.entry import Entry
+from watcher.handle.kept_process import KeptProcess
+from watcher.handle.posix_spawn import Strings
+from watcher.rules.results import HandlerResult, Verdict, crashed, from_exit_status, shortened
+from watcher.rules.worker_answer import MOST, quoted, read_answer
+
+KILL_AFTER = 5.0  # seconds between TERM and KILL
+LEAVE = 5.0  # seconds to end after its standard input was closed; then TERM
+FOLLOW = 1.0  # seconds to end after it closed its standard output
+HIGH = 100  # the least number of the socket in the command: scripts use those up to 9
+MOST_PARTS = 8
+BROKEN = "the command does not keep to the worker protocol"
+SHOWN = 200  # characters of the last line on standard error, in a reason
+
+
+class Response(NamedTuple):
+    """What came of one request; `last`: the process has ended, or is ended now."""
+
+    result: HandlerResult
+    last: bool = False
+    unread: bool = False  # it ended before it had read the request
+
+
+class _Ended(Exception):
+    """It closed a stream, or died: what it answered until then, what could not be written."""
+
+    def __init__(self, answer: bytes, rest: bytes) -> None:
+        super().__init__(answer)
+        self.answer = answer
+        self.rest = rest
+
+
+class WorkerProcess:
+    """One process; `running` has its process group until it has ended."""
+
+    def __init__(self, argv: Strings, environment: Strings, running: set[int]) -> None:
+        self.answered = 0
+        self._held = held = _started(argv, environment, running)
+        self._process = held.process
+        self._release = weakref.finalize(self, _let_go, held, LEAVE)
+        self._trimmer = Trimmer(held.stderr)
+        self._poll = select.poll()
+        self._poll.register(held.answers, select.POLLIN)
+        if held.process.pidfd is not None:
+            self._poll.register(held.process.pidfd, select.POLLIN)
+
+    @property
+    def pid(self) -> int:
+        """Its process ID, which is that of its group."""
+        return self._process.pid
+
+    def idle(self) -> bool:
+        """Whether it waits for a request: it lives, and wrote nothing that was not asked for."""
+        if not self._release.alive or self._held.requests is None or self._poll.poll(0):
+            return False
+        return self._process.pidfd is not None or not self._process.dead()
+
+    def unasked(self) -> bytes:
+        """Return what an idle process wrote without a request."""
+        return b"" if self._held.requests is None else (self._read() or b"")
+
+    def ask(
+        self, entry: Entry, line: bytes, timeout: float | None, copy_to: int | None
+    ) -> Response:
+        """Write a request, and wait for the answer; `copy_to` gets its standard error too."""
+        held = self._held
+        os.ftruncate(held.stderr, 0)
+        self._trimmer = Trimmer(held.stderr, copy_to)
+        entry.process = self.pid
+        socket.send_fds(held.lend, [b"\0"], [part.fd for part in entry.parts])
+        try:
+            answer = self._exchange(line, timeout)
+            result = read_answer(answer, entry.key)
+        except TimeoutError:
+            return self._late(timeout or 0.0)
+        except _Ended as ended:
+            return self._died(ended.answer, ended.rest)
+        except ValueError as error:
+            return self._wrong(str(error))
+        finally:
+            self._trimmer.copy()
+            _take_back(held.kept)
+        self.answered += 1
+        text = self._said()
+        return Response(replace(result, stderr=text) if text else result)
+
+    def hang_up(self) -> None:
+        """Close its standard input: it ends, and gets no further request."""
+        self._held.hang_up()
+
+    def end(self, seconds: float) -> None:
+        """Close its standard input; after `seconds` end what is left of its group."""
+        if self._release.detach():
+            _let_go(self._held, seconds)
+
+    # -- one request --------------------------------------------------------------------------
+
+    def _exchange(self, line: bytes, timeout: float | None) -> bytes:
+        """Return the answer's line; raise TimeoutError, _Ended or ValueError."""
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        answer, trimmer = b"", self._trimmer
+        rest = self._write(line, answer)
+        while True:
+            left = max(0.0, deadline - time.monotonic())
+            ended = self._wait(min(left, trimmer.wait), bool(rest))
+            got = self._read()
+            answer += got or b""
+            if b"\n" in answer:
+                return self._one_line(answer, rest)
+            if len(answer) >= MOST:
+                raise ValueError(f"an answer of more than {MOST} bytes: {quoted(answer)}")
+            if ended or got == b"":
+                raise _Ended(answer, rest)
+            if left == 0:
+                raise TimeoutError
+            rest = self._write(rest, answer)
+            trimmer.look()
+
+    def _one_line(self, answer: bytes, rest: bytes) -> bytes:
+        line, _, more = answer.partition(b"\n")
+        if more:
+            raise ValueError(f"more than one answer: {quoted(answer)}")
+        if rest or self._unread():
+            raise ValueError(f"{quoted(line)} before it had read the request")
+        return line
+
+    def _wait(self, seconds: float, writes: bool) -> bool:
+        """Wait until something happens, at most so long; return whether it has ended."""
+        requests = self._held.requests
+        if writes and requests is not None:
+            self._poll.register(requests, select.POLLOUT)
+        try:
+            ready = dict(self._poll.poll(seconds * 1000))
+        finally:
+            if writes and requests is not None:
+                self._poll.unregister(requests)
+        pidfd = self._process.pidfd
+        return self._process.dead() if pidfd is None else pidfd in ready
+
+    def _write(self, data: bytes, answer: bytes) -> bytes:
+        """Write what the pipe takes; return the rest; raise _Ended."""
+        if not data or self._held.requests is None:
+            return data
+        try:
+            return data[os.write(self._held.requests, data) :]
+        except BlockingIOError:
+            return data
+        except BrokenPipeError:
+            raise _Ended(answer, data) from None
+
+    def _read(self) -> bytes | None:
+        """Return what it wrote; None if nothing, b"" if it has closed its standard output."""
+        try:
+            return os.read(self._held.answers, MOST)
+        except BlockingIOError:
+            return None
+
+    def _unread(self) -> int:
+        """Return how many bytes of the request it has not read."""
+        count = array.array("i", [0])
+        if self._held.requests is not None:
+            fcntl.ioctl(self._held.requests, termios.FIONREAD, count)
+        return count[0]
+
+    # -- how it failed ------------------------------------------------------------------------
+
+    def _late(self, timeout: float) -> Response:
+        """End it, since it takes too long."""
+        unread = self._unread() > 0
+        signal_group(self.pid, signal.SIGTERM)
+        self._process.ends_within(KILL_AFTER)
+        status, text = self._process.kill(), self._said()
+        self.end(0.0)
+        reason = f"timeout: still running after {show(timeout)}"
+        if unread:
+            reason = f"{reason}, and has not read the request"
+            return Response(HandlerResult(Verdict.MISCONFIGURED, reason, None, text, status), True)
+        return Response(HandlerResult(Verdict.RETRY, reason, None, text, status), True)
+
+    def _died(self, answer: bytes, rest: bytes) -> Response:
+        """Say how it died; kill it if it still runs."""
+        ended = self._process.ends_within(FOLLOW)
+        unread = bool(rest) or self._unread() > 0
+        status, text = self._process.kill(), self._said()
+        self.end(0.0)
+        last = "".join(text.strip().splitlines()[-1:])[:SHOWN]
+        said = f"half an answer: {quoted(answer)}" if answer else last
+        result = crashed(status if ended else None, text, said)
+        if unread:
+            reason = shortened(f"ended before it had read the request: {result.reason}")
+            result = replace(result, verdict=Verdict.MISCONFIGURED, reason=reason)
+        elif ended and not answer:
+            told = from_exit_status(status, text)  # 126, 127 or 78: the operator's mistake
+            result = told if told.verdict is Verdict.MISCONFIGURED else result
+        return Response(result, True, unread)
+
+    def _wrong(self, why: str) -> Response:
+        """Kill it: it does not keep to the protocol, and its next answer may be to anything."""
+        status, text = self._process.kill(), self._said()
+        self.end(0.0)
+        reason = shortened(f"{BROKEN}: {why}")
+        return Response(HandlerResult(Verdict.MISCONFIGURED, reason, None, text, status), True)
+
+    def _said(self) -> str:
+        """Return the end of what it wrote to standard error since the request."""
+        return end_of(self._held.stderr).decode("utf-8", "backslashreplace")
+
+
+class _Held:
+    """What to close when a process is no longer needed."""
+
+    def __init__(
+        self,
+        process: KeptProcess,
+        requests: int,
+        answers: int,
+        stderr: int,
+        sockets: tuple[socket.socket, socket.socket],
+    ) -> None:
+        self.process = process
+        self.requests: int | None = requests
+        self.answers = answers
+        self.stderr = stderr
+        self.lend, self.kept = sockets
+
+    def hang_up(self) -> None:
+        requests, self.requests = self.requests, None
+        if requests is not None:
+            os.close(requests)
+
+
+def _started(argv: Strings, environment: Strings, running: set[int]) -> _Held:
+    """Start the process; raise OSError or ValueError."""
+    with contextlib.ExitStack() as undo, contextlib.ExitStack() as theirs:
+        stdin, requests = os.pipe()
+        theirs.callback(os.close, stdin)
+        undo.callback(os.close, requests)
+        answers, stdout = os.pipe()
+        theirs.callback(os.close, stdout)
+        undo.callback(os.close, answers)
+        lend, kept = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        undo.callback(lend.close)
+        undo.callback(kept.close)
+        stderr = stderr_file()
+        undo.callback(os.close, stderr)
+        for mine in (requests, answers):
+            os.set_blocking(mine, False)
+        passed = _numbered_high(kept.fileno())
+        theirs.callback(os.close, passed)
+        spawned = start(argv, environment, Streams(stdin, stderr, stdout), [passed])
+        undo.pop_all()
+    process = KeptProcess(spawned.pid, _wait_of(spawned), running)
+    return _Held(process, requests, answers, stderr, (lend, kept))
+
+
+def _wait_of(spawned: Spawned) -> Callable[[], int]:
+    def wait() -> int:
+        with contextlib.suppress(ChildProcessError):  # with SIGCHLD ignored, the kernel reaps
+            spawned.wait()
+        return spawned.returncode or 0
+
+    return wait
+
+
+def _numbered_high(fd: int) -> int:
+    """Return a copy of a descriptor with a number that a script does not use for its own."""
+    try:
+        return int(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, HIGH))
+    except OSError:  # the limit is lower, or reached
+        return int(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3))
+
+
+def _take_back(kept: socket.socket) -> None:
+    """Take the lent descriptors out of the socket's queue, and close them."""
+    flags = socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
+    with contextlib.suppress(OSError):  # the process took them, or the sockets are closed
+        for fd in socket.recv_fds(kept, 1, MOST_PARTS, flags)[1]:
+            os.close(fd)
+
+
+def _let_go(held: _Held, seconds: float) -> None:
+    held.hang_up()
+    process = held.process
+    if seconds > 0 and process.returncode is None and not process.ends_within(seconds):
+        signal_group(process.pid, signal.SIGTERM)
+        process.ends_within(KILL_AFTER)
+    process.kill()
+    last_of(held.stderr)
+    for fd in (held.stderr, held.answers):
+        os.close(fd)
+    held.lend.close()
+    held.kept.close()
+    process.close()
