@@ -7,12 +7,25 @@ import fcntl
 import marshal
 import os
 import pickle
+import signal
 
 import pytest
 
 from watcher.handle.entry import Entry
+from watcher.handle.worker_command import WorkerCommand
 from watcher.rules.form import Form
 from watcher.spool.part import Part
+
+# A worker that runs each message as a program.
+SHELL = r"""
+count=0
+while IFS= read -r line; do
+    count=$((count + 1))
+    file=${line#'{"version":1,"file":"'}
+    file=${file%%'"'*}
+    . "$file"
+done
+"""
 
 
 @pytest.fixture
@@ -54,3 +67,21 @@ def claimed_entry(queue):
     for fd in opened:
         with contextlib.suppress(OSError):
             os.close(fd)
+
+
+@pytest.fixture
+def worker():
+    """Make a worker handler; its processes are killed at the end."""
+    made = []
+
+    def make(script=SHELL, timeout=20.0, **more):
+        argv = script if isinstance(script, (tuple, list)) else ("sh", "-c", script)
+        made.append(WorkerCommand(argv, timeout, **more))
+        return made[-1]
+
+    yield make
+    for handler in made:
+        for pid in list(handler._running):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(pid, signal.SIGKILL)
+        handler._drop(0.0)

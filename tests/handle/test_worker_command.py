@@ -6,7 +6,6 @@ The usual worker here is a shell that runs each message as a program.
 from __future__ import annotations
 
 import base64
-import contextlib
 import fcntl
 import json
 import os
@@ -17,23 +16,13 @@ import time
 
 import pytest
 
+from tests.handle.conftest import SHELL
 from tests.processes import gone
 from watcher.errors import BadConfiguration
 from watcher.handle import worker_command, worker_process, worker_request
 from watcher.handle.handler_kinds import read_handler
-from watcher.handle.worker_command import WorkerCommand
 from watcher.rules.results import HANDLED, Verdict
 
-SHELL = r"""
-count=0
-while IFS= read -r line; do
-    count=$((count + 1))
-    file=${line#'{"version":1,"file":"'}
-    file=${file%%'"'*}
-    . "$file"
-done
-"""
-WITHOUT = "IFS= read -r line; "  # a worker for one entry
 DENIED = Verdict.MISCONFIGURED
 
 
@@ -45,24 +34,6 @@ def entry(claimed_entry):
         return claimed_entry(program.encode(), form="raw", **more)
 
     return make
-
-
-@pytest.fixture
-def worker():
-    """Make a worker handler; its processes are killed at the end."""
-    made = []
-
-    def make(script=SHELL, timeout=20.0, **more):
-        argv = script if isinstance(script, (tuple, list)) else ("sh", "-c", script)
-        made.append(WorkerCommand(argv, timeout, **more))
-        return made[-1]
-
-    yield make
-    for handler in made:
-        for pid in list(handler._running):
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(pid, signal.SIGKILL)
-        handler._drop(0.0)
 
 
 def pid_of(result):
@@ -284,7 +255,9 @@ def test_a_command_that_is_not_there_is_misconfigured(worker, entry):
 # -- limits --------------------------------------------------------------------------------------
 
 
-def test_a_late_process_gets_term_and_then_kill_with_its_group(worker, entry, monkeypatch):
+def test_a_late_process_gets_term_and_then_kill_with_its_group(
+    worker, entry, monkeypatch, eventually
+):
     monkeypatch.setattr(worker_process, "KILL_AFTER", 0.1)
     handler = worker(timeout=0.3)
     handler.run(entry())
@@ -293,7 +266,7 @@ def test_a_late_process_gets_term_and_then_kill_with_its_group(worker, entry, mo
     assert (result.verdict, result.exit_status) == (Verdict.RETRY, -signal.SIGKILL)
     assert "timeout: still running after" in result.reason
     assert gone(pid)
-    assert gone(int(result.stderr))
+    eventually(lambda: gone(int(result.stderr)))
 
 
 def test_a_process_that_reads_nothing_is_not_waited_for_without_end(worker, claimed_entry):

@@ -97,7 +97,8 @@ class WorkerProcess:
     ) -> Response:
         """Write a request, and wait for the answer; `copy_to` gets its standard error too."""
         held = self._held
-        os.ftruncate(held.stderr, 0)
+        if self.answered:  # what it wrote while it started is the first entry's
+            os.ftruncate(held.stderr, 0)
         self._trimmer = Trimmer(held.stderr, copy_to)
         entry.process = self.pid
         socket.send_fds(held.lend, [b"\0"], [part.fd for part in entry.parts])
