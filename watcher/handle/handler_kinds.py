@@ -24,6 +24,7 @@ KINDS: dict[str, str] = {
     "worker": "watcher.handle.kinds.run_worker:Worker",
     "move": "watcher.handle.kinds.move_files:MoveSettings",
     "maildir": "watcher.handle.kinds.maildir:MaildirSettings",
+    "http": "watcher.handle.kinds.http_post:Http",
 }
 
 
