@@ -200,6 +200,7 @@ TARGETS = {
         _maildir,
         lambda root: _directory(_near(root), "cur", "new", "tmp"),
         kind="maildir",
+        in_hand=0,
         directory=_near,
     ),
     "lmtp": Target(
