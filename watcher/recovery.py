@@ -192,9 +192,9 @@ def _sync_targets(spool: Spool) -> None:
     Another recovery may have moved a file to `deferred/`, or the dead process a done file to the
     archive, and died before its sync.
     """
-    if spool.archive is not None:
+    for archive in spool.archives:
         with contextlib.suppress(WatcherError):  # it cannot be used: reported elsewhere
-            spool.archive.sync(spool)
+            archive.sync(spool)
     deferred = None
     with contextlib.suppress(WatcherError):  # then nothing can have been moved there
         deferred = spool.state_dir(State.DEFERRED)

@@ -235,8 +235,7 @@ class Sweep:
                 " be removed when done; check its owner and mode"
             )
         inode_numbers.check(self.spool)
-        if self.spool.archive is not None:
-            self.spool.archive.check(self.spool)
+        self.spool.check_archives()
         deadline = time.monotonic() + PATIENCE
 
         def pause(seconds: float) -> bool:

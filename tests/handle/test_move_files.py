@@ -23,7 +23,7 @@ from watcher.handle import copy_bytes
 from watcher.handle.handler_kinds import read_handler
 from watcher.handle.kinds import move_files
 from watcher.rules.archived_names import archived_name
-from watcher.rules.results import AttemptEnd, Verdict
+from watcher.rules.results import HANDLED, AttemptEnd, Verdict
 from watcher.spool import disk, libc
 from watcher.sweep import Limits, Sweep, SweepOptions
 
@@ -386,3 +386,38 @@ def test_check_tries_the_target_and_changes_nothing(target, tmp_path):
     assert files(target) == {}
     with pytest.raises(OSError, match="No such file"):
         list(read_handler({"move": str(tmp_path / "nowhere")}, "handler").try_target())
+
+
+# A reload gives the queue another handler, while an attempt of the one before is under way
+
+
+def test_what_the_handler_before_a_reload_promised_is_kept(queue, beside, settings, monkeypatch):
+    (queue / "report.csv").write_bytes(b"data")
+    before = settings(beside)
+    spool = parameters.open_spool(before)
+    orders = SweepOptions(before.name, parameters.terms_for(before), before.retry)
+    handler = parameters.handler_for(before)
+    run = handler.run
+
+    def reloaded_meanwhile(entry):
+        result = run(entry)
+        spool.use_archive(None)  # the new handler is no `move`
+        return result
+
+    monkeypatch.setattr(handler, "run", reloaded_meanwhile)
+    lines = Sweep(spool, orders, handler, Limits()).lines(lambda _: None)
+    assert [line.report.result for line in lines] == [AttemptEnd.DONE]
+    assert (files(queue), files(beside)) == ({}, {"report.csv": b"data"})
+
+
+def test_what_another_handler_did_is_not_moved_by_the_one_after_a_reload(
+    queue, beside, settings, monkeypatch
+):
+    (queue / "report.csv").write_bytes(b"data")
+    after = settings(beside)
+    orders = SweepOptions(after.name, parameters.terms_for(after), after.retry)
+    handler = parameters.handler_for(after)
+    monkeypatch.setattr(handler, "run", lambda _entry: HANDLED)  # that of the handler before
+    lines = Sweep(parameters.open_spool(after), orders, handler, Limits()).lines(lambda _: None)
+    assert [line.report.result for line in lines] == [AttemptEnd.DONE]
+    assert (files(queue), files(beside)) == ({}, {})

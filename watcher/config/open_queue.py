@@ -15,5 +15,5 @@ def open_spool(settings: Queue) -> Spool:
     """Open the queue's directory."""
     spool = Spool(os.fsencode(settings.path), settings.layout, outside=settings.outside)
     spool.use_journal(settings.journal, settings.journal_outside, settings.kept)
-    spool.use_archive(settings.moved_to)
+    spool.use_archive(settings.archived, settings.target)
     return spool

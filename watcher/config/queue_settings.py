@@ -131,14 +131,10 @@ class Queue(msgspec.Struct, frozen=True, kw_only=True):
         return ArchiveOptions(os.fsencode(path), self.archive_dated, self.archive_for)
 
     @property
-    def moved_to(self) -> ArchiveOptions | None:
-        """Where the settlement moves the files of done entries; None: they are removed."""
-        target = None if self.handler is None else self.handler.moves_to()
-        if target is None:
-            return self.archived
-        from watcher.rules.archived_names import ArchiveOptions
-
-        return ArchiveOptions(os.fsencode(target), option="handler.move", crossing=True)
+    def target(self) -> bytes | None:
+        """Where its handler has the files of done entries moved to; None: nowhere."""
+        directory = None if self.handler is None else self.handler.moves_to()
+        return None if directory is None else os.fsencode(directory)
 
     @property
     def layout(self) -> Layout:

@@ -111,15 +111,14 @@ class Watch:
         if (beside := self.beside()) is not None:
             spool.share_inflight(beside)
         self._use_journal(spool)
-        spool.use_archive(self.settings.moved_to)
+        spool.use_archive(self.settings.archived, self.settings.target)
         if not spool.writable():
             raise NotPermitted(self._not_writable())
         queue_file.check_version(spool)
         if self.settings.state_dir:
             spool.state_root()  # now, and not when the first entry has to be moved there
         inode_numbers.check(spool)
-        if spool.archive is not None:
-            spool.archive.check(spool)
+        spool.check_archives()
         self._other_daemons.join(spool)
         self._other_daemons.look(spool)
         if self._lost is not None:
@@ -193,8 +192,7 @@ class Watch:
         """Check whether done entries can be moved to the archive, if there is one."""
         wrong = None
         try:
-            if spool.archive is not None:
-                spool.archive.check(spool)
+            spool.check_archives()
         except WatcherError as error:
             wrong = str(error)
         self._health.trouble("archive", wrong)
@@ -308,7 +306,7 @@ class Watch:
         if before.settings.exclusive != self.settings.exclusive:
             self.look_for_daemons()
         self._use_journal(self.spool)
-        self.spool.use_archive(self.settings.moved_to)
+        self.spool.use_archive(self.settings.archived, self.settings.target)
         self._check_archive(self.spool)
         if before.armed:
             try:

@@ -55,7 +55,8 @@ def check_directory(spool: Spool, grace: float) -> Iterator[Check]:
     yield from _permissions(spool)
     yield from _space(spool)
     yield from check_mirrors(spool)
-    yield from _archive(spool)
+    for archive in spool.archives:
+        yield from _archive(spool, archive)
     yield from _journal(spool)
     program = another_programs(spool)
     if program:
@@ -134,11 +135,8 @@ def _space(spool: Spool) -> Iterator[Check]:
             )
 
 
-def _archive(spool: Spool) -> Iterator[Check]:
+def _archive(spool: Spool, archive: Archive) -> Iterator[Check]:
     """Say whether handled entries can be moved to the archive; it is not made."""
-    archive = spool.archive
-    if archive is None:
-        return
     own, keep_for = archive.options.own_name, archive.options.keep_for
     if own is not None and spool.stat(own) is None:
         yield Check(OK, "archive", f"{archive.where()}: made by the daemon when it starts")

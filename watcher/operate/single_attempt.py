@@ -63,8 +63,7 @@ def locate(spool: Spool, settlement: Finisher, wanted: bytes) -> bytes:
             " when done; check its owner and mode"
         )
     inode_numbers.check(spool)
-    if spool.archive is not None:
-        spool.archive.check(spool)
+    spool.check_archives()
     recover(spool, settlement)
     (found,) = resolve(spool, [wanted], (State.READY, *STATE_DIRECTORIES))
     if not found:

@@ -29,15 +29,18 @@ class ArchiveOptions(NamedTuple):
     directory: bytes  # relative to the queue directory, or absolute
     dated: bool = False  # a folder for each day
     keep_for: float | None = None  # seconds; None: nothing is removed
-    # The option that names the directory, for messages. With `handler.move` an entry goes also to
-    # another file system, where the handler puts a copy.
-    option: str = "archive"
-    crossing: bool = False
+    option: str = "archive"  # what names the directory, for messages
+    crossing: bool = False  # it may be on another file system, where a handler puts copies
 
     @property
     def own_name(self) -> bytes | None:
         """The name in the queue directory that leads to the archive; None if it is elsewhere."""
         return None if self.directory[:1] == b"/" else self.directory.partition(b"/")[0]
+
+
+def target_options(directory: bytes) -> ArchiveOptions:
+    """Return the options of the directory that the handler `move` names."""
+    return ArchiveOptions(directory, option="handler.move", crossing=True)
 
 
 def archive_path(value: str) -> str:

@@ -53,7 +53,8 @@ class HandlerResult:
     ran: bool = True  # whether the handler's own code began to run
     stdout: str = field(default="", compare=False)  # as `stderr`, if it was kept
     remembered: Mapping[str, object] | None = None
-    copied: bool = False  # whether durable copies of the files are where done entries go
+    move_to: bytes | None = None  # where its files go instead of being removed: an absolute path
+    copied: bool = False  # whether durable copies of them are there already
 
 
 HANDLED = HandlerResult(Verdict.DONE)

@@ -2,8 +2,7 @@
 
 Guarantees: one rename, and only of the file that was claimed: a replacement that is moved in its
 place goes back into the queue. Nothing is overwritten: a file whose name is taken gets a number.
-The archive's directory is synced. The halves of a pair get the same number. A file that its
-handler copied there is unlinked.
+The archive's directory is synced. The halves of a pair get the same number.
 Fails: OSError or WatcherError. The file is then where it was, or in the archive and its directory
 is not synced; the caller repeats the step, which finds that the file is gone from where it was.
 """
@@ -26,13 +25,9 @@ from watcher.spool.part import Part
 from watcher.spool.spool import Spool
 
 
-def drop(spool: Spool, part: Part, directory: int, *, copied: bool = False) -> None:
-    """Move a done file from `directory` to the archive; unlink it if the queue has no archive.
-
-    `copied`: a durable copy of it is in the archive already, so it is unlinked.
-    """
-    archive = spool.archive
-    if archive is None or copied:
+def drop(spool: Spool, part: Part, directory: int, archive: Archive | None) -> None:
+    """Move a done file from `directory` to the archive; unlink it if there is none."""
+    if archive is None:
         spool.disk.unlink(part.name, directory)
         return
     folder = archive.open_folder(spool)

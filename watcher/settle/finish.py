@@ -109,8 +109,8 @@ class Finisher:
                 wait = max(0, (time.time_ns() - part.ctime_ns) // 1_000_000 - took)
                 number = 1 if schedule is None else schedule.attempts + 1
                 attempt = ATTEMPT % (number, took, wait)
-                archive = spool.archive
-                detail = attempt if archive is None else _with_text(attempt, archive.where())
+                removed = spool.archive is None and outcome.move_to is None
+                detail = attempt if removed else _with_place(attempt, spool, outcome)
                 spool.journal.record(State.CLAIMED, Move.FINISH, part.ino, part.name, detail, born)
                 try:
                     return self._remove(finished)
@@ -138,8 +138,7 @@ class Finisher:
     def _remove(self, finished: FinishedAttempt) -> AttemptResult:
         claim = finished.claim
         is_as_read = _nothing_read if finished.entry is None else finished.entry.is_as_read
-        copied = finished.outcome.copied
-        if not moves.remove(claim.spool, claim.parts, is_as_read, copied=copied):
+        if not moves.remove(claim.spool, claim.parts, is_as_read, finished.outcome):
             self.emit(claim, State.CLAIMED, Move.RELEASE, REWRITTEN, finished)
             return AttemptResult(
                 AttemptEnd.YOUNG,
@@ -313,7 +312,12 @@ class Finisher:
         }
 
 
-def _with_text(attempt: bytes, where: str) -> str:
+def _with_place(attempt: bytes, spool: Spool, outcome: HandlerResult) -> str:
+    """Return what the journal says of an attempt whose files go to a directory."""
+    if outcome.move_to is not None:
+        where = display(outcome.move_to)
+    else:
+        where = "" if spool.archive is None else spool.archive.where()
     return f"{attempt.decode()}: to {where}"
 
 

@@ -20,6 +20,7 @@ from watcher.errors import TryAgain, WatcherError
 from watcher.rules.lifecycle import State
 from watcher.rules.names import TRIES, Layout, display, free_number, note_of, numbered_name
 from watcher.rules.pair_names import SUFFIXES
+from watcher.rules.results import HANDLED, HandlerResult
 from watcher.rules.stamp import Schedule, beside, stamped
 from watcher.settle import unlink
 from watcher.settle.put_back import put_back
@@ -68,26 +69,27 @@ def remove(
     spool: Spool,
     parts: Sequence[Part],
     is_as_read: unlink.IsAsRead = lambda: None,
-    *,
-    copied: bool = False,
+    outcome: HandlerResult = HANDLED,
 ) -> bool:
     """Remove a done entry; a file that is not the one that was claimed stays.
 
     Returns False if the message was written to since it was claimed, or may be yet: then every file
     stays, and a deferred entry is in the queue again. `is_as_read` says whether the message's file
-    holds what was handled; `copied`, whether durable copies are where done entries go.
+    holds what was handled; `outcome`, where the files go.
     """
-    message = parts[0]
+    message, archive = parts[0], spool.archive
+    if outcome.move_to is not None:
+        archive = None if outcome.copied else spool.archive_at(outcome.move_to)
     if spool.layout.marker and message.directory is None:
         return remove_marked(
-            spool, message, lambda: unlink.remove(spool, message, is_as_read, copied=copied)
+            spool, message, lambda: unlink.remove(spool, message, is_as_read, archive)
         )
     if message.directory is None and spool.layout.is_unique_name(message.name):
-        removed = unlink.remove_in_place(spool, message, is_as_read, copied=copied)
+        removed = unlink.remove_in_place(spool, message, is_as_read, archive)
     else:
-        removed = unlink.remove(spool, message, is_as_read, copied=copied)
+        removed = unlink.remove(spool, message, is_as_read, archive)
     if removed and len(parts) > 1:  # a writer may have rewritten the .db: it goes all the same
-        unlink.remove(spool, parts[1], None, copied=copied)
+        unlink.remove(spool, parts[1], None, archive)
     if message.directory is not None:
         notes.forget(spool, message)
     return removed

@@ -33,6 +33,7 @@ from watcher.rules.evidence import Writer
 from watcher.settle.archiving import drop
 from watcher.settle.put_back import mark_as_written, put_back
 from watcher.spool import lease
+from watcher.spool.archive import Archive
 from watcher.spool.dirs import inode_of, stat_or_none
 from watcher.spool.part import Part
 from watcher.spool.process_dir import ProcessDirectory, process_dir_for
@@ -49,41 +50,40 @@ def remove(
     spool: Spool,
     part: Part,
     is_as_read: IsAsRead | None = _not_known,
-    *,
-    copied: bool = False,
+    archive: Archive | None = None,
 ) -> bool:
     """Remove the file that was claimed as `part`, if its name still leads to it.
 
     Returns False if the file was written to since it was claimed, or may be yet: then it stays in
     the queue, or goes back there in a way that does not look like a writer's rename. `is_as_read`
-    None: the contents do not matter. `copied` as in `drop`.
+    None: the contents do not matter. The file is moved to `archive`, if one is given.
     """
     if part.directory is not None:  # names in a state directory are not used again
-        return _remove_put_away(spool, part, part.directory, is_as_read, copied=copied)
+        return _remove_put_away(spool, part, part.directory, is_as_read, archive)
     if spool.layout.is_unique_name(part.name):
-        return remove_in_place(spool, part, is_as_read, copied=copied)
+        return remove_in_place(spool, part, is_as_read, archive)
     directory = _process_dir_unless_full(spool)
     if directory is None:
-        return remove_in_place(spool, part, is_as_read, ask=True, copied=copied)
+        return remove_in_place(spool, part, is_as_read, archive, ask=True)
     left = directory.aside.take(part.name)
     gave_up = True  # until it is known that no file of this name is left aside
     try:
-        removed = _remove_aside(spool, part, directory.fd, is_as_read, left=left, copied=copied)
+        removed = _remove_aside(spool, part, directory.fd, is_as_read, archive, left=left)
         gave_up = False
     finally:
         directory.aside.give_back(part.name, left=gave_up)
     if removed is None and directory is process_dir_for(spool, sure=True):
         return True  # the handler moved the file away
-    return remove(spool, part, is_as_read, copied=copied) if removed is None else removed
+    return remove(spool, part, is_as_read, archive) if removed is None else removed
 
 
 def remove_in_place(
     spool: Spool,
     part: Part,
     is_as_read: IsAsRead | None,
+    archive: Archive | None,
     *,
     ask: bool = False,
-    copied: bool = False,
 ) -> bool:
     """Remove a file in the queue, right after the check; `ask` the kernel for its writers first."""
     now = stat_or_none(part.name, spool.fd)
@@ -94,10 +94,10 @@ def remove_in_place(
         lease.give_back(part.fd)
     if not _may_go(part, writer, now, now.st_ctime_ns, is_as_read):
         return False
-    if spool.archive is None:  # as `drop` does; the most frequent case has no call more
+    if archive is None:  # as `drop` does; the most frequent case has no call more
         spool.disk.unlink(part.name, spool.fd)
     else:
-        drop(spool, part, spool.fd, copied=copied)
+        drop(spool, part, spool.fd, archive)
     return True
 
 
@@ -106,9 +106,9 @@ def _remove_aside(
     part: Part,
     directory: int,
     is_as_read: IsAsRead | None,
+    archive: Archive | None,
     *,
     left: bool,
-    copied: bool,
 ) -> bool | None:
     """Move a file aside and remove it; None if the file, or the process directory, is gone.
 
@@ -134,14 +134,18 @@ def _remove_aside(
     now = os.stat(part.name, dir_fd=directory, follow_symlinks=False)
     is_claimed = now.st_ino == part.ino
     if is_claimed and _may_go(part, writer, now, ctime_ns, is_as_read):
-        drop(spool, part, directory, copied=copied)
+        drop(spool, part, directory, archive)
         return True
     _put_back(spool, part, writer, directory, now)
     return not is_claimed
 
 
 def _remove_put_away(
-    spool: Spool, part: Part, directory: int, is_as_read: IsAsRead | None, *, copied: bool
+    spool: Spool,
+    part: Part,
+    directory: int,
+    is_as_read: IsAsRead | None,
+    archive: Archive | None,
 ) -> bool:
     """Remove a file in a state directory: no writer's name leads there.
 
@@ -151,12 +155,12 @@ def _remove_put_away(
     if now is None or now.st_ino != part.ino:
         return True
     if spool.layout.is_unique_name(part.queue_name):
-        drop(spool, part, directory, copied=copied)
+        drop(spool, part, directory, archive)
         return True
     writer = _writer(spool, part)
     now = os.fstat(part.fd)
     if _may_go(part, writer, now, now.st_ctime_ns, is_as_read):
-        drop(spool, part, directory, copied=copied)
+        drop(spool, part, directory, archive)
         return True
     _put_back(spool, part, writer, directory, now)
     return False
@@ -203,8 +207,7 @@ def _put_back(
 
 def usable(spool: Spool) -> None:
     """Raise now what `remove` would raise after the handler's work, so that it does not begin."""
-    if spool.archive is not None:
-        spool.archive.check(spool)
+    spool.check_archives()
     _process_dir_unless_full(spool)
 
 

@@ -26,7 +26,7 @@ from watcher.errors import (
     Unavailable,
     WatcherError,
 )
-from watcher.rules.archived_names import ArchiveOptions
+from watcher.rules.archived_names import ArchiveOptions, target_options
 from watcher.rules.journal_keep import Keep
 from watcher.rules.lifecycle import State
 from watcher.rules.names import INFLIGHT, OURS, STATE_DIRECTORIES, Layout, Location, display
@@ -60,6 +60,7 @@ class Spool:
         self.process_dir: process_dir.ProcessDirectory | None = None  # made by `process_dir_for`
         self.ledger = Ledger()
         self.archive: Archive | None = None  # where done files go; None: they are removed
+        self.target: Archive | None = None  # where those go of which the handler `move` says so
         self.own_names = frozenset({OURS})  # names in the queue directory that are no entries'
         own = weakref.ref(self)  # a reference would be a cycle, and delay the closing
         self.fd = -1
@@ -109,14 +110,41 @@ class Spool:
                 f" to a directory of user {owner}: name that directory itself"
             )
 
-    def use_archive(self, options: ArchiveOptions | None) -> None:
-        """Move done files there from now on; None: remove them."""
+    def use_archive(self, options: ArchiveOptions | None, target: bytes | None = None) -> None:
+        """Move done files there from now on; None: remove them.
+
+        `target` is the directory of the queue's handler `move`.
+        """
+        if target is None:
+            self.target = None
+        elif self.target is None or self.target.options.directory != target:
+            self.target = Archive(target_options(target))
         if options is None:
             self.archive, self.own_names = None, frozenset({OURS})
         elif self.archive is None or self.archive.options != options:
             self.archive = Archive(options)
             own = options.own_name
             self.own_names = frozenset({OURS} if own is None else {OURS, own})
+
+    def archive_at(self, target: bytes) -> Archive:
+        """Return the directory that a handler `move` names.
+
+        It may be that of the settings before a reload.
+        """
+        kept = self.target
+        if kept is not None and kept.options.directory == target:
+            return kept
+        return Archive(target_options(target))
+
+    @property
+    def archives(self) -> tuple[Archive, ...]:
+        """The directories that done files are moved to."""
+        return tuple(each for each in (self.archive, self.target) if each is not None)
+
+    def check_archives(self) -> None:
+        """Raise WatcherError if no entry could be moved there now."""
+        for archive in self.archives:
+            archive.check(self)
 
     def use_journal(
         self, enabled: bool, outside: Outside | None, keep: Keep, *, may_make: bool = False

@@ -36,7 +36,7 @@ from watcher.handle.target_directory import open_target
 from watcher.rules.archived_names import archived_name
 from watcher.rules.finding import OK, Check
 from watcher.rules.names import TRIES, display, free_number
-from watcher.rules.results import HANDLED, HandlerResult, Verdict, shortened
+from watcher.rules.results import HandlerResult, Verdict, shortened
 from watcher.rules.target_errors import result_of
 from watcher.spool import mounts, state_files
 from watcher.spool.dirs import exists
@@ -44,7 +44,6 @@ from watcher.spool.disk import DISK
 from watcher.spool.part import Part
 
 KEY = b"user.watcher.key"  # xattr(7)
-_COPIED = HandlerResult(Verdict.DONE, copied=True)
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK)
 
 
@@ -62,7 +61,7 @@ class Move:
             folder = open_target(self._directory)
             try:
                 if len(entry.parts) == 1 and mounts.are_one(entry.parts[0].fd, folder):
-                    return HANDLED
+                    return HandlerResult(Verdict.DONE, move_to=self._directory)
                 _Copy(entry, folder, self._stop).make()
             finally:
                 os.close(folder)
@@ -74,7 +73,7 @@ class Move:
             return HandlerResult(Verdict.MISCONFIGURED, shortened(str(error)))
         except OSError as error:
             return result_of(error, what)
-        return _COPIED
+        return HandlerResult(Verdict.DONE, move_to=self._directory, copied=True)
 
     def terminate(self) -> None:
         """End the copies that are being written."""
