@@ -321,12 +321,12 @@ HANDLERS = {
     "exec isolate": ("{ exec = ['a'], isolate = true }", "unknown field `isolate`"),
     "exec memory": ("{ exec = ['a'], memory = '1G' }", "unknown field `memory`"),
     "later kind": (
-        "{ lmtp = 'localhost' }",
-        f"handler: no such kind: 'lmtp'; one of: {EVERY_KIND}",
+        "{ uucp = 'localhost' }",
+        f"handler: no such kind: 'uucp'; one of: {EVERY_KIND}",
     ),
     "later kind with a timeout": (
-        "{ timeout = '2m', lmtp = 'localhost' }",
-        f"handler: no such kind: 'lmtp'; one of: {EVERY_KIND}",
+        "{ timeout = '2m', uucp = 'localhost' }",
+        f"handler: no such kind: 'uucp'; one of: {EVERY_KIND}",
     ),
     "only a timeout": (
         "{ timeout = '2m' }",

@@ -24,6 +24,8 @@ KINDS: dict[str, str] = {
     "worker": "watcher.handle.kinds.run_worker:Worker",
     "move": "watcher.handle.kinds.move_files:MoveSettings",
     "maildir": "watcher.handle.kinds.maildir:MaildirSettings",
+    "lmtp": "watcher.handle.kinds.lmtp:Lmtp",
+    "smtp": "watcher.handle.kinds.smtp:Smtp",
     "http": "watcher.handle.kinds.http_post:Http",
 }
 
