@@ -386,7 +386,7 @@ def test_an_entry_leaves_no_descriptor_open(worker, entry, claimed_entry):
         assert [handler.run(raw), handler.run(pck)] == [HANDLED, HANDLED]
     assert len(os.listdir("/proc/self/fd")) == before
     handler._drop(5.0)
-    assert len(os.listdir("/proc/self/fd")) == before - 6  # two pipes, two sockets
+    assert len(os.listdir("/proc/self/fd")) == before - 7
 
 
 # -- settings --------------------------------------------------------------------------------------

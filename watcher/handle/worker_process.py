@@ -29,6 +29,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from watcher.durations import show
+from watcher.handle import entry_mark
 from watcher.handle.child_process import Trimmer, end_of, last_of, signal_group, stderr_file
 from watcher.handle.command_process import Spawned, Streams, start
 from watcher.handle.entry import Entry
@@ -101,8 +102,10 @@ class WorkerProcess:
             os.ftruncate(held.stderr, 0)
         self._trimmer = Trimmer(held.stderr, copy_to)
         entry.process = self.pid
-        socket.send_fds(held.lend, [b"\0"], [part.fd for part in entry.parts])
+        fds = [part.fd for part in entry.parts]
+        socket.send_fds(held.lend, [b"\0"], fds)
         try:
+            entry_mark.write(held.mark, fds[0])
             answer = self._exchange(line, timeout)
             result = read_answer(answer, entry.key)
         except TimeoutError:
@@ -112,8 +115,8 @@ class WorkerProcess:
         except ValueError as error:
             return self._wrong(str(error))
         finally:
-            self._trimmer.copy()
-            _take_back(held.kept)
+            if self._release.alive:  # else its descriptors are closed, and their numbers free
+                _take_back(held)
         self.answered += 1
         text = self._said()
         return Response(replace(result, stderr=text) if text else result)
@@ -237,6 +240,7 @@ class WorkerProcess:
 
     def _said(self) -> str:
         """Return the end of what it wrote to standard error since the request."""
+        self._trimmer.copy()
         return end_of(self._held.stderr).decode("utf-8", "backslashreplace")
 
 
@@ -248,13 +252,13 @@ class _Held:
         process: KeptProcess,
         requests: int,
         answers: int,
-        stderr: int,
+        memory: tuple[int, int],
         sockets: tuple[socket.socket, socket.socket],
     ) -> None:
         self.process = process
         self.requests: int | None = requests
         self.answers = answers
-        self.stderr = stderr
+        self.stderr, self.mark = memory
         self.lend, self.kept = sockets
 
     def hang_up(self) -> None:
@@ -275,16 +279,18 @@ def _started(argv: Strings, environment: Strings, running: set[int]) -> _Held:
         lend, kept = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         undo.callback(lend.close)
         undo.callback(kept.close)
-        stderr = stderr_file()
-        undo.callback(os.close, stderr)
+        memory = stderr, mark = stderr_file(), entry_mark.make()
+        for fd in memory:
+            undo.callback(os.close, fd)
         for mine in (requests, answers):
             os.set_blocking(mine, False)
-        passed = _numbered_high(kept.fileno())
-        theirs.callback(os.close, passed)
-        spawned = start(argv, environment, Streams(stdin, stderr, stdout), [passed])
+        passed = [_numbered_high(fd) for fd in (kept.fileno(), mark)]
+        for fd in passed:
+            theirs.callback(os.close, fd)
+        spawned = start(argv, environment, Streams(stdin, stderr, stdout), passed)
         undo.pop_all()
     process = KeptProcess(spawned.pid, _wait_of(spawned), running)
-    return _Held(process, requests, answers, stderr, (lend, kept))
+    return _Held(process, requests, answers, memory, (lend, kept))
 
 
 def _wait_of(spawned: Spawned) -> Callable[[], int]:
@@ -304,12 +310,14 @@ def _numbered_high(fd: int) -> int:
         return int(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3))
 
 
-def _take_back(kept: socket.socket) -> None:
-    """Take the lent descriptors out of the socket's queue, and close them."""
+def _take_back(held: _Held) -> None:
+    """Take the lent descriptors out of the socket's queue and close them; clear the mark."""
     flags = socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
-    with contextlib.suppress(OSError):  # the process took them, or the sockets are closed
-        for fd in socket.recv_fds(kept, 1, MOST_PARTS, flags)[1]:
+    with contextlib.suppress(OSError):  # the process took them
+        for fd in socket.recv_fds(held.kept, 1, MOST_PARTS, flags)[1]:
             os.close(fd)
+    with contextlib.suppress(OSError):  # no memory: the mark stays until the next entry
+        entry_mark.write(held.mark, None)
 
 
 def _let_go(held: _Held, seconds: float) -> None:
@@ -320,7 +328,7 @@ def _let_go(held: _Held, seconds: float) -> None:
         process.ends_within(KILL_AFTER)
     process.kill()
     last_of(held.stderr)
-    for fd in (held.stderr, held.answers):
+    for fd in (held.stderr, held.mark, held.answers):
         os.close(fd)
     held.lend.close()
     held.kept.close()

@@ -1,7 +1,8 @@
 """The child process that runs the handler of one entry: find it, and end its process group.
 
 The child is known by three things: its parent is the process that has the entry claimed; it leads a
-process group of its own, which that process made for it; and it has the entry's file open. Its
+process group of its own, which that process made for it; and it has the entry's file open, or, if
+it stays for many entries, a mark of the entry (`handle.entry_mark`). Its
 number may be another process's a moment later, so it is pinned by a pidfd first and looked at again
 then.
 Guarantees: no signal goes to a process that does not satisfy all three, or is not in such a
@@ -21,6 +22,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from watcher.errors import NotPermitted, Unavailable
+from watcher.handle import entry_mark
 
 _WHOLE_GROUP = 4  # PIDFD_SIGNAL_PROCESS_GROUP, linux/pidfd.h
 _PAUSE = 0.02  # seconds between looks at what no descriptor tells
@@ -85,7 +87,7 @@ class HandlerProcess:
 
 
 def find(parent: int, device: int, inode: int) -> HandlerProcess | None:
-    """Return the child of `parent` that has this file open and leads its group; None if none."""
+    """Return the child of `parent` that handles this file and leads its group; None if none."""
     for pid in _children(parent):
         before = _stat(pid)
         if before is None or (before.parent, before.group) != (parent, pid):
@@ -97,7 +99,7 @@ def find(parent: int, device: int, inode: int) -> HandlerProcess | None:
         except OSError as error:
             raise Unavailable(f"process {pid}: cannot be pinned: {error.strerror}") from None
         try:
-            if _stat(pid) == before and _has_open(pid, device, inode) and not _ended(pidfd):
+            if _stat(pid) == before and _has_in_hand(pid, device, inode) and not _ended(pidfd):
                 found, pidfd = HandlerProcess(pid, pidfd), -1
                 return found
         finally:
@@ -128,8 +130,8 @@ def _stat(pid: int) -> _Stat | None:
         return None
 
 
-def _has_open(pid: int, device: int, inode: int) -> bool:
-    """Whether a process has a file open; raise NotPermitted if that may not be seen."""
+def _has_in_hand(pid: int, device: int, inode: int) -> bool:
+    """Whether a process has a file, or its mark; raise NotPermitted if that may not be seen."""
     directory = f"/proc/{pid}/fd"
     try:
         names = os.listdir(directory)
@@ -144,6 +146,8 @@ def _has_open(pid: int, device: int, inode: int) -> bool:
         with contextlib.suppress(OSError):
             status = os.stat(f"{directory}/{name}")
             if (status.st_dev, status.st_ino) == (device, inode):
+                return True
+            if entry_mark.is_of(f"{directory}/{name}", device, inode):
                 return True
     return False
 
