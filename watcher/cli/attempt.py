@@ -61,6 +61,11 @@ def _one(settings: Queue, wanted: bytes, verbose: bool) -> int:
     from watcher.operate.single_attempt import Shown, finisher, locate, make_attempt
     from watcher.rules.names import display
 
+    if settings.handler is not None and not settings.handler.SETTLES:
+        raise Usage(
+            f"{one_line(settings.name)}: its handler is a trigger, whose command takes the entries"
+            " itself: `watcher sweep` runs it now"
+        )
     usual_signals()  # before a handler's first worker process begins
     handler = Shown(parameters.handler_for(settings), _show if verbose else None)
     spool = parameters.open_spool(settings)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from watcher.rules.names import Layout
     from watcher.rules.results import AttemptEnd, AttemptResult
     from watcher.spool.spool import Spool
-    from watcher.sweep import Line, Summary, Sweep
+    from watcher.sweep import Line, Summary, Sweep, SweepOptions
 
 
 @click.command("sweep")
@@ -114,7 +114,7 @@ class _Sweeps:
         self.sweep = None
         if self._signals:
             return os.EX_OK
-        from watcher.handle.adopted_children import Orphans, usual_signals
+        from watcher.handle.adopted_children import usual_signals
         from watcher.inspect.neighbours import warning_for
         from watcher.sweep import Limits, Sweep, SweepOptions
 
@@ -124,15 +124,26 @@ class _Sweeps:
         spool = parameters.open_spool(settings)
         if self.mind_pause and _paused(spool, settings):
             return os.EX_TEMPFAIL
-        if not self._dry_run and (words := _keep_record(spool, settings)):
-            click.echo(f"watcher: {words}", err=True)
-        if words := warning_for(spool.path, spool.layout):
-            click.echo(f"watcher: {words}", err=True)
+        for words in (
+            "" if self._dry_run else _keep_record(spool, settings),
+            warning_for(spool.path, spool.layout),
+        ):
+            if words:
+                click.echo(f"watcher: {words}", err=True)
         orders = SweepOptions(settings.name, parameters.terms_for(settings), settings.retry)
-        limits = Limits(self._seconds, self._entries)
-        self.sweep = sweep = Sweep(spool, orders, self._handler, limits)
+        if settings.handler is not None and not settings.handler.SETTLES:
+            self._show.begin(name, spool.layout)
+            return self._trigger(spool, orders)
+        self.sweep = Sweep(spool, orders, self._handler, Limits(self._seconds, self._entries))
         self._show.begin(name, spool.layout)
         self._end_on_signals()
+        return self._all_of(self.sweep, settings)
+
+    def _all_of(self, sweep: Sweep, settings: Queue) -> int:
+        """Make a sweep and show it; return its exit status."""
+        from watcher.handle.adopted_children import Orphans
+
+        spool = sweep.spool
         orphans, paused = Orphans(), False
         for line in sweep.lines(_ignore):
             self._show.line(line)
@@ -148,6 +159,17 @@ class _Sweeps:
         if self._entries is not None:
             self._entries -= sweep.handed
         return max(_code(sweep.summary), os.EX_TEMPFAIL if paused else os.EX_OK)
+
+    def _trigger(self, spool: Spool, options: SweepOptions) -> int:
+        """Have the command of a trigger run, in place of a sweep; return the exit status."""
+        from watcher.cli.trigger_sweep import sweep_trigger, would_run
+        from watcher.handle.kinds.run_trigger import TriggerCommand
+
+        if not isinstance(self._handler, TriggerCommand):
+            return would_run(spool, options, self._show.trigger)
+        self._end_on_signals()
+        show = self._show.trigger
+        return sweep_trigger(spool, self._handler, options, show, lambda: self._signals > 0)
 
     def _end_on_signals(self) -> None:
         """End at TERM and INT after the current entry; its command does not get the signal."""
@@ -281,6 +303,9 @@ class _Text:
         if not summary.complete:
             click.echo("         ended early; the rest is as it was")
 
+    def trigger(self, words: str, run: Mapping[str, object]) -> None:  # noqa: ARG002 - for programs
+        click.echo(words)
+
     def archive(self, removed: int) -> None:
         click.echo(f"{removed:8d} removed from the archive")
 
@@ -330,6 +355,9 @@ class _Json:
             "seconds": round(summary.seconds, 3),
         }
         self._put(record)
+
+    def trigger(self, words: str, run: Mapping[str, object]) -> None:
+        self._put({"trigger": words, **run})
 
     def archive(self, removed: int) -> None:
         self._put({"archive_removed": removed})

@@ -40,6 +40,8 @@ def checked(settings: Queue, given: set[str], where: str) -> Queue:
         settings = msgspec.structs.replace(settings, capped=True)
     _check_archive(settings, where)
     _check_writers(settings, where)
+    if settings.handler is not None and not settings.handler.SETTLES:
+        _check_trigger(settings, where)
     return settings
 
 
@@ -93,6 +95,28 @@ def _check_writers(settings: Queue, where: str) -> None:
     if settings.settle and (not raw or settings.writers != "any"):
         beside = 'writers = "any"' if raw else 'format = "raw"'
         raise BadConfiguration(f"{where}: settle: goes with {beside} only")
+
+
+def _check_trigger(settings: Queue, where: str) -> None:
+    """Refuse what says how watcher takes and settles entries: the command does that itself."""
+    usual = Queue(name="", path="")
+    for key in ("concurrency", "archive", "breaker"):
+        if getattr(settings, key) != getattr(usual, key):
+            raise BadConfiguration(f"{where}: {key}: {_WITH_TRIGGER[key]}")
+    for key in ("give_up_after", "max_attempts", "max_crashes"):
+        if getattr(settings.retry, key) != getattr(usual.retry, key):
+            raise BadConfiguration(
+                f"{where}: retry.{key}: with a trigger no entry is given up: its command takes the"
+                " entries, and watcher reports those that stay (warn_after)"
+            )
+
+
+_WITH_TRIGGER = {
+    "concurrency": "expected 1: a trigger runs its command once at a time",
+    "archive": "with a trigger the command removes the entries: watcher archives none",
+    "breaker": "with a trigger no attempts are counted; retry.initial and retry.max say how soon"
+    " a command that fails runs again",
+}
 
 
 def matches_itself(settings: Queue, directory: str) -> bool:

@@ -45,6 +45,7 @@ class LongAttempts:
         self._warn_after = warn_after
         self._health = health
         self._in_hand = in_hand
+        self.cure = _CURE
         self._warned: dict[tuple[str, float], int] = {}  # how often, by entry and beginning
 
     def tick(self, now: float) -> float:
@@ -74,7 +75,7 @@ class LongAttempts:
     def _warn(self, attempt: Long, now: float) -> None:
         lasts = show(now - attempt.began)
         what = f"{attempt.entry}: in hand for {lasts}{_by(attempt)}"
-        log.event(self._queue, HANGING, f"{what}; {_CURE}", logging.WARNING)
+        log.event(self._queue, HANGING, f"{what}; {self.cure}", logging.WARNING)
 
     def _tell(self, longest: Long | None, count: int, now: float) -> None:
         """Say in the queue's health which attempt lasts for longest."""
@@ -83,7 +84,7 @@ class LongAttempts:
             return
         since = time.strftime("%H:%M:%S", time.localtime(time.time() - (now - longest.began)))
         more = f", and {count - 1} more for long" if count > 1 else ""
-        text = f"{longest.entry}: in hand since {since}{_by(longest)}{more}; {_CURE}"
+        text = f"{longest.entry}: in hand since {since}{_by(longest)}{more}; {self.cure}"
         if not self._health.has(HANGING):
             self._health.trouble(HANGING, text)
         elif self._health.troubles[HANGING] != text:

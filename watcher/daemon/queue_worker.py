@@ -31,6 +31,7 @@ from watcher.daemon.long_attempts import Long, LongAttempts
 from watcher.daemon.publisher import Publisher
 from watcher.daemon.ready import Item
 from watcher.daemon.returning import Returning, wait_for_loop
+from watcher.daemon.trigger_queue import CURE, trigger_for
 from watcher.daemon.workers import Workers
 from watcher.handle.handler import Handler
 from watcher.observe import log
@@ -95,11 +96,14 @@ class QueueWorker:
         )
         settlement.emitted = frozenset(move for move in Move if log.shows(move))
         self._attempt = Attempt(handler, settlement, settings.breaker)
+        self._trigger = trigger_for(handler, self._attempt, self.detector, self.health, self._wake)
         self._publisher = Publisher(settings, self.health, self.detector, self._attempt)
         self.health.on_change = self._wake
         self._long_attempts = LongAttempts(
             settings.name, settings.warn_after, self.health, self._in_hand
         )
+        if self._trigger is not None:
+            self._long_attempts.cure = CURE
         self._trial = HandlerTrial(
             self._attempt.doubt,
             self._attempt.breaker,
@@ -176,6 +180,8 @@ class QueueWorker:
             due = min(due, self._canary.tick(self.detector.now()))
             due = min(due, self._publisher.tick())
             due = min(due, self._long_attempts.tick(self.detector.now()))
+            if self._trigger is not None:
+                due = min(due, self._trigger.tick(self.detector.now()))
         return min(due, self._trial.tick())
 
     def pass_locks(self) -> None:
@@ -202,7 +208,7 @@ class QueueWorker:
 
     def try_now(self) -> None:
         """Have the next tick try an entry, if the queue is held: what was wrong may be mended."""
-        if self._trial.try_now():
+        if self._trial.try_now() or (self._trigger is not None and self._trigger.try_now()):
             self._wake()
 
     def _in_hand(self) -> list[Long]:
@@ -337,6 +343,8 @@ class QueueWorker:
                 return AttemptResult(AttemptEnd.GONE)
             look = self._follow_up.looks.get(name)
             renamed = None if look is None else look.renamed
+            if self._trigger is not None:
+                return self._trigger(spool, name, proof, event_time_ns, renamed)
             report = self._attempt(spool, name, proof, event_time_ns, renamed)
             if report.result is AttemptEnd.BUSY and look is None:
                 report = self._until_free(spool, item, report)

@@ -29,11 +29,14 @@ class HandlerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     OPTIONS: how those fields are read that TOML does not hold as they are (durations, sizes)
     EXAMPLE: what to write, for messages and documents
     COST: what one entry costs, in one sentence, for documents
+    SETTLES: whether watcher removes, defers or rejects an entry by the handler's word; False:
+        another program takes the entries of the queue (`trigger`)
     """
 
     OPTIONS: ClassVar[Mapping[str, Option]] = {}
     EXAMPLE: ClassVar[str] = ""
     COST: ClassVar[str] = ""
+    SETTLES: ClassVar[bool] = True
 
     def mistake(self) -> tuple[str, str] | None:
         """Return the key of a wrong value and what was expected; None if all values are right."""
