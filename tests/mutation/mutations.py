@@ -1391,7 +1391,7 @@ MUTATIONS = [
         "                    connection.cut()\n                if not",
         "                    pass\n                if not",
         "handle/test_http.py",
-        "test_a_server_that_reads_nothing_is_given_up_at_the_deadline",
+        "test_a_slow_server_is_given_up_at_the_deadline",
     ),
     Mutation(
         "a redirect takes a message to another server",

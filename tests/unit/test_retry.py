@@ -78,6 +78,18 @@ def test_the_last_attempt_is_made_at_the_age_at_which_it_gives_up():
     assert policy.next(4, 1e12, 0.0, never) is None
 
 
+def test_a_least_delay_makes_the_policys_longer_and_never_shorter():
+    policy = Policy(initial=30.0, jitter=0.0, give_up_after=3600.0)
+    assert policy.next(1, 0.0, None, never_or_zero, 7.0) == 30.0
+    assert policy.next(1, 0.0, None, never_or_zero, 600.0) == 600.0
+    assert policy.next(5, 0.0, None, never_or_zero, 7.0) == 480.0
+    assert policy.next(1, 3000.0, None, never_or_zero, 9000.0) == 600.0, (
+        "never beyond give_up_after"
+    )
+    assert policy.next(1, 0.0, 5.0, never, 600.0) == 5.0, "the handler's own wish counts as it is"
+    assert Policy(give_up_after=LONGEST * 9).next(1, 0.0, None, never_or_zero, 1e300) == LONGEST
+
+
 @pytest.mark.parametrize(
     ("after", "seconds"),
     [

@@ -147,13 +147,12 @@ class _Request:
         reason = shortened(
             f"answered {answer.status}: {why}" if why else f"answered {answer.status}"
         )
-        after = None
+        at_least = 0.0
         if verdict is Verdict.RETRY:
             headers = answer.headers
-            after = retry_after(
-                headers.get("retry-after", ""), headers.get("date", ""), time.time()
-            )
-        return HandlerResult(verdict, reason, after)
+            asked, date = headers.get("retry-after", ""), headers.get("date", "")
+            at_least = retry_after(asked, date, time.time())
+        return HandlerResult(verdict, reason, at_least=at_least)
 
     def _misdirected(self, answer: Answer, why: str) -> HandlerResult:
         location = self._told(without_query(answer.headers.get("location", "")).encode())

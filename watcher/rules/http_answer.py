@@ -4,7 +4,7 @@
     ------------------------------------  ---------------------------------------------------------
     2xx                                   done
     2xx before the server had everything  retry: it cannot have read what it did not have
-    408, 425, 429, 5xx                    retry, when Retry-After says
+    408, 425, 429, 5xx                    retry, not before the moment that Retry-After says
     409, not at the first attempt         retry: the server may be at work with the earlier request
     401, 403, 407                         misconfigured: the credentials are the operator's
     3xx that is not followed              misconfigured: the URL is the operator's
@@ -26,7 +26,6 @@ from watcher.rules.results import Verdict
 
 FOLLOWED = (307, 308)  # the redirects that keep the method and the body
 LONGEST_ASKED = 86400.0  # seconds: the longest time that a server may ask for
-SHORTEST_ASKED = 1.0  # seconds: a shorter time is none, so that no server causes a busy loop
 _REFUSED = (401, 403, 407)
 _LATER = (408, 425, 429)
 _CONFLICT = 409
@@ -56,8 +55,8 @@ def verdict_of(status: int, *, complete: bool, repeated: bool) -> Verdict:
     return Verdict.RETRY
 
 
-def retry_after(value: str, date: str, now: float) -> float | None:
-    """Return the seconds that Retry-After asks for; None if it asks for nothing that counts.
+def retry_after(value: str, date: str, now: float) -> float:
+    """Return the seconds that Retry-After asks for; 0 if it asks for nothing that counts.
 
     A moment counts from the answer's own `date`, because the server's clock may be wrong; without
     one from `now`, in seconds since 1970.
@@ -68,10 +67,10 @@ def retry_after(value: str, date: str, now: float) -> float | None:
     else:
         until = _moment(value)
         if until is None:
-            return None
+            return 0.0
         begin = _moment(date)
         seconds = until - (now if begin is None else begin)
-    return min(seconds, LONGEST_ASKED) if seconds >= SHORTEST_ASKED else None
+    return min(max(seconds, 0.0), LONGEST_ASKED)
 
 
 def _moment(text: str) -> float | None:

@@ -52,6 +52,7 @@ class HandlerResult:
     attempted: bool = True  # False: no attempt was made, because the machine was short of something
     ran: bool = True  # whether the handler's own code began to run
     stdout: str = field(default="", compare=False)  # as `stderr`, if it was kept
+    at_least: float = 0.0  # seconds before the next attempt; the policy's delay may be longer
     remembered: Mapping[str, object] | None = None
     move_to: bytes | None = None  # where its files go instead of being removed: an absolute path
     copied: bool = False  # whether durable copies of them are there already

@@ -38,12 +38,18 @@ class Policy(NamedTuple):
     max_crashes: int = 3
 
     def next(
-        self, attempts: int, waited: float, after: float | None, random: Callable[[], float]
+        self,
+        attempts: int,
+        waited: float,
+        after: float | None,
+        random: Callable[[], float],
+        at_least: float = 0.0,
     ) -> float | None:
         """Return the seconds to the next attempt; None to give up.
 
         `attempts` have failed, the last just now, and `waited` seconds were lived through since the
-        first; `after` is the handler's wish, which counts as it is; `random` returns 0 to 1.
+        first; `after` is the handler's wish, which counts as it is; `random` returns 0 to 1;
+        `at_least` is a delay below which the policy's must not be.
         """
         from tenacity import stop_after_attempt, stop_after_delay, wait_combine, wait_exponential
 
@@ -61,7 +67,8 @@ class Policy(NamedTuple):
         def jittered(state: RetryCallState) -> float:
             return growing(state) * self.jitter * random()
 
-        return min(wait_combine(growing, jittered)(state), left)
+        delay = wait_combine(growing, jittered)(state)
+        return min(max(delay, at_least), LONGEST, left)
 
     def gave_up(self, attempts: int, waited: float) -> str:
         """Say how much was tried before it was given up, and which limit that is."""

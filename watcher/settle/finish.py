@@ -184,7 +184,8 @@ class Finisher:
             times = f"{schedule.crashes} times" if schedule.crashes > 1 else "once"
             why = f"poison: it was {times} in hand when a process died; last: {outcome.reason}"
             return self._reject(finished, why)
-        wait = self.policy.next(schedule.attempts, schedule.waited, outcome.after, random.random)
+        wishes = (outcome.after, random.random, outcome.at_least)
+        wait = self.policy.next(schedule.attempts, schedule.waited, *wishes)
         if wait is None:
             gave_up = self.policy.gave_up(schedule.attempts, schedule.waited)
             return self._reject(finished, f"{gave_up}: {outcome.reason}")
