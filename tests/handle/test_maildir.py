@@ -97,16 +97,32 @@ def test_what_a_reader_removed_is_delivered_again(box, claimed_entry):
     assert delivered(box) == [b"message"]
 
 
-def test_cur_is_listed_only_if_it_changed_since_the_entry_was_made(box, claimed_entry, monkeypatch):
+def test_a_message_that_got_flags_and_stayed_in_new_is_found_too(box, claimed_entry):
+    entry, handler = claimed_entry(), maildir.Maildir(str(box))
+    handler.run(entry)
+    (message,) = (box / "new").iterdir()
+    message.rename(f"{message}:2,FS")
+    assert handler.run(entry) == HANDLED
+    assert delivered(box) == [b"message"]
+
+
+def test_the_maildir_is_listed_only_for_what_an_earlier_attempt_may_have_delivered(
+    box, claimed_entry, monkeypatch
+):
     listed = []
     real = maildir.names_in
     monkeypatch.setattr(maildir, "names_in", lambda fd: listed.append(fd) or real(fd))
+    new_process = maildir.Maildir(str(box))
+    new_process.run(claimed_entry())
+    assert len(listed) == 2, "an entry that may be older than the process: new/ and cur/"
     os.utime(box / "cur", (1, 1))
-    maildir.Maildir(str(box)).run(claimed_entry())
-    assert listed == []
-    os.utime(box / "cur")
-    maildir.Maildir(str(box)).run(claimed_entry())
-    assert len(listed) == 1
+    new_process.run(claimed_entry())
+    assert len(listed) == 3, "no reader changed cur/ since the entry was made"
+    new_process._began_ns = 0
+    new_process.run(claimed_entry())
+    assert len(listed) == 3, "an entry that came while the process was at work"
+    new_process.run(claimed_entry(crashes=1))
+    assert len(listed) == 4, "a process died with this one"
 
 
 # A death at each step

@@ -3,7 +3,7 @@
 import pytest
 
 from watcher.rules.age import SECOND
-from watcher.rules.maildir_name import SLACK, is_of, may_be_read, unique_name
+from watcher.rules.maildir_name import SLACK, is_of, may_be_in, may_be_second, unique_name
 
 KEY = "0123456789abcdef" * 4
 HALF = KEY[:32].encode()
@@ -55,4 +55,21 @@ def test_a_message_that_was_read_has_flags_behind_its_name(name, same):
 def test_what_was_delivered_is_not_in_a_directory_that_did_not_change_since(
     changed_ns, born_ns, maybe
 ):
-    assert may_be_read(changed_ns, born_ns) is maybe
+    assert may_be_in(changed_ns, born_ns) is maybe
+
+
+@pytest.mark.parametrize(
+    ("attempt", "crashes", "born_ns", "maybe"),
+    [
+        (1, 0, NOW + SLACK + 1, False),
+        (1, 0, NOW + SLACK, True),
+        (1, 0, NOW - 1, True),
+        (1, 0, None, True),
+        (2, 0, NOW + SLACK + 1, True),
+        (1, 1, NOW + SLACK + 1, True),
+    ],
+)
+def test_an_entry_that_came_after_the_start_has_had_no_attempt_before_its_first(
+    attempt, crashes, born_ns, maybe
+):
+    assert may_be_second(attempt, crashes, born_ns, NOW) is maybe

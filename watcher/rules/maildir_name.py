@@ -1,7 +1,7 @@
 """The name of a message in a Maildir, and where an earlier attempt may have left it. PURE.
 
     SECONDS.MmicrosecondsKkey.HOST,S=SIZE        in tmp/ and new/
-    SECONDS.MmicrosecondsKkey.HOST,S=SIZE:2,FLAGS   in cur/, after a reader has seen it
+    SECONDS.MmicrosecondsKkey.HOST,S=SIZE:2,FLAGS   in cur/ or new/, after a reader has seen it
 
 SECONDS and microseconds are the mtime of the entry's file, `key` the first 32 hex digits of the
 entry's key: every attempt at an entry gives the same name, and two entries never have one name.
@@ -29,14 +29,22 @@ def unique_name(mtime_ns: int, key: str, host: bytes, size: int) -> bytes:
 
 
 def is_of(name: bytes, unique: bytes) -> bool:
-    """Whether a name in cur/ is that of the message with a unique name, with whatever flags."""
+    """Whether a name is that of the message with a unique name, with whatever flags."""
     return name.partition(b":")[0] == unique
 
 
-def may_be_read(changed_ns: int, born_ns: int | None) -> bool:
-    """Whether an earlier attempt's message may be in cur/, which was changed at `changed_ns`.
+def may_be_second(attempt: int, crashes: int, born_ns: int | None, began_ns: int) -> bool:
+    """Whether an earlier attempt at an entry may have delivered its message.
 
-    `born_ns` is when the entry's file was made, None if that is not known. A reader that moved the
-    message to cur/ changed it later than that.
+    This process's first attempt was made after `began_ns`. `born_ns` is when the entry's file was
+    made, None if that is not known: one that was made later has had no attempt by a process before.
+    """
+    return attempt > 1 or crashes > 0 or born_ns is None or born_ns <= began_ns + SLACK
+
+
+def may_be_in(changed_ns: int, born_ns: int | None) -> bool:
+    """Whether a reader may have given an earlier attempt's message its flags in a directory.
+
+    The directory was changed at `changed_ns`: the reader did that after the entry was made.
     """
     return born_ns is None or changed_ns >= born_ns - SLACK

@@ -4,8 +4,8 @@ The message is written to tmp/, synced, and renamed to new/, which is synced, to
 whole messages alone, and what counts as handled survives a power failure. The bytes are the
 message's: no line is changed or added. The name is the same at every attempt at an entry
 (`rules.maildir_name`), so an attempt after a crash finds in new/ or in cur/ what the first one
-delivered, and delivers no second message. It cannot know of one that a reader has removed, or has
-moved to another folder, by then: this entry is delivered again.
+delivered, with whatever flags, and delivers no second message. It cannot know of one that a reader
+has removed, or has moved to another folder, by then: this entry is delivered again.
 
 Guarantees: nothing in the Maildir is overwritten; the file has mode 0600, and belongs to the
 Maildir's owner if this process is root. A link in the place of tmp, new or cur is not followed.
@@ -20,6 +20,7 @@ import errno
 import os
 import socket
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
@@ -29,7 +30,7 @@ from watcher.handle.entry import Entry
 from watcher.handle.handler_settings import HandlerSettings
 from watcher.handle.target_directory import open_below, open_target
 from watcher.rules.finding import OK, Check
-from watcher.rules.maildir_name import is_of, may_be_read, unique_name
+from watcher.rules.maildir_name import is_of, may_be_in, may_be_second, unique_name
 from watcher.rules.names import display
 from watcher.rules.option import Option, flag
 from watcher.rules.results import HANDLED, HandlerResult, Verdict, shortened
@@ -114,6 +115,7 @@ class Maildir:
         self._path = os.fsencode(path)
         self._create = create
         self._stop = threading.Event()
+        self._began_ns = time.time_ns()
 
     def run(self, entry: Entry) -> HandlerResult:
         """Deliver the message; never raises."""
@@ -157,11 +159,19 @@ class Maildir:
         DISK.sync(folders.new)
 
     def _is_read(self, name: bytes, entry: Entry, folders: Folders) -> bool:
-        """Whether a reader has moved the message to cur/, where its name has flags."""
-        changed = os.fstat(folders.cur).st_mtime_ns
-        if not may_be_read(changed, birth_ns(entry.parts[0].fd)):
+        """Whether a reader has given the message of an earlier attempt flags in its name.
+
+        It then lies in cur/; Dovecot leaves it in new/ as long as no client opens the folder.
+        """
+        born_ns = birth_ns(entry.parts[0].fd)
+        if not may_be_second(entry.attempt, entry.crashes, born_ns, self._began_ns):
             return False
-        return any(is_of(found, name) for found in names_in(folders.cur))
+        return any(
+            is_of(found, name)
+            for folder in (folders.new, folders.cur)
+            if may_be_in(os.fstat(folder).st_mtime_ns, born_ns)
+            for found in names_in(folder)
+        )
 
     def _write(self, entry: Entry, message: bytes | None, name: bytes, tmp: int) -> None:
         """Write the message to tmp/, in the place of what a crash left there."""
