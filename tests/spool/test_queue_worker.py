@@ -40,6 +40,7 @@ def test_a_bug_of_ours_costs_one_attempt_and_not_the_worker(caplog):
         _returning=types.SimpleNamespace(names={}),
         _deaths=Deaths(),
         _follow_up=types.SimpleNamespace(looks={}),
+        _trigger=None,
         _attempt=broken,
     )
     report = QueueWorker._attempt_safely(worker, Item(b"x.pck", Proof.NONE))
