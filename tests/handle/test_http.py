@@ -413,7 +413,7 @@ def test_a_slow_server_is_given_up_at_the_deadline(server, load, claimed_entry, 
     began = time.monotonic()
     result = load(server.url, timeout=0.3).run(claimed_entry())
     assert result == HandlerResult(Verdict.RETRY, "timeout: no answer after 300ms")
-    assert 0.25 < time.monotonic() - began < 5
+    assert 0.25 < time.monotonic() - began < 2.5  # the server goes on for three seconds
 
 
 def test_a_server_that_reads_nothing_is_given_up_at_the_deadline(server, load, claimed_entry):
