@@ -73,7 +73,7 @@ class HttpConnection:
         method: str,
         url: str,
         headers: Sequence[tuple[bytes, bytes]],
-        body: Iterable[bytes],
+        body: Iterable[bytes] | bytes,
         seconds: float,
     ) -> Answer:
         """Send one request and return the answer; raise NoAnswer. `seconds`: longest silence."""
@@ -93,7 +93,7 @@ class HttpConnection:
         method: str,
         url: str,
         headers: Sequence[tuple[bytes, bytes]],
-        body: Iterable[bytes],
+        body: Iterable[bytes] | bytes,
         seconds: float,
     ) -> Answer:
         connect = min(seconds, CONNECT)

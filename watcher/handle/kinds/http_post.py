@@ -222,7 +222,7 @@ class Http(HandlerSettings, frozen=True, forbid_unknown_fields=True):
         connection = pool.take()
         try:
             headers = request_headers(target, secrets)
-            answer = connection.send("OPTIONS", self.http, headers, (), SECONDS_OF_A_LOOK)
+            answer = connection.send("OPTIONS", self.http, headers, b"", SECONDS_OF_A_LOOK)
         except NoAnswer as error:
             said = first_line(str(error).encode(), [value for _, value in secrets])
             code = os.EX_CONFIG if error.untrusted else os.EX_UNAVAILABLE
