@@ -177,7 +177,7 @@ def first_line(text: bytes, secrets: Sequence[str]) -> str:
     """Return the first line of a text that has more than space, without any secret."""
     shown = text.decode("utf-8", "backslashreplace")
     for secret in secrets:
-        for word in {secret, secret.rpartition(" ")[2]}:
+        for word in (secret, secret.rpartition(" ")[2]):
             if len(word) >= LEAST_SECRET:
                 shown = shown.replace(word, "[secret]")
     lines = re.split("[\r\n]+", shown.strip(), maxsplit=1)
