@@ -9,6 +9,7 @@ The way of an entry through the tree (docs/architecture.md, "The way of an entry
     settle/      4  the result becomes one move: done, deferred, dead, orphan
     rules/  mailman/  spool/        decisions; Mailman's files; the queue's disk
     attempt.py  daemon/  sweep.py   put the stages together
+    embed/       a queue in another program: `entries`, `entries_async`
 
 The public names below are imported at first use, so `import watcher` alone costs nothing else.
 """
@@ -22,18 +23,38 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from watcher.commit_many import enqueue_many
     from watcher.commit_one import enqueue
+    from watcher.embed.entries import ClaimedEntry, Entries, entries
+    from watcher.embed.entries_async import AsyncClaimedEntry, AsyncEntries, entries_async
     from watcher.handle.entry import Entry
     from watcher.handle.handler import Reject, Retry
 
 __version__ = "0.1.0"  # a constant: importlib.metadata.version() takes 69 ms
-__all__ = ["Entry", "Reject", "Retry", "enqueue", "enqueue_many"]
+__all__ = [
+    "AsyncClaimedEntry",
+    "AsyncEntries",
+    "ClaimedEntry",
+    "Entries",
+    "Entry",
+    "Reject",
+    "Retry",
+    "enqueue",
+    "enqueue_many",
+    "entries",
+    "entries_async",
+]
 
 _HOMES = {
+    "AsyncClaimedEntry": "watcher.embed.entries_async",
+    "AsyncEntries": "watcher.embed.entries_async",
+    "ClaimedEntry": "watcher.embed.entries",
+    "Entries": "watcher.embed.entries",
     "Entry": "watcher.handle.entry",
     "Reject": "watcher.handle.handler",
     "Retry": "watcher.handle.handler",
     "enqueue": "watcher.commit_one",
     "enqueue_many": "watcher.commit_many",
+    "entries": "watcher.embed.entries",
+    "entries_async": "watcher.embed.entries_async",
 }
 
 

@@ -319,3 +319,23 @@ def test_a_worker_that_listens_is_woken_for_what_is_aside_when_it_may_come_again
     assert ready.begin_leading(lambda: woken.append(True))
     ready.allow(1, again=True)
     assert woken
+
+
+def test_no_more_names_are_given_out_than_may_be_in_hand():
+    ready = Ready()
+    ready.limit_in_hand(1)
+    for name in (b"a", b"b", b"c"):
+        ready.push(name, Proof.RENAMED)
+    asked = []
+
+    def raise_limit():
+        asked.append(ready.working())
+        ready.limit_in_hand(2)
+
+    assert ready.pop(raise_limit).name == b"a"
+    assert asked == []
+    assert ready.pop(raise_limit).name == b"b"
+    assert asked == [[b"a"]]
+    ready.finish(b"a")
+    assert ready.pop(raise_limit).name == b"c"
+    assert asked == [[b"a"]]

@@ -151,7 +151,7 @@ def _from_table(
         elif key == "handler":
             values["handler"] = read_handler(value, place)
         elif key == "retry":
-            values["retry"] = _retry(value, place)
+            values["retry"] = read_retry(value, place)
         elif key in OPTIONS:
             values[key] = read_option(key, value, place)
         else:
@@ -185,7 +185,8 @@ def _path(folder: str, value: str, place: str) -> dict[str, object]:
     return {"path": absolute(folder, value), "many": True}
 
 
-def _retry(value: object, place: str) -> Policy:
+def read_retry(value: object, place: str) -> Policy:
+    """Read a table of the retry policy, found at `place`; raise BadConfiguration."""
     if not isinstance(value, dict):
         raise BadConfiguration(
             f'{place}: expected a table like {{ initial = "30s", give_up_after = "5d" }}'

@@ -226,3 +226,13 @@ class EventReader:
         """Have the leader return from its wait: there is an entry to take, or another source."""
         with contextlib.suppress(BlockingIOError):
             os.write(self._wake_write, b"w")
+
+    def descriptors(self) -> list[int]:
+        """Return the descriptors that are its own; the sources have others."""
+        alarm = None if self._alarm is None else self._alarm.fd
+        return [self._wake_read, self._wake_write, *([] if alarm is None else [alarm])]
+
+    def close(self) -> None:
+        """Close its descriptors; no other thread uses them any more."""
+        for fd in self.descriptors():
+            os.close(fd)

@@ -126,8 +126,10 @@ class FollowUp:
                 self.again(item, LOOK_AGAIN, Proof.NONE)
             case AttemptEnd.FOREIGN | AttemptEnd.WRITER | AttemptEnd.UNPROVEN:
                 self._wait_for_writer(item, report)  # or an event or a sweep brings it back
-            case AttemptEnd.MISCONFIGURED | AttemptEnd.STOPPED:
-                pass  # `QueueWorker._try_others` follows; or this process is about to exit
+            case AttemptEnd.STOPPED:
+                self.again(item, 0.0, proof)  # it was given back, or this process is about to exit
+            case AttemptEnd.MISCONFIGURED:
+                pass  # `QueueWorker._try_others` follows
 
     def _is_taken(self) -> bool:
         """Whether an entry is gone that no process of watcher may have taken, and no moment is set.

@@ -6,6 +6,7 @@ Guarantees: bounded (`push` returns False when a lane is full, and the queue is 
 name is in here once, however many events name it. A name that is pushed while a worker has it is
 given out once more afterwards, because a writer may have renamed a new file over the one in hand.
 While the queue is held (`allow`), a name that was tried and `put_aside` comes after all others.
+With `limit_in_hand`, no more names are in hand than a program that embeds the queue asked for.
 The moment at which the event of a rename was read goes with the name: a file that has this name
 later may be another one (`claim.take`).
 Fails: never.
@@ -58,6 +59,7 @@ class Ready:
         self._permits: int | None = None  # None: no limit
         self._aside: deque[bytes] = deque()  # tried while the queue is held, the oldest first
         self._again = False  # whether a permit is also good for one of those
+        self._most: int | None = None  # how many names may be in hand; None: no limit
 
     def __len__(self) -> int:
         return len(self._fresh) + len(self._due) + len(self._aside)
@@ -138,7 +140,7 @@ class Ready:
         The caller holds the lock. A worker that was notified and does not run yet still counts as
         a waiter. So the leader is woken only if more names wait than the waiters can take.
         """
-        if self._paused:
+        if self._paused or self._has_enough():
             return
         if self._waiters:
             self._changed.notify(count)
@@ -162,7 +164,7 @@ class Ready:
                 name = None
                 if self._paused:
                     pass
-                elif self._fresh and not self._due and self._permits is None:
+                elif self._fresh and not self._due and self._permits is None and self._most is None:
                     name = self._fresh.popleft()
                 elif self._waiting and self._may_pop():
                     if self._permits is not None:
@@ -181,8 +183,17 @@ class Ready:
         self._due_next = lane is self._fresh
         return lane.popleft()
 
+    @property
+    def held(self) -> bool:
+        """Whether names wait until an operator, or a trial of the handler, lets them go."""
+        return self._paused or self._permits == 0
+
+    def _has_enough(self) -> bool:
+        """Whether so many names are in hand as were asked for."""
+        return self._most is not None and len(self._working) >= self._most
+
     def _may_pop(self) -> bool:
-        if self._paused or self._permits == 0:
+        if self.held or self._has_enough():
             return False
         return bool(self._fresh or self._due or (self._again and self._aside))
 
@@ -272,6 +283,14 @@ class Ready:
             self._paused = paused
             if not paused:
                 self._changed.notify_all()
+                self._call_workers()
+
+    def limit_in_hand(self, most: int) -> None:
+        """Give out a name only while fewer than `most` are in hand; any thread may call it."""
+        with self._lock:
+            grows = self._most is None or most > self._most
+            self._most = most
+            if grows and self._waiting:
                 self._call_workers()
 
     def allow_another(self) -> None:

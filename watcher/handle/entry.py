@@ -219,6 +219,11 @@ class Entry:
         with self._lock:
             self._ended = True
 
+    def forbid(self) -> None:
+        """Forbid reads in a forked child, whose copies of the descriptors are gone."""
+        self._lock = threading.RLock()  # another thread of the parent may have it
+        self._ended = True
+
     def _check_not_ended(self) -> None:
         if self._ended:
             raise EntryEnded(

@@ -46,7 +46,7 @@ class Function:
         try:
             returned = self._function(entry)
         except BaseException as error:  # noqa: BLE001 - sys.exit() in a handler must not end the worker
-            outcome = _failure(error)
+            outcome = failure(error)
         else:
             outcome = HANDLED
             if returned is not None and _unrun(returned):
@@ -120,7 +120,7 @@ def _unrun(returned: object) -> bool:
     return inspect.isawaitable(returned) or inspect.isasyncgen(returned)
 
 
-def _failure(error: BaseException) -> HandlerResult:
+def failure(error: BaseException) -> HandlerResult:
     """Return what an exception means: `Retry` and `Reject` say so, any other is a retry."""
     if isinstance(error, Retry):
         return _retry(error)

@@ -23,6 +23,7 @@ from watcher.errors import counted
 from watcher.observe.handler_output import lines_of
 from watcher.observe.log_lines import LEVELS, MOVES, SUMMED_UP, Json, Text
 from watcher.observe.log_output import Output, has_room
+from watcher.observe.log_records import Records
 from watcher.observe.repeats import Repeats
 from watcher.rules.lifecycle import Move, Transition
 
@@ -65,6 +66,22 @@ def setup(style: str = "text", level: str = "info") -> None:
     log.setLevel(level.upper())
     log.propagate = False
     logging.raiseExceptions = False  # an error in a line must not stop the queue
+
+
+def to_logger() -> None:
+    """Pass the log's lines on to the logger "watcher", as a program that embeds a queue expects.
+
+    Nothing changes if `setup` was called. The logger's level counts as it is now.
+    """
+    global _log  # noqa: PLW0603 - one log a process
+    if isinstance(_log.lines, Records) or _log.write is len:
+        _log = Log(Records(log), log.getEffectiveLevel(), _nowhere)
+        if not any(isinstance(one, logging.NullHandler) for one in log.handlers):
+            log.addHandler(logging.NullHandler())
+
+
+def _nowhere(_line: bytes) -> None:
+    """Write nothing: the record has the line."""
 
 
 def shows(move: Move) -> bool:

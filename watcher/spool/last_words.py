@@ -21,12 +21,23 @@ FAULT = b".fault"
 KEPT = 4096  # bytes
 _LOCK = threading.Lock()  # for `_armed`
 _armed: list[int] = []  # the descriptor of the file, once there is one: faulthandler writes to it
+_forgone: list[bool] = []  # not empty: a program that embeds a queue uses faulthandler itself
+
+
+def forgo() -> None:
+    """Arm nothing if the program that embeds a queue uses faulthandler for itself."""
+    import faulthandler
+
+    if faulthandler.is_enabled() and not _armed:
+        _forgone.append(True)
 
 
 def arm(directory: int) -> None:
     """Make Python write the traceback of a fatal signal into a process directory."""
     import faulthandler
 
+    if _forgone:
+        return
     with _LOCK, contextlib.suppress(OSError):
         if _armed and _link(_armed[0], directory):
             return

@@ -21,6 +21,7 @@ _BTIME = 0x800  # STATX_BTIME, linux/stat.h
 _STATX_SIZE = 256  # bytes of struct statx
 _MASK, _BIRTH = 0, 80  # offsets: stx_mask; stx_btime: seconds (8 bytes), then nanoseconds (4)
 _KEEP_SIZE, _PUNCH_HOLE = 1, 2  # linux/falloc.h
+_SIG_IGN = 1  # asm-generic/signal-defs.h
 _PDEATHSIG = 1  # linux/prctl.h
 
 
@@ -93,3 +94,10 @@ def prctl(option: int, value: int) -> None:
 def kill_with_parent() -> None:
     """Have the kernel kill this process when its parent dies, also while it is stopped."""
     prctl(_PDEATHSIG, signal.SIGKILL)
+
+
+def ignore_signal(number: int) -> None:
+    """Ignore a signal, from any thread: Python's `signal.signal` is for the main thread alone."""
+    import ctypes
+
+    library().signal(ctypes.c_int(number), ctypes.c_void_p(_SIG_IGN))

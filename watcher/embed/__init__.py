@@ -1,0 +1,1 @@
+"""A queue in another program: the iterators of `watcher.entries` and `watcher.entries_async`."""
