@@ -127,6 +127,8 @@ class _Lmtp(socketserver.StreamRequestHandler):
             elif command == b"DATA":
                 self._say("354 go on")
                 message, key = self._message()
+                if message is None:
+                    return
                 for recipient in recipients:
                     self._say(_LMTP_ANSWERS[receiver.receive(message, key, recipient)])
                 recipients = []
@@ -141,10 +143,16 @@ class _Lmtp(socketserver.StreamRequestHandler):
         with contextlib.suppress(OSError):
             self.wfile.write(text.encode() + b"\r\n")
 
-    def _message(self) -> tuple[bytes, str]:
-        """Read a message; return it as it was before it was sent, and its key."""
-        lines = iter(self.rfile.readline, b".\r\n")
-        text = b"".join(line.removeprefix(b".").replace(b"\r\n", b"\n") for line in lines)
+    def _message(self) -> tuple[bytes | None, str]:
+        """Read a message; return it as it was before it was sent, and its key.
+
+        None: the client died before the end of the message.
+        """
+        text = b""
+        while (line := self.rfile.readline()) != b".\r\n":
+            if not line:
+                return None, ""
+            text += line.removeprefix(b".").replace(b"\r\n", b"\n")
         key = _KEY.search(text)
         return _KEY.sub(b"", text, count=1), key[1].decode() if key else ""
 
@@ -158,6 +166,9 @@ class _LmtpServer(socketserver.ThreadingUnixStreamServer):
     block_on_close = False
     receiver: Receiver
 
+    def handle_error(self, *_request: object) -> None:
+        """Say nothing: a client that was killed resets its connection."""
+
 
 class _Http(http.server.BaseHTTPRequestHandler):
     """One connection of HTTP."""
@@ -166,7 +177,11 @@ class _Http(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         """Receive one entry."""
-        message = self.rfile.read(int(self.headers["Content-Length"]))
+        length = int(self.headers["Content-Length"])
+        message = self.rfile.read(length)
+        if len(message) < length:  # the client died
+            self.close_connection = True
+            return
         receiver = cast("_HttpServer", self.server).receiver
         word = receiver.receive(message, self.headers.get("Idempotency-Key", ""))
         with contextlib.suppress(OSError):
@@ -182,6 +197,9 @@ class _HttpServer(http.server.ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
     receiver: Receiver
+
+    def handle_error(self, *_request: object) -> None:
+        """Say nothing, as above."""
 
 
 @contextlib.contextmanager

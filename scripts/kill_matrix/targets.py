@@ -203,7 +203,7 @@ TARGETS = {
         directory=_near,
     ),
     "lmtp": Target(
-        lambda root: f'{{ lmtp = "{root}/lmtp", from = "", to = {list(servers.RECIPIENTS)} }}',
+        lambda root: f'{{ lmtp = "{root}/lmtp", from = "<>", to = {list(servers.RECIPIENTS)} }}',
         servers.deliveries,
         servers.lmtp,
         kind="lmtp",
