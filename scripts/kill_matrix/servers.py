@@ -96,16 +96,15 @@ def deliveries(root: str) -> list[Delivery]:
 
 
 def _by_recipient(rows: list[list[str]]) -> Iterator[Delivery]:
-    times: dict[str, Counter[str]] = {}
+    """Yield the answers to each message, and then it as often as one of its recipients has it."""
+    had: dict[tuple[str, str, str], Counter[str]] = {}
     for name, to, word, digest, key in rows:
-        counts = times.setdefault(digest, Counter())
         if word == DONE:
-            counts[to] += 1
-            here = counts[to]
-            if here > 1 or all(counts[recipient] for recipient in RECIPIENTS):
-                yield Delivery(f"{name} {to}", digest, DONE, key)
-        else:
-            yield Delivery(f"{name} {to}", digest, word, key)
+            had.setdefault((name, digest, key), Counter())[to] += 1
+        yield Delivery(f"{name} {to}", digest, word if word != DONE else RETRY, key)
+    for (name, digest, key), times in had.items():
+        if all(times[recipient] for recipient in RECIPIENTS):
+            yield from [Delivery(name, digest, DONE, key)] * max(times.values())
 
 
 # -- the servers ------------------------------------------------------------------------------

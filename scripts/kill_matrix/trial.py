@@ -82,7 +82,9 @@ def attempt(case: Case, point: Point | None, base: str, keep: str = "") -> Resul
         result = _attempt(case, point, place)
         if result.findings and keep:
             name = f"{case.name}-{point.injection() if point else 'clean'}".replace(":", "-")
-            shutil.copytree(root, os.path.join(keep, name), dirs_exist_ok=True)
+            kept = os.path.join(keep, name)
+            ignore = shutil.ignore_patterns("lmtp")  # a socket
+            shutil.copytree(root, kept, ignore=ignore, dirs_exist_ok=True)
         return result
     finally:
         shutil.rmtree(root)
