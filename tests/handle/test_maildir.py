@@ -14,6 +14,7 @@ from watcher.errors import BadConfiguration
 from watcher.handle import copy_bytes
 from watcher.handle.handler_kinds import read_handler
 from watcher.handle.kinds import maildir
+from watcher.handle.kinds.move_files import Move
 from watcher.rules.finding import OK
 from watcher.rules.results import HANDLED, Verdict
 from watcher.spool import disk, libc
@@ -236,6 +237,20 @@ def test_what_root_delivers_and_makes_belongs_to_the_owner(box, claimed_entry):
         os.chown(box / name, 65534, 65534)
     maildir.Maildir(str(box), create=True).run(claimed_entry())
     assert {(path.stat().st_uid) for path in box.rglob("*")} == {65534}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+@pytest.mark.parametrize("kind", [maildir.Maildir, Move])
+def test_root_follows_no_link_of_a_user_to_another_users_directory(
+    box, tmp_path, claimed_entry, kind
+):
+    link = tmp_path / "link"
+    link.symlink_to(box)
+    assert kind(str(link)).run(claimed_entry()).verdict is Verdict.DONE
+    os.lchown(link, 65534, 65534)
+    result = kind(str(link)).run(claimed_entry())
+    assert result.verdict is Verdict.MISCONFIGURED
+    assert result.reason.endswith(f"{link} is a symbolic link of a user")
 
 
 def test_a_full_disk_is_a_retry_and_leaves_nothing_behind(box, claimed_entry, monkeypatch):

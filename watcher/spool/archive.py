@@ -221,7 +221,10 @@ class Archive:
     def crossing(self) -> WatcherError:
         """Return the error for an archive that one rename cannot reach."""
         if self.options.crossing:  # the handler saw one file system: another mount came since
-            return Unavailable(f"{self}: the kernel refuses a rename there (EXDEV)")
+            return Unavailable(
+                f"{self}: the kernel refuses a rename there (EXDEV): another mount came just now,"
+                " or the two directories have different project quotas: choose another directory"
+            )
         return Unavailable(
             f"{self}: it is on another file system than the queue (or another mount of it), so that"
             " no rename leads there: choose a directory beside or in the queue"
