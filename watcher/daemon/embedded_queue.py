@@ -117,9 +117,8 @@ class EmbeddedQueue:
         return lost or (not self.scanned and worker.health.has("scan"))
 
     def start(self) -> None:
-        """Start the threads; raises RuntimeError if the system refuses one."""
+        """Start the queue's thread, which starts the workers; raises RuntimeError if refused."""
         self._thread.start()
-        self.worker.start()
 
     def wake(self) -> None:
         """Have the queue's thread look around; any thread and a signal handler may call it."""
