@@ -15,6 +15,7 @@ def test_tenacity_is_not_imported_before_the_first_failure(module):
 
 
 def test_a_library_of_one_kind_of_handler_is_imported_where_that_is_loaded(tmp_path):
+    pytest.importorskip("httpx2")
     file = tmp_path / "w.toml"
     file.write_text('[queues.q]\npath = "/q"\nhandler = { http = "https://h.example/in" }\n')
     program = (

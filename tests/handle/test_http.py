@@ -7,10 +7,15 @@ import contextlib
 import itertools
 import json
 import os
+import re
 import socket
+import sqlite3
+import subprocess
+import sys
 import threading
 import time
 import tracemalloc
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +26,7 @@ from watcher.errors import BadConfiguration
 from watcher.handle.kinds.http_post import Http
 from watcher.rules.results import HandlerResult, Verdict
 
+ROOT = Path(__file__).parents[2]
 DEADLINES = "http-deadline"  # the thread that looks at them
 
 
@@ -195,6 +201,30 @@ def test_what_cannot_be_decoded_is_rejected_without_a_request(server, load, clai
     entry = claimed_entry(b"x" * 100, limit=10)
     assert load(server.url).run(entry).verdict is Verdict.REJECT
     assert server.connections == 0
+
+
+def test_the_server_that_the_page_shows_stores_a_message_once(load, claimed_entry, tmp_path):
+    section = (ROOT / "docs/handlers.md").read_text().split("\n## http\n")[1]
+    (program,) = re.findall(r"^```python\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)
+    (tmp_path / "server.py").write_text(program)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    handler = load(f"http://127.0.0.1:{port}/in")
+    with subprocess.Popen(
+        [sys.executable, "server.py", str(port)], cwd=tmp_path, stderr=subprocess.PIPE
+    ) as process:
+        entries = [claimed_entry(b"one"), claimed_entry(b"two")]
+        until = time.monotonic() + 30
+        while handler.run(entries[0]).verdict is not Verdict.DONE:  # until it listens
+            assert time.monotonic() < until
+            time.sleep(0.02)
+        assert handler.run(entries[0]).verdict is handler.run(entries[1]).verdict is Verdict.DONE
+        process.kill()
+        said = process.stderr.read().decode()
+    assert re.findall('" ([0-9]+) -', said) == ["201", "200", "201"]
+    with contextlib.closing(sqlite3.connect(tmp_path / "messages.db")) as store:
+        rows = store.execute("SELECT * FROM message ORDER BY body").fetchall()
+    assert rows == [(f'"{entry.key}"', entry.message) for entry in entries]
 
 
 # -- what an answer comes to ------------------------------------------------------------------
