@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
 import threading
 import time
@@ -257,6 +258,29 @@ def test_many_recipients_go_in_transactions_of_a_hundred(server, deliver, entry)
     assert deliver(server).run(entry(*many)).verdict is Verdict.DONE
     assert server.recipients == many
     assert len([each for each in server.commands if each == "DATA"]) == 3
+
+
+def test_what_an_earlier_transaction_delivered_is_kept_if_a_later_one_fails(server, deliver, entry):
+    many = [f"u{number}@example.org" for number in range(150)]
+    replies = [None, CLOSE]
+    server.answers["DATA"] = lambda _argument: replies.pop(0)
+    sent = entry(*many)
+    result = deliver(server).run(sent)
+    assert result.verdict is Verdict.RETRY
+    assert result.remembered["accepted"] == many[:100]
+    server.answers.clear()
+    assert deliver(server).run(sent.after(result)).verdict is Verdict.DONE
+    assert server.recipients == many
+
+
+def test_an_entry_that_is_half_delivered_is_not_blamed_for_a_wrong_password(serve, deliver, entry):
+    server = serve(lmtp=True)
+    server.answers["END"] = lambda to: REPLIES["4"] if to == BOB else None
+    sent = entry(ANN, BOB)
+    result = deliver(server).run(sent)
+    server.answers["MAIL"] = lambda _sender: b"530 5.7.0 authenticate first"
+    again = deliver(server).run(sent.after(result))
+    assert again.verdict is Verdict.MISCONFIGURED  # the note stays as it is
 
 
 def test_no_server_is_a_retry_that_names_it(serve, deliver, entry):
@@ -524,8 +548,10 @@ def test_a_login_that_is_refused_is_the_operators_and_shows_no_password(
     file.write_text("s3cret-s3cret\n")
     file.chmod(0o600)
     server = serve(features=("AUTH PLAIN LOGIN",))
-    server.answers["AUTH"] = lambda _x: reply
+    server.answers["AUTH"] = lambda sent: reply + f" s3cret-s3cret {sent}".encode()
     result = deliver(server, user="ann", password_file=str(file)).run(entry(ANN))
     assert result.verdict is verdict
     assert "s3cret" not in repr(result)
+    assert base64.b64encode(b"\0ann\0s3cret-s3cret").decode() not in repr(result)
+    assert (b"5" in reply[:1]) == ("[password]" in result.reason and "535" in result.reason)
     assert any(command.startswith("AUTH PLAIN ") for command in server.commands)

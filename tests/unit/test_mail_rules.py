@@ -73,36 +73,51 @@ OPERATOR = Outcome(Fate.OPERATOR, "530 z")
 
 
 @pytest.mark.parametrize(
-    ("outcomes", "verdict", "reason"),
+    ("outcomes", "learned", "verdict", "reason"),
     [
-        ((ACCEPTED, ACCEPTED), Verdict.DONE, ""),
-        ((LATER,), Verdict.RETRY, "r0: 451 x"),
-        ((LATER, LATER), Verdict.RETRY, "451 x"),
-        ((REFUSED,), Verdict.REJECT, "r0: 550 y"),
+        ((ACCEPTED, ACCEPTED), False, Verdict.DONE, ""),
+        ((LATER,), False, Verdict.RETRY, "r0: 451 x"),
+        ((LATER, LATER), False, Verdict.RETRY, "451 x"),
+        ((REFUSED,), False, Verdict.REJECT, "r0: 550 y"),
         (
             (ACCEPTED, REFUSED),
+            False,
             Verdict.REJECT,
             "1 of 2 recipients refused: r1: 550 y; accepted: r0",
         ),
         (
             (ACCEPTED, REFUSED, LATER),
+            False,
             Verdict.RETRY,
             (
                 "1 of 3 recipients not accepted yet: r2: 451 x;"
                 " 1 of 3 recipients refused: r1: 550 y; accepted: r0"
             ),
         ),
-        ((OPERATOR, OPERATOR), Verdict.MISCONFIGURED, "530 z"),
+        (
+            (REFUSED, OPERATOR),
+            True,
+            Verdict.RETRY,
+            "1 of 2 recipients not accepted yet: r1: 530 z; 1 of 2 recipients refused: r0: 550 y",
+        ),
         (
             (ACCEPTED, OPERATOR),
+            False,
+            Verdict.MISCONFIGURED,
+            "1 of 2 recipients not accepted yet: r1: 530 z; accepted: r0",
+        ),
+        ((OPERATOR, OPERATOR), False, Verdict.MISCONFIGURED, "530 z"),
+        (
+            (ACCEPTED, OPERATOR),
+            True,
             Verdict.RETRY,
             "1 of 2 recipients not accepted yet: r1: 530 z; accepted: r0",
         ),
     ],
 )
-def test_the_result_for_an_entry_follows_from_its_recipients(outcomes, verdict, reason):
+def test_the_result_for_an_entry_follows_from_its_recipients(outcomes, learned, verdict, reason):
     named = {f"r{number}": outcome for number, outcome in enumerate(outcomes)}
-    result = conclude(named)
+    result = conclude(named, learned=learned)
     assert (result.verdict, result.reason) == (verdict, reason)
 
 

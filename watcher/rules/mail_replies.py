@@ -120,10 +120,11 @@ def _status(reply: Reply) -> str:
     return "" if found is None else found[0]
 
 
-def conclude(outcomes: Mapping[str, Outcome]) -> HandlerResult:
+def conclude(outcomes: Mapping[str, Outcome], *, learned: bool = False) -> HandlerResult:
     """Return the result for an entry by what became of each of its recipients.
 
-    MISCONFIGURED only if no recipient was accepted, now or at an earlier attempt.
+    `learned`: this attempt knows more of them than the one before. Then the result is never
+    MISCONFIGURED, which is counted as no attempt and leaves the note as it is.
     """
     by_fate: dict[Fate, list[str]] = {fate: [] for fate in Fate}
     for recipient, outcome in outcomes.items():
@@ -133,7 +134,7 @@ def conclude(outcomes: Mapping[str, Outcome]) -> HandlerResult:
     if not later and not refused:
         return HANDLED
     verdict = Verdict.RETRY if later else Verdict.REJECT
-    if by_fate[Fate.OPERATOR] and not accepted:
+    if by_fate[Fate.OPERATOR] and not learned:
         verdict = Verdict.MISCONFIGURED
     words = []
     if later:

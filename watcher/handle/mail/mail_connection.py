@@ -10,6 +10,7 @@ then of no use. The look-up of a name has the resolver's own time limit, and not
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import functools
 import smtplib
@@ -56,7 +57,7 @@ class MailConnection(smtplib.SMTP):
     """One connection. Used by one thread at a time, but for `interrupt`."""
 
     def __init__(self, access: Access) -> None:
-        super().__init__(local_hostname=own_name())
+        super().__init__(local_hostname=own_name(local=access.address.is_local))
         self.access = access
         self.ehlo_msg = "lhlo" if access.lmtp else "ehlo"
         self.deadline = 0.0  # of the monotonic clock; set before each use
@@ -66,6 +67,7 @@ class MailConnection(smtplib.SMTP):
         self.usable = False  # whether another transaction may begin
         self.stage = Stage.GREETING
         self._received = bytearray()
+        self._secrets = () if access.login is None else _forms_of(*access.login)
 
     # -- from the connection to QUIT ----------------------------------------------------------
 
@@ -219,6 +221,8 @@ class MailConnection(smtplib.SMTP):
             received += more
         line = bytes(received[:end])
         del received[: end + 1]
+        for secret in self._secrets:  # a server may repeat it, and its text is in reasons and logs
+            line = line.replace(secret, b"[password]")
         return line.rstrip(b"\r")
 
     def _nonsense(self, line: bytes) -> NoReturn:
@@ -264,11 +268,18 @@ class MailConnection(smtplib.SMTP):
 
 
 @functools.cache
-def own_name() -> str:
-    """Return the name that EHLO says; it is looked up once."""
+def own_name(*, local: bool) -> str:
+    """Return the name that EHLO says; for another machine it is looked up, once."""
     name = socket.gethostname()
-    name = name if "." in name else socket.getfqdn()
+    name = name if local or "." in name else socket.getfqdn()
     return name if name.isascii() and name.isprintable() and " " not in name else "localhost"
+
+
+def _forms_of(user: str, password: str) -> tuple[bytes, ...]:
+    """Return a password as it is sent, and as it is written."""
+    plain = password.encode()
+    both = b"\0%s\0%s" % (user.encode(), plain)
+    return (plain, base64.b64encode(plain), base64.b64encode(both))
 
 
 def _reply_of(code: int, text: bytes | str) -> Reply:

@@ -134,11 +134,11 @@ class MailDelivery:
         self, key: str, outcomes: Mapping[str, Outcome], before: Mapping[str, Outcome]
     ) -> HandlerResult:
         """Return the result, with what the next attempt needs to know."""
-        result = conclude(outcomes)
         known = {each: said for each, said in outcomes.items() if said.fate in _FOR_EVER}
-        is_new = any(each not in before for each in known)
+        learned = any(before.get(each) != said for each, said in known.items())
+        result = conclude(outcomes, learned=learned)
         if result.verdict is Verdict.RETRY and self._pool.stopped:
-            if not is_new:
+            if not learned:
                 return HandlerResult(Verdict.STOPPED, "stopped at once", ran=False)
             result = replace(result, after=0.0)
         if result.verdict is Verdict.REJECT:  # if it is requeued, those that were refused are tried
