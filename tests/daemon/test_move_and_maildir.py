@@ -11,6 +11,9 @@ import pytest
 import writers
 from tests.command_server import run_command
 from tests.renaming import rename_in
+from watcher.config.expand import expand
+from watcher.config.queue_settings import Queue
+from watcher.handle.handler_kinds import read_handler
 
 
 @pytest.fixture
@@ -70,7 +73,11 @@ def test_a_target_that_comes_later_gets_everything(queue, tmp_path, serve):
     assert daemon.end() == os.EX_OK
 
 
-@pytest.mark.parametrize("far", [False, True], ids=["one file system", "another one"])
+@pytest.mark.parametrize(
+    "far",
+    [False, pytest.param(True, marks=pytest.mark.slow)],
+    ids=["one file system", "another one"],
+)
 def test_the_target_may_be_a_queue_that_handles_each_entry_once(
     queue, tmp_path, start_daemon, recorder, request, far
 ):
@@ -92,6 +99,18 @@ def test_the_target_may_be_a_queue_that_handles_each_entry_once(
     assert len(recorder.calls) == 3
     assert os.listdir(target) == [".watcher"]
     assert daemon.end() == os.EX_OK
+
+
+def test_the_target_of_a_patterns_queues_is_none_of_them(tmp_path):
+    for name in ("one", "two", "target"):
+        (tmp_path / name).mkdir()
+    handler = read_handler({"move": f"{tmp_path}/target"}, "handler")
+    settings = Queue(name="q", path=f"{tmp_path}/*", many=True, format="raw", handler=handler)
+    queues, troubles = expand([settings])
+    assert (sorted(queues), troubles) == (["q/one", "q/two"], [])
+    later = Queue(name="next", path=f"{tmp_path}/t*", many=True, format="raw")
+    queues, troubles = expand([settings, later])
+    assert (sorted(queues), troubles) == (["next/target", "q/one", "q/two"], [])
 
 
 def test_each_message_is_in_the_maildir_and_accounted_for(

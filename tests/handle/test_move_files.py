@@ -138,6 +138,13 @@ def test_a_pair_is_moved_with_one_number_and_a_pck_as_it_is(queue, target, sweep
     }
 
 
+def test_a_marker_is_removed_and_its_file_moved(queue, target, sweep):
+    (queue / "report.csv").write_bytes(b"data")
+    (queue / "report.csv.done").touch()
+    assert results(sweep(target, 'format = "raw"\nmarker = "{name}.done"')) == [AttemptEnd.DONE]
+    assert (files(queue), files(target)) == ({}, {"report.csv": b"data"})
+
+
 @pytest.mark.parametrize("name", [b"\xff\n.csv", b"-rf", b"$(x) 'y", b"n" * 255])
 def test_any_name_that_a_writer_may_give_is_moved(queue, target, sweep, name):
     with open(os.path.join(os.fsencode(queue), name), "wb") as file:

@@ -85,9 +85,14 @@ def of_template(template: Queue, found: Found, taken: set[Identity]) -> dict[str
         with contextlib.suppress(OSError):  # the archive of these queues is none of them
             status = os.stat(template.archive)
             taken.add((status.st_dev, status.st_ino))
+    target = None
+    if template.target is not None:
+        with contextlib.suppress(OSError):  # nor is the target of their handler
+            status = os.stat(template.target)
+            target = (status.st_dev, status.st_ino)
     for path, identity in found.directories.items():
         below = pattern.below(path)
-        if below is not None and identity not in taken:
+        if below is not None and identity not in taken and identity != target:
             taken.add(identity)
             queue = template.of_directory(path, below)
             queues[queue.name] = queue
