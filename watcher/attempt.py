@@ -43,9 +43,10 @@ from watcher.settle import interrupted, moves
 from watcher.settle.finish import FinishedAttempt, Finisher, path_of
 from watcher.settle.refused import describe_error
 from watcher.spool import abort_request
+from watcher.spool.abort_request import AbortRequest
 from watcher.spool.claimed import Claim, ClaimOptions
 from watcher.spool.notes import committed_ns
-from watcher.spool.part import Part, too_large
+from watcher.spool.part import too_large
 from watcher.spool.spool import Spool
 
 _HANDLED = Ended.HANDLED
@@ -63,6 +64,7 @@ class Begun(NamedTuple):
     too_large: HandlerResult | None  # the result without a run of the handler
     ticket: int  # of the doubt
     trip: int  # of the breaker
+    number: int = 0  # among the entries that this thread has in hand
 
 
 class Attempt:
@@ -106,10 +108,12 @@ class Attempt:
         proof: Proof,
         event_time_ns: int = 0,
         renamed: Renamed | None = None,
+        number: int = 0,
     ) -> Begun | AttemptResult:
         """Claim an entry and write it down in the ledger; or return the result without a claim.
 
-        What was begun ends with `settle`, or with `let_go`.
+        `number` tells it from the others that this thread has in hand. What was begun ends with
+        `settle`, or with `let_go`.
         """
         terms = self.settlement.terms
         if is_deferred(name):
@@ -149,12 +153,13 @@ class Attempt:
             if spool.process_dir is None:
                 # Otherwise a handled entry could not be removed, and would be handled again.
                 moves.usable(spool)
-            spool.ledger.take(spool, message)
+            spool.ledger.take(spool, message, number)
             if Move.CLAIM in self.settlement.emitted:
                 self.settlement.emit(claim, State.READY, Move.CLAIM, claim.why)
             result = None if fits else _too_large(claim, entry)
             tickets = self.doubt.ticket, self.breaker.ticket
-            begun = Begun(claim, entry, proof, time.time(), time.monotonic(), result, *tickets)
+            now = time.time(), time.monotonic()
+            begun = Begun(claim, entry, proof, *now, result, *tickets, number)
             self.in_hand[id(entry)] = entry, begun.began
             keep = True
             return begun  # noqa: TRY300 - `finally` needs `keep`
@@ -223,12 +228,17 @@ class Attempt:
             return AttemptResult(AttemptEnd.FOLLOWED, display(moved))
         return self.settlement.abandon(claim)
 
-    def settle(self, begun: Begun, outcome: HandlerResult) -> AttemptResult:
-        """End an attempt by its handler's result; the claim is given up, whatever is raised."""
+    def settle(
+        self, begun: Begun, outcome: HandlerResult, request: AbortRequest | None = None
+    ) -> AttemptResult:
+        """End an attempt by its handler's result; the claim is given up, whatever is raised.
+
+        `request` is the operator's word that aborted it, if that is known.
+        """
         handled = time.monotonic()
-        claim, entry, proof, claimed, began, _, ticket, trip = begun
+        claim, entry, proof, claimed, began, _, ticket, trip, number = begun
         spool, schedule = claim.spool, claim.schedule
-        breaker, request, keep = self.breaker, None, False
+        breaker, keep = self.breaker, False
         try:
             committed = (
                 claim.parts[0].ctime_ns / SECOND
@@ -237,7 +247,7 @@ class Attempt:
             )
             due = committed if schedule is None else schedule.due_ms / 1000
             if outcome.verdict is not Verdict.DONE and outcome.ran:
-                request = _abort_request(spool, claim.parts[0])
+                request = request or self.abort_request(begun)
                 outcome = outcome if request is None else request.result(outcome)
             if outcome.verdict is not Verdict.DONE or self.doubt.minds:
                 outcome = self.doubt.weigh(claim.stem, ticket, outcome)
@@ -255,7 +265,7 @@ class Attempt:
                 )
             claim.gone = report.result is AttemptEnd.DONE and not entry.lent
             if report.result is not AttemptEnd.DONE:
-                spool.ledger.let_go()  # the file may still be there, and is no longer in hand
+                spool.ledger.let_go(number)  # the file may still be there, and is no longer in hand
             return report  # noqa: TRY300 - `finally` needs `keep`
         except (OSError, WatcherError) as error:
             why = f"{display(claim.name)}: {describe_error(error)}"
@@ -266,17 +276,18 @@ class Attempt:
             if not keep:
                 claim.release()
 
+    @staticmethod
+    def abort_request(begun: Begun) -> AbortRequest | None:
+        """Return the word of an operator that aborted this attempt, once; None if none did."""
+        own, message = begun.claim.spool.process_dir, begun.claim.parts[0]
+        return None if own is None else abort_request.take(own.fd, message.ino, message.ctime_ns)
+
     def let_go(self, begun: Begun) -> None:
         """Give up what was begun, without a result: the entry stays where it is."""
+        begun.claim.spool.ledger.let_go(begun.number)
         del self.in_hand[id(begun.entry)]
         begun.entry.end()
         begun.claim.release()
-
-
-def _abort_request(spool: Spool, message: Part) -> abort_request.AbortRequest | None:
-    """Return the word of an operator that aborted this attempt; None if none did."""
-    own = spool.process_dir
-    return None if own is None else abort_request.take(own.fd, message.ino, message.ctime_ns)
 
 
 def preview(

@@ -9,7 +9,6 @@ in this process, of which every command that the matrix runs is a child.
 from __future__ import annotations
 
 import sys
-import threading
 from collections.abc import Iterator
 
 from kill_matrix import plan, trial
@@ -76,7 +75,7 @@ def keep_the_lock() -> None:
 
 def write_one_slot_for_all() -> None:
     """Have all threads write down in one slot what they have in hand: a death counts one entry."""
-    ledger.Ledger._new_slot = lambda self: self._slots.setdefault(threading.get_ident(), 0)
+    ledger.Ledger._new_slot = lambda self, key: self._slots.setdefault(key, 0)
 
 
 def overwrite_the_replacement() -> None:

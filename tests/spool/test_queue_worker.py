@@ -41,9 +41,8 @@ def test_a_bug_of_ours_costs_one_attempt_and_not_the_worker(caplog):
         _deaths=Deaths(),
         _follow_up=types.SimpleNamespace(looks={}),
         _trigger=None,
-        _attempt=broken,
     )
-    report = QueueWorker._attempt_safely(worker, Item(b"x.pck", Proof.NONE))
+    report = QueueWorker._attempt_safely(worker, Item(b"x.pck", Proof.NONE), broken)
     assert (report.result, report.why) == (AttemptEnd.STUCK, "x.pck: RuntimeError: ours")
 
 
@@ -128,7 +127,8 @@ def test_a_death_is_counted_before_a_worker_takes_what_its_handler_let_go_of(
         fcntl.flock(claimed, fcntl.LOCK_EX)
         assert runner._recover(spool).uncounted == {b"report"}
     runner.pending.push(b"report", Proof.RENAMED)
-    assert runner._attempt_safely(runner.pending.pop()).result is AttemptEnd.GONE
+    item, attempt = runner.pending.pop(), runner._attempt
+    assert runner._attempt_safely(item, attempt).result is AttemptEnd.GONE
     (name,) = [name for name in os.listdir(queue / ".watcher/deferred") if name[:1] != "."]
     assert "-a1-c1-" in name
     assert not left.exists()

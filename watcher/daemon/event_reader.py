@@ -73,22 +73,25 @@ class EventReader:
 
     # -- the workers' side --------------------------------------------------------------------
 
-    def wait(self, ready: Ready) -> None:
-        """Wait until there may be an entry for this worker: as the leader, or as a follower."""
+    def wait(self, ready: Ready, seconds: float | None = None) -> None:
+        """Wait until there may be an entry for this worker: as the leader, or as a follower.
+
+        `seconds` is the longest wait; None: without end.
+        """
         with self._counting:
             self._idle[ready] = self._idle.get(ready, 0) + 1
         try:
             if not self._leader.acquire(blocking=False):
                 if self._daemon_leads:
                     self._wake_daemon()  # it lets a worker lead
-                ready.wait()
+                ready.wait(seconds)
                 return
             try:
                 if not ready.begin_leading(self.wake):
                     return
                 if not self._complete:
                     self._register()
-                readable = self._poll.poll()
+                readable = self._poll.poll(None if seconds is None else seconds * 1000)
                 self._read_at = time.monotonic()
                 ready.wake_leader = None
                 for fd, _events in readable:

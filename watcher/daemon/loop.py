@@ -12,6 +12,7 @@ import contextlib
 import gc
 import logging
 import math
+import operator
 import os
 import select
 import signal
@@ -131,7 +132,9 @@ class Daemon:
                 log.event(name, "gone", f"the directory is not there any more; {entries} in hand")
             self._part_with(worker)
         workers = self._workers
-        make_room(len(queues))
+        batches = [getattr(each.handler, "batch", None) or 0 for each in queues.values()]
+        concurrency = [each.concurrency for each in queues.values()]
+        make_room(len(queues), sum(map(operator.mul, batches, concurrency)))
         for name, settings in queues.items():
             if name not in workers or workers[name].settings != settings:
                 template = self._shared.get(settings.template)

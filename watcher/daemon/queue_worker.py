@@ -13,19 +13,22 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from watcher.arrive.source import Event, EventKind
 from watcher.arrive.sources import Sources
-from watcher.attempt import Attempt
+from watcher.attempt import Attempt, Begun
+from watcher.batch import Batch
 from watcher.claim.passing import Passing
 from watcher.config.queue_settings import Queue
 from watcher.daemon.archive_keeper import ArchiveKeeper
 from watcher.daemon.canary import Canary, Delivery
+from watcher.daemon.descriptors import most_in_batch
 from watcher.daemon.detector import Detector
 from watcher.daemon.disk_patience import DiskPatience
 from watcher.daemon.event_reader import EventReader
 from watcher.daemon.follow_up import LOOK_AGAIN, FollowUp
+from watcher.daemon.gather import gather, may_begin
 from watcher.daemon.handler_trial import HandlerTrial
 from watcher.daemon.long_attempts import Long, LongAttempts
 from watcher.daemon.publisher import Publisher
@@ -33,6 +36,7 @@ from watcher.daemon.ready import Item
 from watcher.daemon.returning import Returning, wait_for_loop
 from watcher.daemon.trigger_queue import CURE, trigger_for
 from watcher.daemon.workers import Workers
+from watcher.handle.batch_handler import BatchHandler
 from watcher.handle.handler import Handler
 from watcher.observe import log
 from watcher.observe.health import Health
@@ -51,6 +55,9 @@ from watcher.settle.unremovable import Unremovable
 from watcher.spool.journal import FLUSH_AFTER
 from watcher.spool.process_dir import has_others
 from watcher.spool.spool import Spool
+
+# What an attempt that is made, or only begun, comes to.
+Made = TypeVar("Made", bound="AttemptResult | Begun")
 
 
 class Context(NamedTuple):
@@ -301,36 +308,107 @@ class QueueWorker:
 
     def _serve_entries(self) -> None:
         self._prepare()
+        wait = functools.partial(self._reader.wait, self.pending)
+        if isinstance(self.handler, BatchHandler):
+            self._serve_batches(self.handler, wait)
+        else:
+            self._serve_each(wait)
+
+    def _serve_each(self, wait: Callable[[], None]) -> None:
         pending, reader, detector = self.pending, self._reader, self.detector
-        follow_up, breaker = self._follow_up, self._attempt.breaker
-        wait = functools.partial(reader.wait, pending)
+        follow_up, breaker, publisher = self._follow_up, self._attempt.breaker, self._publisher
         while (item := pending.pop(wait)) is not None:
             reader.begin_work()
-            report = self._attempt_safely(item)
-            if report.result is AttemptEnd.MISCONFIGURED:
-                self._try_others(item, report)
-                continue
-            memory = follow_up.looks or follow_up.not_deferred or self.health.troubles
-            if report is not DONE or memory or self.settings.legacy:  # DONE may end a trouble
-                follow_up(item, report)
-            pending.finish(item.name, handled=report.result is AttemptEnd.DONE)
-            if self._publisher.names_in_hand:
-                self._end_named()
-            if item.proof is Proof.LINKED and not pending.known(item.name):
-                pending.created.forget(item.name)
-            if (self.health.troubles or breaker.ticket) and self._trial.look(report.result):
-                self._wake()
-            if detector.scan_waits and pending.has_room():
-                detector.scan_waits = False
-                self._wake()
+            report = self._attempt_safely(item, self._attempt)
+            memory = follow_up.looks or follow_up.not_deferred or self.settings.legacy
+            news = publisher.names_in_hand or breaker.ticket or self.health.troubles
+            linked = item.proof is Proof.LINKED
+            if report is DONE and not (memory or news or linked or detector.scan_waits):
+                pending.finish(item.name, handled=True)  # what `_after` comes to, without a call
+            else:
+                self._after(item, report)
+
+    def _after(self, item: Item, report: AttemptResult) -> None:
+        """Let go of an entry after an attempt, and do what follows from the result."""
+        pending, follow_up = self.pending, self._follow_up
+        if report.result is AttemptEnd.MISCONFIGURED:
+            self._try_others(item, report)
+            return
+        if report.result is AttemptEnd.STOPPED and self._heir is not None:
+            self._pass_on(item)
+            return
+        memory = follow_up.looks or follow_up.not_deferred or self.health.troubles
+        if report is not DONE or memory or self.settings.legacy:  # DONE may end a trouble
+            follow_up(item, report)
+        pending.finish(item.name, handled=report.result is AttemptEnd.DONE)
+        if self._publisher.names_in_hand:
+            self._end_named()
+        if item.proof is Proof.LINKED and not pending.known(item.name):
+            pending.created.forget(item.name)
+        troubled = self.health.troubles or self._attempt.breaker.ticket
+        if troubled and self._trial.look(report.result):
+            self._wake()
+        if self.detector.scan_waits and pending.has_room():
+            self.detector.scan_waits = False
+            self._wake()
+
+    def _serve_batches(self, handler: BatchHandler, wait: Callable[[], None]) -> None:
+        pending, reader = self.pending, self._reader
+        while (first := pending.pop(wait)) is not None:
+            most = min(handler.most, most_in_batch(self.settings.concurrency))
+            items = gather(pending, reader, first, most, handler.wait)
+            if may_begin(pending, items):
+                reader.begin_work()
+                self._attempt_together(items, handler)
+            elif pending.closed:
+                for item in items:
+                    self._pass_on(item)
+
+    def _attempt_together(self, items: Sequence[Item], handler: BatchHandler) -> None:
+        """Make an attempt at each of some entries, as far as they fit into one batch."""
+        by_number: dict[int, Item] = {}
+
+        def settled(begun: Begun, report: AttemptResult) -> None:
+            item = by_number.pop(begun.number)
+            self._note_end(item, report)
+            self._after(item, report)
+
+        batch = Batch(self._attempt, handler, settled, self._stopping.is_set)
+        try:
+            for place, item in enumerate(items):
+                if batch.full():
+                    self._give_back(items[place:])
+                    break
+                begin = functools.partial(self._attempt.begin, number=batch.number)
+                found = self._attempt_safely(item, begin)
+                if isinstance(found, Begun):
+                    by_number[found.number] = item
+                    batch.add(found)
+                else:
+                    self._after(item, found)
+            batch.run()
+        except Exception as error:  # noqa: BLE001 - a bug of ours: the entries stay, the queue goes on
+            log.log.exception("bug")
+            batch.let_go()
+            for item in by_number.values():
+                why = f"{display(item.name)}: {type(error).__name__}: {error}"
+                self._after(item, AttemptResult(AttemptEnd.STUCK, why))
+
+    def _give_back(self, items: Sequence[Item]) -> None:
+        """Give entries out again before all others: they were taken, and not begun."""
+        for item in reversed(items):
+            if self.pending.closed:
+                self._pass_on(item)
+            else:
+                self.pending.put_back(item)
 
     def _end_named(self) -> None:
         """Have the daemon's thread publish that an entry which its status names has ended."""
         self._publisher.names_in_hand = False
         self._wake()
 
-    def _attempt_safely(self, item: Item) -> AttemptResult:
-        """Make an attempt at an entry; whatever it raises is its result."""
+    def _attempt_safely(self, item: Item, make: Callable[..., Made]) -> Made | AttemptResult:
+        """Make an attempt at an entry, or begin one; whatever it raises is its result."""
         name, proof, event_time_ns = item
         spool = self.detector.watch.spool
         if spool is None:
@@ -345,9 +423,13 @@ class QueueWorker:
             renamed = None if look is None else look.renamed
             if self._trigger is not None:
                 return self._trigger(spool, name, proof, event_time_ns, renamed)
-            report = self._attempt(spool, name, proof, event_time_ns, renamed)
+            report = make(spool, name, proof, event_time_ns, renamed)
+            if isinstance(report, Begun):
+                return report
             if report.result is AttemptEnd.BUSY and look is None:
-                report = self._until_free(spool, item, report)
+                report = self._until_free(spool, item, make) or report
+                if isinstance(report, Begun):
+                    return report
             returning.ended(name, report, (WENT, REWRITTEN))
             if report.why is REWRITTEN:
                 self._put_back(report.name or name)
@@ -363,23 +445,34 @@ class QueueWorker:
         self._recover(spool)
         return spool.stat_at(name) is None
 
-    def _until_free(self, spool: Spool, item: Item, report: AttemptResult) -> AttemptResult:
+    def _note_end(self, item: Item, report: AttemptResult) -> None:
+        """Note how an attempt ended that was begun by `_attempt_safely`."""
+        self._returning.ended(item.name, report, (WENT, REWRITTEN))
+        if report.why is REWRITTEN:
+            self._put_back(report.name or item.name)
+
+    def _until_free(self, spool: Spool, item: Item, make: Callable[..., Made]) -> Made | None:
         """Try a busy entry again for a moment: an operator's command holds it only so long."""
+        found = None
         for _ in self._passing.looks(spool, item.name, self._stopping.wait):
-            report = self._attempt(spool, *item)
-            if report.result is not AttemptEnd.BUSY:
+            found = make(spool, *item)
+            if isinstance(found, Begun) or found.result is not AttemptEnd.BUSY:
                 break
-        return report
+        return found
 
     def _try_others(self, item: Item, report: AttemptResult) -> None:
         """Try other entries: the handler did not run for this one."""
         if self._heir is not None:  # it has another handler, perhaps, and a doubt of its own
-            self.pending.finish(item.name)
-            if not self._current().pending.push(*item):
-                self._follow_up.again(item, self.settings.retry.initial, item.proof)
+            self._pass_on(item)
             return
         self._trial.begin(item, report.why)
         self._wake()
+
+    def _pass_on(self, item: Item) -> None:
+        """Let go of an entry, and give it to the settings after a reload, if there are any."""
+        self.pending.finish(item.name)
+        if self._heir is not None and not self._current().pending.push(*item):
+            self._follow_up.again(item, self.settings.retry.initial, item.proof)
 
     def status(self, holds: str) -> str:
         """Return the status of the queue in one line; `holds` says what lies in it."""

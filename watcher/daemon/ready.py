@@ -197,13 +197,41 @@ class Ready:
             return False
         return bool(self._fresh or self._due or (self._again and self._aside))
 
-    def wait(self) -> None:
-        """Wait until there is an entry to take, for `nudge`, or for `close`."""
+    def pop_more(self, most: int) -> list[Item]:
+        """Take up to `most` more entries in hand, without a wait; none while the queue is held."""
+        found: list[Item] = []
+        with self._lock:
+            if not self._gives_out():
+                return found
+            while len(found) < most and (self._fresh or self._due):
+                name = self._first()
+                self._working[name] = None
+                found.append(Item(name, *self._waiting.pop(name)))
+        return found
+
+    def gives_out(self) -> bool:
+        """Whether entries are given out in any number: nothing holds or pauses the queue."""
+        with self._lock:
+            return self._gives_out()
+
+    def _gives_out(self) -> bool:
+        return not self._closed and not self._paused and self._permits is None
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing is given out any more."""
+        return self._closed
+
+    def wait(self, seconds: float | None = None) -> None:
+        """Wait until there is an entry to take, for `nudge`, or for `close`; at most so long."""
         with self._lock:
             self._waiters += 1
             try:
                 while not (self._closed or self._nudged or self._may_pop()):
-                    self._changed.wait()
+                    if seconds is None:
+                        self._changed.wait()
+                    elif not self._changed.wait(seconds):
+                        break
                 self._nudged = False
             finally:
                 self._waiters -= 1

@@ -22,7 +22,7 @@ SOON, LATER = 0.02, 0.1  # seconds between two checks while it grows, and while 
 GROWN = 64 << 10  # bytes
 _GIVEN = (  # to a command, for its entry: this process may itself have been started by a handler
     *(b"WATCHER_QUEUE", b"WATCHER_ENTRY", b"WATCHER_KEY", b"WATCHER_ATTEMPT", b"WATCHER_FILE"),
-    *(b"WATCHER_PATH", b"WATCHER_METADATA", b"WATCHER_METADATA_FILE"),
+    *(b"WATCHER_PATH", b"WATCHER_METADATA", b"WATCHER_METADATA_FILE", b"WATCHER_FILES"),
 )
 
 
@@ -91,6 +91,20 @@ class Trimmer:
             self.wait = SOON if grown > GROWN else min(LATER, 2 * self.wait)
             if now.st_blocks * 512 > LONGEST:
                 _forget(self._fd, now.st_size - KEPT)
+
+
+class Cap:
+    """Ends the growth of a file in memory while processes write to it: call `look` now and then."""
+
+    def __init__(self, fd: int, most: int) -> None:
+        self._fd = fd
+        self._most = most
+
+    def look(self) -> None:
+        """Seal the file if it has more than `most` bytes: a write then fails with EPERM."""
+        with contextlib.suppress(OSError):
+            if os.fstat(self._fd).st_size > self._most:
+                fcntl.fcntl(self._fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW)
 
 
 def _forget(fd: int, size: int) -> None:

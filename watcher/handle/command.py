@@ -81,9 +81,13 @@ class Command:
         process, streams = self._begin(entry, opened)
         if isinstance(process, (OSError, ValueError)):
             return not_started(self.argv[0], process)
+        entry.process = process.pid
+        return self._result(process, streams)
+
+    def _result(self, process: Spawned, streams: Streams) -> HandlerResult:
+        """Wait for a running command, end it if it is late, and return its result."""
         with self._lock:
             self._running.add(process.pid)
-        entry.process = process.pid
         if self._terminated:
             signal_group(process.pid, signal.SIGTERM)
         process.trimmer.copy_to = self.copy_stderr_to
@@ -120,12 +124,7 @@ class Command:
             passed = [above_standard(part.fd, opened) for part in entry.parts]
             environment = [b"WATCHER_KEY=" + key, *self._environment(entry, passed[0])]
             stdin = message_file(entry, opened) if early is None else early
-            stderr = stderr_file()
-            opened.callback(os.close, stderr)
-            stdout = stderr_file("stdout") if self.keeps_stdout else None
-            if stdout is not None:
-                opened.callback(os.close, stdout)
-        streams = Streams(stdin, stderr, stdout)
+            streams = self._streams(stdin, opened)
         process: Spawned | OSError | ValueError = OSError(errno.E2BIG, "")
         if len(metadata) <= INLINE:
             inline = [*environment, b"WATCHER_METADATA=" + metadata]
@@ -134,6 +133,15 @@ class Command:
             elsewhere = [*environment, b"WATCHER_METADATA_FILE=" + _file_of(metadata, opened)]
             process = self._start(streams, elsewhere, passed)
         return process, streams
+
+    def _streams(self, stdin: int, opened: contextlib.ExitStack) -> Streams:
+        """Return the streams of a command with this standard input."""
+        stderr = stderr_file()
+        opened.callback(os.close, stderr)
+        stdout = stderr_file("stdout") if self.keeps_stdout else None
+        if stdout is not None:
+            opened.callback(os.close, stdout)
+        return Streams(stdin, stderr, stdout)
 
     def _start(
         self, streams: Streams, environment: list[bytes], passed: list[int]

@@ -18,10 +18,12 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from watcher.handle.child_process import Trimmer, signal_group
+from watcher.handle.child_process import Cap, Trimmer, signal_group
 from watcher.handle.posix_spawn import Strings, spawn
+from watcher.rules.batch_words import MOST
 from watcher.rules.results import SHORT, HandlerResult, Verdict, shortened
 
+FIRST = 3  # the first descriptor that is none of the standard ones
 WITHOUT_PIDFD = 0.01  # seconds between two checks whether it has ended
 _SHORTAGE = (*SHORT, errno.ENOMEM, errno.ETXTBSY)
 
@@ -29,11 +31,15 @@ _SHORTAGE = (*SHORT, errno.ENOMEM, errno.ETXTBSY)
 class Spawned:
     """One running command, the leader of a process group."""
 
-    def __init__(self, pid: int, stderr: int, stdout: int | None = None) -> None:
+    def __init__(
+        self, pid: int, stderr: int, stdout: int | None = None, words: int | None = None
+    ) -> None:
         self.pid = pid
         self.returncode: int | None = None  # negative: the signal that ended it
         self.trimmer = Trimmer(stderr)
-        self._others = [] if stdout is None else [Trimmer(stdout)]
+        self._others: list[Trimmer | Cap] = [] if stdout is None else [Trimmer(stdout)]
+        if words is not None:
+            self._others.append(Cap(words, MOST))
 
     def ended_within(self, seconds: float | None) -> bool:
         """Wait at most so long for its end; return whether it has ended and was reaped."""
@@ -93,29 +99,33 @@ class Spawned:
 
 
 class Streams(NamedTuple):
-    """What a command has as its 0, 2 and 1; stdout None: it has this process's."""
+    """What a command has as its 0, 2, 1 and 3; stdout None: it has this process's."""
 
     stdin: int
     stderr: int
     stdout: int | None
+    words: int | None = None  # what it has as its 3: what it says about the entries of a batch
 
 
 def start(argv: Strings, environment: Strings, streams: Streams, passed: Sequence[int]) -> Spawned:
     """Start a command; it inherits `passed` and `streams`."""
-    stdin, stderr, stdout = streams
+    stdin, stderr, stdout, words = streams
+    least = FIRST if words is None else FIRST + 1
     with contextlib.ExitStack() as opened:
-        given = [above_standard(fd, opened) for fd in (stdin, stderr, *passed)]
+        given = [above_standard(fd, opened, least) for fd in (stdin, stderr, *passed)]
         duplicates = [(given[0], 0), (given[1], 2), *((fd, fd) for fd in given[2:])]
         if stdout is not None:
-            duplicates.insert(0, (above_standard(stdout, opened), 1))
-        return Spawned(spawn(argv, environment, duplicates), stderr, stdout)
+            duplicates.insert(0, (above_standard(stdout, opened, least), 1))
+        if words is not None:
+            duplicates.append((above_standard(words, opened, least), FIRST))
+        return Spawned(spawn(argv, environment, duplicates), stderr, stdout, words)
 
 
-def above_standard(fd: int, opened: contextlib.ExitStack) -> int:
-    """Return a descriptor above 2, copied if need be: 0 to 2 are replaced in the command."""
-    if fd > 2:  # noqa: PLR2004 - standard input, output and error
+def above_standard(fd: int, opened: contextlib.ExitStack, least: int = FIRST) -> int:
+    """Return a descriptor not below `least`, copied if need be: lower ones are replaced."""
+    if fd >= least:
         return fd
-    copy: int = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
+    copy: int = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, least)
     opened.callback(os.close, copy)
     return copy
 

@@ -1,4 +1,4 @@
-"""A python handler: `package.module:function`, called with the `Entry`.
+"""A python handler: `package.module:function`, called with the `Entry`, or with a list of them.
 
 Guarantees: no exception of the function leaves `run`, not even SystemExit or KeyboardInterrupt.
 If the function returns something that still has to run (a coroutine, a generator), the result is
@@ -15,11 +15,12 @@ import inspect
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from watcher.durations import LONGEST
 from watcher.errors import BadConfiguration, Undecodable
+from watcher.handle.batch_handler import BatchResult
 from watcher.handle.entry import Entry
 from watcher.handle.handler import Handler, Reject, Retry
 from watcher.rules.results import HANDLED, HandlerResult, Verdict, shortened
@@ -61,11 +62,57 @@ class Function:
             self._alone.terminate()
 
 
+class FunctionBatch(Function):
+    """Calls one function for a list of up to `most` entries, in this process."""
+
+    def __init__(
+        self,
+        function: Callable[[list[Entry]], object],
+        alone: Handler | None = None,
+        most: int = 1,
+        wait: float = 0.0,
+    ) -> None:
+        super().__init__(lambda entry: function([entry]), alone)
+        self._with_list = function
+        self.most = most
+        self.wait = wait
+
+    def run(self, entry: Entry) -> HandlerResult:
+        """Call the function with a list of one entry."""
+        result = self.run_batch([entry])
+        return result.words.get(0, result.whole)
+
+    def run_batch(self, entries: Sequence[Entry]) -> BatchResult:
+        """Call the function with a list of entries; what it returns may be a list of results."""
+        if self._alone is not None and any(entry.crashes > 0 for entry in entries):
+            return self._each_alone(self._alone, entries)
+        generation, returned = _generation[0], None
+        try:
+            returned = self._with_list(list(entries))
+        except BaseException as error:  # noqa: BLE001 - as above
+            result = BatchResult(failure(error), {})
+        else:
+            result = _of_list(returned, len(entries))
+        if _generation[0] != generation:
+            _leave(result.whole)
+        return result
+
+    @staticmethod
+    def _each_alone(alone: Handler, entries: Sequence[Entry]) -> BatchResult:
+        words = {number: alone.run(entry) for number, entry in enumerate(entries)}
+        return BatchResult(HANDLED, words)
+
+
 def load(spec: str, alone: Handler | None = None) -> Function:
-    """Import `package.module:function`; raise BadConfiguration naming what is missing.
+    """Return the handler of `package.module:function`; raise BadConfiguration.
 
     `alone` as in `Function`.
     """
+    return Function(function_of(spec), alone)
+
+
+def function_of(spec: str) -> Callable[..., object]:
+    """Import `package.module:function`; raise BadConfiguration naming what is missing."""
     module_name, colon, name = spec.partition(":")
     if not colon or not module_name or not name:
         raise BadConfiguration(f"handler {spec!r}: expected package.module:function")
@@ -84,7 +131,7 @@ def load(spec: str, alone: Handler | None = None) -> Function:
         )
     if any(kind(target) for kind in _LATER):
         raise BadConfiguration(f"handler {spec!r}: {_NOT_RUN}")
-    return Function(target, alone)
+    return target
 
 
 _LATER = (
@@ -118,6 +165,32 @@ def _unrun(returned: object) -> bool:
         returned.close()
         return True
     return inspect.isawaitable(returned) or inspect.isasyncgen(returned)
+
+
+def _of_list(returned: object, count: int) -> BatchResult:
+    """Return what a function's return value says of its entries; anything but None is checked."""
+    if returned is None:
+        return BatchResult(HANDLED, {})
+    if _unrun(returned):
+        return BatchResult(
+            HandlerResult(Verdict.MISCONFIGURED, f"nothing ran: {_NOT_RUN}"), {}, True
+        )
+    if not isinstance(returned, list) or len(returned) != count:
+        got = f"{len(returned)}" if isinstance(returned, list) else type(returned).__name__
+        why = f"the function returned {got}; expected None, or a list of {count} results"
+        return BatchResult(HandlerResult(Verdict.RETRY, why), {}, True)
+    return BatchResult(HANDLED, {number: _word(each) for number, each in enumerate(returned)})
+
+
+def _word(said: object) -> HandlerResult:
+    if said is None:
+        return HANDLED
+    if isinstance(said, (Retry, Reject)):
+        return failure(said)
+    kind = type(said).__name__
+    return HandlerResult(
+        Verdict.RETRY, f"the function returned {kind} for it; expected None, Retry or Reject"
+    )
 
 
 def failure(error: BaseException) -> HandlerResult:

@@ -12,13 +12,32 @@ import msgspec
 
 from watcher import durations
 from watcher.rules.finding import OK, Check
-from watcher.rules.option import Option, period
+from watcher.rules.option import Option, duration, period
 
 if TYPE_CHECKING:
     from watcher.handle.handler import Handler
 
+MOST_IN_BATCH = 1000
+
+
+def batch_size(value: object) -> int:
+    """Read a number of entries in one call; raise ValueError."""
+    if isinstance(value, int) and not isinstance(value, bool) and 2 <= value <= MOST_IN_BATCH:  # noqa: PLR2004 - one entry is no batch
+        return value
+    raise ValueError
+
+
 TIMEOUT = Option(
     period, durations.EXPECTED, "none", "time for one entry: then TERM, and KILL 5 s later"
+)
+BATCH = Option(
+    batch_size,
+    f"a number from 2 to {MOST_IN_BATCH}",
+    "none",
+    "so many entries at most in one call; none: one entry in each",
+)
+BATCH_WAIT = Option(
+    duration, durations.EXPECTED, "0s", "how long a worker waits for a batch to become full"
 )
 HANGS = "a handler that hangs holds its worker for ever"
 
@@ -63,3 +82,10 @@ class HandlerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         seconds at most. An exception is a finding too.
         """
         yield Check(OK, "handler", "is there")
+
+
+def lone_wait(batch: int | None, wait: float) -> tuple[str, str] | None:
+    """Return what is wrong with a `batch_wait` without `batch`; None if nothing is."""
+    if wait and batch is None:
+        return "batch_wait", "batch beside it: how many entries are in one call"
+    return None

@@ -19,7 +19,7 @@ from typing import NamedTuple
 from watcher.durations import LONGEST
 from watcher.rules.results import HANDLED, HandlerResult, Verdict, shortened
 
-MOST = 4 << 20  # bytes that are read of descriptor 3
+MOST = 4 << 20  # bytes of descriptor 3
 SHOWN = 80  # characters of a line that makes no sense
 _RESULTS = {"done": Verdict.DONE, "retry": Verdict.RETRY, "reject": Verdict.REJECT}
 _UNSAID = {

@@ -28,12 +28,18 @@ _NOT_TO_BE_HAD = (errno.ENOENT, errno.EACCES, errno.ENOEXEC)  # of the Python in
 
 
 class Isolated:
-    """Calls one function for every entry in a worker process; `keep` says if it is kept."""
+    """Calls one function for every entry in a worker process; `keep` says if it is kept.
 
-    def __init__(self, spec: str, limits: Limits = NO_LIMITS, *, keep: bool = True) -> None:
+    `in_list`: the function is called with a list of one entry.
+    """
+
+    def __init__(
+        self, spec: str, limits: Limits = NO_LIMITS, *, keep: bool = True, in_list: bool = False
+    ) -> None:
         self._spec = spec
         self._limits = limits
         self._keep = keep
+        self._in_list = in_list
         self.copy_stderr_to: int | None = None  # as `Command`
         self._running: set[int] = set()
         self._mine = threading.local()  # the end of a thread ends its worker
@@ -42,7 +48,7 @@ class Isolated:
 
     def check(self) -> None:
         """Start a worker now; raise BadConfiguration or OSError if that fails."""
-        self._spare.append(Process(self._spec, self._limits, self._running))
+        self._spare.append(self._new())
 
     def run(self, entry: Entry) -> HandlerResult:
         """Have a worker call the function; never raises."""
@@ -79,10 +85,13 @@ class Isolated:
             try:
                 process = self._spare.pop()
             except IndexError:
-                process = Process(self._spec, self._limits, self._running)
+                process = self._new()
                 break
         self._mine.process = process
         return process
+
+    def _new(self) -> Process:
+        return Process(self._spec, self._limits, self._running, in_list=self._in_list)
 
     def _drop(self, process: Process | None, seconds: float | None = None) -> None:
         self._mine.process = None

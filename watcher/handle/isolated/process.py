@@ -64,7 +64,9 @@ class Limits(NamedTuple):
 class Process:
     """A worker process; `running` has its process group until it ends."""
 
-    def __init__(self, spec: str, limits: Limits, running: set[int]) -> None:
+    def __init__(
+        self, spec: str, limits: Limits, running: set[int], *, in_list: bool = False
+    ) -> None:
         self._limits = limits
         with contextlib.ExitStack() as undo:
             mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -92,16 +94,16 @@ class Process:
         if self._process.pidfd is not None:
             self._poll.register(self._process.pidfd, select.POLLIN)
         try:
-            self._initialize(spec)
+            self._initialize(spec, in_list=in_list)
         except BaseException:
             self.end(0.0)
             raise
 
-    def _initialize(self, spec: str) -> None:
+    def _initialize(self, spec: str, *, in_list: bool) -> None:
         """Say what to import; raise BadConfiguration if the worker cannot import it."""
         folders: Sequence[object] = sys.path  # a program may put anything there
         path = [folder for folder in folders if isinstance(folder, str)]
-        init = protocol.Init(path, spec, self._limits.memory)
+        init = protocol.Init(path, spec, self._limits.memory, in_list)
         where = f"handler {one_line(spec[:200])!r}: its worker process"
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self._socket.send(protocol.pack(init))

@@ -40,6 +40,7 @@ class Init(msgspec.Struct):
     path: list[str]
     spec: str
     memory: int | None
+    in_list: bool = False  # the function is called with a list of one entry
 
 
 class Started(msgspec.Struct):

@@ -26,7 +26,7 @@ from types import FrameType
 from watcher.errors import BadConfiguration
 from watcher.handle.adopted_children import usual_signals
 from watcher.handle.entry import Entry
-from watcher.handle.function import Function, load
+from watcher.handle.function import Function, FunctionBatch, function_of
 from watcher.handle.isolated import protocol
 from watcher.rules.results import HandlerResult, Verdict
 
@@ -42,7 +42,8 @@ def main(daemon: socket.socket, packet: bytes) -> None:
     faulthandler.enable()
     faulthandler.register(signal.SIGXCPU, chain=True)  # a traceback, before the signal ends it
     try:
-        function = load(init.spec)
+        found = function_of(init.spec)
+        function = FunctionBatch(found) if init.in_list else Function(found)
     except BadConfiguration as error:
         daemon.send(protocol.pack(protocol.Started(str(error)[: protocol.LONGEST_TEXT])))
         return

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, ClassVar
 
 from watcher import durations
 from watcher.errors import BadConfiguration
-from watcher.handle.handler_settings import HANGS, TIMEOUT, HandlerSettings
+from watcher.handle.handler_settings import (
+    BATCH,
+    BATCH_WAIT,
+    HANGS,
+    TIMEOUT,
+    HandlerSettings,
+    lone_wait,
+)
 from watcher.rules.option import Option, duration, flag, size
 
 if TYPE_CHECKING:
@@ -42,6 +49,8 @@ class Python(HandlerSettings, frozen=True, forbid_unknown_fields=True):
     timeout: float | None = None  # seconds
     memory: int | None = None  # bytes
     cpu: float | None = None  # seconds
+    batch: int | None = None  # entries in one call
+    batch_wait: float = 0.0  # seconds
 
     OPTIONS: ClassVar[Mapping[str, Option]] = {
         "isolate": Option(flag, "true or false", "false", "run the function in a worker process"),
@@ -55,6 +64,8 @@ class Python(HandlerSettings, frozen=True, forbid_unknown_fields=True):
         "cpu": Option(
             _cpu, f"{durations.EXPECTED}, at least 1s", "none", "processor time for one entry"
         ),
+        "batch": BATCH,
+        "batch_wait": BATCH_WAIT,
     }
     EXAMPLE: ClassVar[str] = '{ python = "package.module:function" }'
     COST: ClassVar[str] = (
@@ -70,7 +81,12 @@ class Python(HandlerSettings, frozen=True, forbid_unknown_fields=True):
                         "isolate = true beside it; a function in this process cannot be ended"
                     )
                     return limit, expected
-        return None
+        elif self.batch is not None:
+            return (
+                "batch",
+                "isolate = false beside it; a worker process is given one entry at a time",
+            )
+        return lone_wait(self.batch, self.batch_wait)
 
     def load(self) -> Handler:
         """Return the handler; raise BadConfiguration if it cannot be imported."""
@@ -83,6 +99,10 @@ class Python(HandlerSettings, frozen=True, forbid_unknown_fields=True):
                 return parent.load(self.python, Limits(self.timeout, self.memory, self.cpu))
             from watcher.handle import function
 
+            if self.batch is not None:
+                alone = parent.Isolated(self.python, keep=False, in_list=True)
+                found = function.function_of(self.python)
+                return function.FunctionBatch(found, alone, self.batch, self.batch_wait)
             return function.load(self.python, parent.Isolated(self.python, keep=False))
         except BadConfiguration as error:
             raise BadConfiguration(f"handler.python: {error}") from None
