@@ -38,7 +38,7 @@ from watcher.handle.entry import Entry
 from watcher.handle.message_file import message_file, sealed
 from watcher.handle.posix_spawn import strings
 from watcher.rules.batch_words import MOST, Named, Words, read_words
-from watcher.rules.results import HANDLED, HandlerResult, Verdict
+from watcher.rules.results import HANDLED, HandlerResult, Verdict, shortened
 
 LEAST = FIRST + 1  # of the descriptors that the command is given: 3 is for its words
 
@@ -80,8 +80,9 @@ class CommandBatch(Command):
         words |= {given.numbers[number]: result for number, result in said.results.items()}
         if not said.unclear:
             return BatchResult(whole, words, is_unsplit(whole))
-        if whole.verdict is Verdict.DONE:
-            whole = replace(whole, verdict=Verdict.RETRY, reason=said.unclear)
+        verdict = Verdict.RETRY if whole.verdict is Verdict.DONE else whole.verdict
+        reason = f"{whole.reason}; {said.unclear}" if whole.reason else said.unclear
+        whole = replace(whole, verdict=verdict, reason=shortened(reason))
         return BatchResult(whole, words, unsplit=True)
 
     def _run_for(self, given: _Given, opened: contextlib.ExitStack) -> tuple[HandlerResult, Words]:
