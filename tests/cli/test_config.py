@@ -382,6 +382,25 @@ def test_a_wrong_limit_is_named_with_what_was_expected(one, tmp_path, key, value
     assert text.startswith(f"{where}expected {Python.OPTIONS[key].expected}; got ")
 
 
+def test_a_batch_is_read_and_what_does_not_go_with_it_is_named(one, tmp_path):
+    batch = one(handler="{ exec = ['true'], batch = 100, batch_wait = '1s' }").handler
+    assert (batch.batch, batch.batch_wait) == (100, 1.0)
+    for handler, words in (
+        ("{ exec = ['true'], batch_wait = '1s' }", "handler.batch_wait: expected batch beside it"),
+        (
+            "{ python = 'a:b', isolate = true, batch = 2 }",
+            "handler.batch: expected isolate = false",
+        ),
+    ):
+        assert refusal(lambda handler=handler: one(handler=handler)).startswith(
+            f"{tmp_path}/w.toml: queues.q.{words}"
+        )
+    crashes = "[queues.q.retry]\nmax_crashes = 1"
+    assert "max_crashes: expected 2 or more" in refusal(
+        lambda: one(crashes, handler="{ exec = ['true'], batch = 2 }")
+    )
+
+
 def test_a_handler_that_cannot_be_had_is_named_with_its_place(one, tmp_path):
     where = f"{tmp_path}/w.toml: queues.q."
     text = refusal(one(handler="{ exec = ['/no/such/program'] }").load_handler)

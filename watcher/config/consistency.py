@@ -40,6 +40,7 @@ def checked(settings: Queue, given: set[str], where: str) -> Queue:
         settings = msgspec.structs.replace(settings, capped=True)
     _check_archive(settings, where)
     _check_writers(settings, where)
+    _check_batch(settings, where)
     if settings.handler is not None and not settings.handler.SETTLES:
         _check_trigger(settings, where)
     return settings
@@ -117,6 +118,15 @@ _WITH_TRIGGER = {
     "breaker": "with a trigger no attempts are counted; retry.initial and retry.max say how soon"
     " a command that fails runs again",
 }
+
+
+def _check_batch(settings: Queue, where: str) -> None:
+    """Refuse to take entries for poison because of another one in their batch."""
+    if getattr(settings.handler, "batch", None) is not None and settings.retry.max_crashes == 1:
+        raise BadConfiguration(
+            f"{where}: retry.max_crashes: expected 2 or more beside a handler with batch: one crash"
+            " would put every entry of a batch into dead/"
+        )
 
 
 def matches_itself(settings: Queue, directory: str) -> bool:

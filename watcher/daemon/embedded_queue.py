@@ -20,7 +20,7 @@ from watcher.arrive.sources import Sources
 from watcher.config.queue_settings import Queue
 from watcher.daemon.canary import Delivery
 from watcher.daemon.event_reader import EventReader
-from watcher.daemon.queue_worker import Context, QueueWorker
+from watcher.daemon.queue_worker import Context, Made, QueueWorker
 from watcher.daemon.ready import Item, Ready
 from watcher.daemon.rounds import Rounds
 from watcher.handle.hand_over import HandOver
@@ -44,9 +44,10 @@ class HandingWorker(QueueWorker):
     def _limit(self, most: int) -> None:
         self.pending.limit_in_hand(most)
 
-    def _attempt_safely(self, item: Item) -> AttemptResult:
-        report = super()._attempt_safely(item)
-        self.hand_over.settled(report)
+    def _attempt_safely(self, item: Item, make: Callable[..., Made]) -> Made | AttemptResult:
+        report = super()._attempt_safely(item, make)
+        if isinstance(report, AttemptResult):
+            self.hand_over.settled(report)
         return report
 
 
@@ -57,10 +58,10 @@ class _Reader(EventReader):
         super().__init__(sources, wake_daemon)
         self.on_idle: Callable[[], None] = _nothing
 
-    def wait(self, ready: Ready) -> None:
+    def wait(self, ready: Ready, seconds: float | None = None) -> None:
         """Wait as every worker does."""
         self.on_idle()
-        super().wait(ready)
+        super().wait(ready, seconds)
 
 
 def _nothing() -> None:

@@ -29,6 +29,7 @@ class Long(NamedTuple):
     entry: str
     process: int | None  # None: a function in this process
     began: float
+    more: int = 0  # entries in the same call of the handler
 
 
 class LongAttempts:
@@ -74,7 +75,7 @@ class LongAttempts:
 
     def _warn(self, attempt: Long, now: float) -> None:
         lasts = show(now - attempt.began)
-        what = f"{attempt.entry}: in hand for {lasts}{_by(attempt)}"
+        what = f"{_name(attempt)}: in hand for {lasts}{_by(attempt)}"
         log.event(self._queue, HANGING, f"{what}; {self.cure}", logging.WARNING)
 
     def _tell(self, longest: Long | None, count: int, now: float) -> None:
@@ -84,7 +85,7 @@ class LongAttempts:
             return
         since = time.strftime("%H:%M:%S", time.localtime(time.time() - (now - longest.began)))
         more = f", and {count - 1} more for long" if count > 1 else ""
-        text = f"{longest.entry}: in hand since {since}{_by(longest)}{more}; {self.cure}"
+        text = f"{_name(longest)}: in hand since {since}{_by(longest)}{more}; {self.cure}"
         if not self._health.has(HANGING):
             self._health.trouble(HANGING, text)
         elif self._health.troubles[HANGING] != text:
@@ -92,6 +93,12 @@ class LongAttempts:
 
 
 _CURE = "`watcher abort` ends it; set a timeout if its handler hangs"
+
+
+def _name(attempt: Long) -> str:
+    return (
+        f"{attempt.entry} and {attempt.more} more in its batch" if attempt.more else attempt.entry
+    )
 
 
 def _by(attempt: Long) -> str:

@@ -219,11 +219,14 @@ class QueueWorker:
             self._wake()
 
     def _in_hand(self) -> list[Long]:
-        """Return the attempts that worker threads make now."""
-        return [
-            Long(display(os.fsencode(entry.name)), entry.process, began)
-            for entry, began in list(self._attempt.in_hand.values())
-        ]
+        """Return the attempts that worker threads make now; those of one batch as one."""
+        found: dict[tuple[float, int | None], Long] = {}
+        for entry, began in list(self._attempt.in_hand.values()):
+            name, more = display(os.fsencode(entry.name)), 0
+            if (other := found.get((began, entry.process))) is not None:  # began at one moment
+                name, more = other.entry, other.more + 1
+            found[began, entry.process] = Long(name, entry.process, began, more)
+        return list(found.values())
 
     def _try_unremovable(self) -> float:
         """Try again to remove or move what could not be; return the moment of the next try."""
