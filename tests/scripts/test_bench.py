@@ -27,6 +27,7 @@ from bench.figures import Spread
 from bench.measures import handlers
 from bench.peers import contract
 from bench.rows import Row, Target, verdict
+from bench.stand import Stand
 
 QUICK = ("exec", "xargs -n 100")
 FIELDS = {"handled", "began", "first", "last", "first_commit", "p50", "p99", "most"}
@@ -241,6 +242,16 @@ def test_each_handler_empties_its_queue_and_is_timed(place, name):
     assert place.left() == 0
 
 
+def test_one_bad_entry_of_a_batch_is_found_and_the_others_are_handled_once(tmp_path):
+    if next(side for side in handlers.SIDES if side.option == "batch").missing():
+        pytest.skip("no batch")
+    (row,) = handlers.one_bad(Stand(str(tmp_path), None, quick=True))
+    found = dict(row.table)
+    assert found["the other entries that one successful call handled"] == str(handlers.BATCH - 1)
+    assert found["the other entries that a second successful call handled"] == "0"
+    assert row.ours.median < 20
+
+
 def test_the_page_of_the_handlers_has_a_line_for_each(tmp_path):
     rows = [
         Row(
@@ -256,11 +267,13 @@ def test_the_page_of_the_handlers_has_a_line_for_each(tmp_path):
         for side, at_once in {"exec": (1, 8), "a | while read": (1,)}.items()
         for number in at_once
     ]
+    rows.append(Row(12, "calls", "calls", ONE, table=[("one bad entry", ""), ("calls", "12")]))
     handlers_page.write(canned(), rows, str(tmp_path))
     text = (tmp_path / "benchmarks" / "handlers.md").read_text()
     assert "the median of 2 rounds" in text
     assert "| entries/s | 1 at once | 8 at once |" in text
     assert "| exec | 1.5 (1 to 2); 1.5x | 1.5 (1 to 2); 1.5x |" in text
+    assert "| calls | 12 |" in text
     assert "| a \\| while read | 1.5 (1 to 2); 1.5x |  |" in text
 
 

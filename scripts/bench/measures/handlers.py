@@ -44,15 +44,17 @@ WORKER = "import sys\nfor _ in sys.stdin:\n    print('done', flush=True)\n"
 # A script that may lose nothing removes a file after its command has succeeded.
 ONE = f'while read -r name; do {NOTHING} <"$name" && rm -- "$name"; done'
 HUNDRED = f'{NOTHING} "$@" && rm -- "$@"'
-# Notes each call: its status, and the names that it was given.
-COUNTING = """#!/bin/sh
-status=0
-case "$* " in *{bad}" "*) status=1 ;; esac
-for path; do shift; set -- "$@" "${{path##*/}}"; done
-echo $status "$@" >>{record}
-exit $status
+# Notes each call: its status, and the names of its entries.
+COUNTING = """#!{python} -SI
+import json, sys
+names = [json.loads(line)["entry"] for line in sys.stdin]
+status = int(any(name.endswith("{bad}") for name in names))
+with open("{record}", "a") as record:
+    print(status, *names, file=record)
+sys.exit(status)
 """
 BAD = 41  # the number of the bad entry
+BAD_NAME = f"+{BAD:040d}.pck"
 BARE = "subprocess loop"
 
 
@@ -232,7 +234,7 @@ def one_bad(stand: Stand) -> list[Row]:
     with room(stand.base) as place:
         record, script = f"{place.path}/calls", f"{place.path}/count"
         with open(script, "w") as file:
-            file.write(COUNTING.format(record=record, bad=f"+{BAD:040d}.pck"))
+            file.write(COUNTING.format(record=record, python=sys.executable, bad=BAD_NAME))
         os.chmod(script, 0o700)
         side = Side("", BATCH, daemon, f'{{ exec = ["{script}"], batch = {BATCH} }}')
         writer = Writer(place, BATCH)
@@ -243,7 +245,7 @@ def one_bad(stand: Stand) -> list[Row]:
             calls = [line.split() for line in file]
     given = Counter(name for _status, *names in calls for name in names)
     handled = Counter(name for status, *names in calls for name in names if status == "0")
-    bad = given.pop(next(name for name in given if name.endswith(f"+{BAD:040d}.pck")))
+    bad = given.pop(next(name for name in given if name.endswith(BAD_NAME)))
     lines = [
         ("calls in all", str(len(calls))),
         ("entries in the first call", str(len(calls[0]) - 1)),
