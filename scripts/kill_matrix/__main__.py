@@ -70,9 +70,8 @@ def warm() -> None:
 
     for module in pkgutil.walk_packages(watcher.__path__, "watcher."):
         if not module.name.endswith(".__main__"):
-            importlib.import_module(module.name)
-    with contextlib.suppress(ModuleNotFoundError):  # an extra
-        importlib.import_module("httpx2")
+            with contextlib.suppress(ModuleNotFoundError):  # an extra that is not installed
+                importlib.import_module(module.name)
     del email, smtplib, tomllib
     prepare()
     victim.be_reaper()

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 from kill_matrix import handler, servers
 from kill_matrix.handler import VICTIM, Call
@@ -35,12 +36,13 @@ class Target:
     serve: Callable[[str], AbstractContextManager[None]] = lambda _root: nullcontext()
     kind: str = "python"
     option: str = ""  # of the kind
+    extra: str = ""  # a module that may not be installed
     in_hand: int = 1  # entries that a death may bring twice; 0: an attempt finds what came before
     directory: Callable[[str], str] | None = None  # where it puts files
 
     def exists(self) -> bool:
-        """Whether this version has the kind, and the option."""
-        if self.kind not in KINDS:
+        """Whether this version has the kind and the option, and what the kind needs is there."""
+        if self.kind not in KINDS or (self.extra and find_spec(self.extra) is None):
             return False
         return not self.option or self.option in settings_class(self.kind).OPTIONS
 
@@ -200,6 +202,7 @@ TARGETS = {
         _maildir,
         lambda root: _directory(_near(root), "cur", "new", "tmp"),
         kind="maildir",
+        in_hand=0,
         directory=_near,
     ),
     "lmtp": Target(
@@ -213,5 +216,6 @@ TARGETS = {
         servers.deliveries,
         servers.http_post,
         kind="http",
+        extra="httpx2",
     ),
 }

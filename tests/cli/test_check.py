@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from tests.command_server import run_command
+from tests.renaming import rename_in
+from tests.scripted_http_server import serving
 from watcher.inspect import check_daemon
 from watcher.inspect.daemon_user import Viewer
 
@@ -153,6 +155,25 @@ def test_a_handler_that_cannot_be_run_is_bad(queue, check, tmp_path):
     status, found = check("--config", config)
     assert status != 0
     assert [each["grade"] for each in found["handler"]] == ["bad", "bad"]
+
+
+def test_the_server_of_a_handler_is_asked_without_an_entry(queue, check, tmp_path):
+    pytest.importorskip("httpx2")
+    config = tmp_path / "w.toml"
+    with serving() as server:
+        rename_in(queue, "1.csv")
+        more = 'format = "raw"'
+        config.write_text(
+            f'[queues.q]\npath = "{queue}"\nhandler = {{ http = "{server.url}" }}\n{more}\n'
+        )
+        _, found = check("--config", config)
+        assert found["handler"][0]["what"] == "the server answers OPTIONS with 204"
+        assert server.requests.get(timeout=10).method == "OPTIONS"
+        assert server.requests.empty()
+    status, found = check("--config", config)
+    assert status == os.EX_UNAVAILABLE
+    assert found["handler"][0]["what"].startswith("the server cannot be reached: ")
+    assert (queue / "1.csv").exists()
 
 
 @pytest.mark.parametrize(
