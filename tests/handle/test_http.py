@@ -529,17 +529,39 @@ def test_several_at_once_have_a_connection_each(server, load, claimed_entry):
     assert sorted(connections_of(server, 2)) == [1, 2]
 
 
-def test_no_failure_leaves_a_descriptor_or_a_thread(server, load, claimed_entry):
+def test_no_failure_leaves_a_descriptor(server, load, claimed_entry):
     server.script = lambda request: request.socket.sendall(b"nonsense\r\n\r\n")
-    handler, entry = load(server.url, timeout=0.2), claimed_entry()
+    handler, entry = load(server.url), claimed_entry()
     for _ in range(5):
         assert handler.run(entry).verdict is Verdict.RETRY
     assert [
         name for name in os.listdir("/proc/self/fd") if is_connected_to(name, server.port)
     ] == []
+
+
+def test_an_idle_connection_is_closed_and_then_no_thread_is_left(
+    server, load, claimed_entry, monkeypatch
+):
+    monkeypatch.setattr("watcher.handle.http_pool.IDLE", 0.2)
+    closed = threading.Event()
+
+    def script(request):
+        if request.connection == 1:
+            request.socket.sendall(answer(204))
+            never(request)
+            closed.set()
+            return None
+        return answer(204)
+
+    server.script = script
+    handler = load(server.url)
+    assert handler.run(claimed_entry()).verdict is Verdict.DONE
     (watching,) = [each for each in threading.enumerate() if each.name == DEADLINES]
+    assert closed.wait(10)
     watching.join(10)
     assert not watching.is_alive()
+    assert handler.run(claimed_entry()).verdict is Verdict.DONE
+    assert connections_of(server, 2) == [1, 2]
 
 
 def is_connected_to(name, port):
