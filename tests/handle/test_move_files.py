@@ -171,7 +171,7 @@ def test_a_full_disk_is_a_retry_and_leaves_nothing_behind(elsewhere, claimed_ent
     def full(*_arguments):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(os, "sendfile", full)
+    monkeypatch.setattr(copy_bytes, "write_all", full)
     result = move_files.Move(str(elsewhere)).run(claimed_entry(form="raw"))
     assert (result.verdict, result.copied) == (Verdict.RETRY, False)
     assert result.reason == f"move to {elsewhere}: No space left on device"
@@ -183,26 +183,20 @@ def test_terminate_ends_a_copy_and_the_entry_stays(elsewhere, claimed_entry, mon
     handler = move_files.Move(str(elsewhere))
     pieces = []
 
-    def piece(*arguments):
-        pieces.append(arguments)
+    def piece(_target, data):
+        pieces.append(bytes(data))
         handler.terminate()
-        return send(*arguments)
 
-    send = os.sendfile
-    monkeypatch.setattr(os, "sendfile", piece)
+    monkeypatch.setattr(copy_bytes, "write_all", piece)
     result = handler.run(claimed_entry(b"x" * 1000, form="raw"))
     assert (result.verdict, len(pieces)) == (Verdict.STOPPED, 1)
     assert files(elsewhere) == {}
 
 
-def test_where_the_kernel_copies_nothing_the_bytes_are_read_and_written(
-    elsewhere, claimed_entry, monkeypatch
-):
-    def refuse(*_arguments):
-        raise OSError(errno.EINVAL, "")
-
-    monkeypatch.setattr(os, "sendfile", refuse)
-    data = os.urandom(3 << 20)
+@pytest.mark.parametrize("size", [0, 1, 10, 11, 1005])
+def test_a_file_of_any_size_is_copied_in_pieces(elsewhere, claimed_entry, monkeypatch, size):
+    monkeypatch.setattr(copy_bytes, "PIECE", 10)
+    data = os.urandom(size)
     assert move_files.Move(str(elsewhere)).run(claimed_entry(data, form="raw")).copied
     assert list(files(elsewhere).values()) == [data]
 

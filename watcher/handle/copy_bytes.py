@@ -1,7 +1,9 @@
 """Copy the bytes of a claimed file into a new one, in pieces, so that a stop ends it soon.
 
-Guarantees: exactly `size` bytes are copied, from the beginning; no other process sees that the
-claim's descriptor is read (its file offset stays).
+Read and written here: sendfile(2) takes twice the time, and copy_file_range(2) goes to no other
+file system.
+Guarantees: exactly `size` bytes are copied, from the beginning, in the memory of one piece. The
+claim's file offset stays.
 Fails: OSError (ESTALE if the file is shorter than `size`), and Stopped.
 """
 
@@ -11,8 +13,7 @@ import errno
 import os
 import threading
 
-PIECE = 8 << 20  # bytes between two looks at `stop`
-_NOT_BY_KERNEL = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
+PIECE = 1 << 20  # bytes between two looks at `stop`
 
 
 class Stopped(Exception):
@@ -21,29 +22,19 @@ class Stopped(Exception):
 
 def copy_bytes(source: int, size: int, target: int, stop: threading.Event) -> None:
     """Append the first `size` bytes of one open file to another."""
-    offset, by_kernel = 0, True
+    offset, buffer = 0, memoryview(bytearray(min(PIECE, size)))
     while offset < size:
         if stop.is_set():
             raise Stopped
-        count = min(PIECE, size - offset)
-        if by_kernel:
-            try:
-                done = os.sendfile(target, source, offset, count)
-            except OSError as error:
-                if error.errno not in _NOT_BY_KERNEL:
-                    raise
-                by_kernel = False
-                continue
-        else:
-            done = write_all(target, os.pread(source, min(count, 1 << 20), offset))
+        done = os.preadv(source, [buffer[: size - offset]], offset)
         if not done:
             raise OSError(errno.ESTALE, "the file became shorter while it was copied")
+        write_all(target, buffer[:done])
         offset += done
 
 
-def write_all(target: int, data: bytes) -> int:
-    """Write all of `data`; return how much that was."""
+def write_all(target: int, data: bytes | memoryview) -> None:
+    """Write all of `data`."""
     view = memoryview(data)
     while view:
         view = view[os.write(target, view) :]
-    return len(data)
