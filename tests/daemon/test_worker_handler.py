@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import threading
 
 import pytest
@@ -110,6 +111,7 @@ def test_one_process_a_worker_thread_and_a_drain_ends_them_at_the_end_of_file(
     assert record["process"] in pids
 
 
+@pytest.mark.slow
 def test_a_reload_has_the_entry_in_hand_finished_by_the_old_process(site, start_daemon, eventually):
     daemon = start_daemon(None, "--config", str(site.config))
     rename_in(site.queue, "slow")
@@ -157,3 +159,33 @@ def test_a_crash_is_counted_and_its_words_are_in_the_note(site, start_daemon):
     assert (facts["attempts"], facts["crashes"], facts["exit_status"]) == (1, 1, -11)
     assert facts["stderr"] == "no memory\n"
     assert "killed by signal 11 (SIGSEGV): no memory" in facts["why"]
+
+
+@pytest.mark.slow
+def test_a_worker_that_cannot_start_costs_no_entry_an_attempt(site, start_daemon):
+    works = site.directory / "works"
+    script = site.worker.read_text()
+    site.worker.write_text(script.replace("while", f"test -e {works} || exit 1\nwhile", 1))
+    with site.config.open("a") as file:
+        file.write('retry = { initial = "500ms" }\n')
+    daemon = start_daemon(None, "--config", str(site.config))
+    for name in "abcde":
+        rename_in(site.queue, name)
+    (record, *_) = daemon.wait_for("unhealthy")
+    assert "before it had read the request: exited with status 1" in record["detail"]
+    works.touch()
+    daemon.wait_for("finish", 5)
+    assert daemon.events("defer") == daemon.events("reject") == []
+    assert {record["attempt"] for record in daemon.events("finish")} == {1}
+
+
+@pytest.mark.slow
+def test_a_sweep_and_an_attempt_by_hand_leave_no_process(site, watcher_command, environment):
+    for command in (["sweep"], ["attempt", str(site.queue), "b"]):
+        for name in "ab":
+            rename_in(site.queue, name)
+        argv = [*watcher_command, *command, "--config", str(site.config)]
+        ended = subprocess.run(argv, env=environment, capture_output=True, text=True)
+        assert ended.returncode == 0, ended
+    assert [name for name, _pid in site.calls] == ["a", "b", "end", "b", "end"]
+    assert all(gone(pid) for _name, pid in site.calls)

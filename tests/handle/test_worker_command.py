@@ -11,6 +11,7 @@ import json
 import os
 import re
 import signal
+import sys
 import threading
 import time
 
@@ -208,6 +209,7 @@ DEATHS = {
     "half an answer": ("printf don; exit 0", Verdict.CRASHED, "half an answer: 'don'"),
     "exit 127": ("echo none >&2; exit 127", DENIED, "exit status 127: none"),
     "exit 78": ("exit 78", DENIED, "exit status 78"),
+    "its child has its output": ("sleep 60 & kill -9 $$", Verdict.CRASHED, "signal 9"),
     "no output any more": ("exec >&-; sleep 60", Verdict.CRASHED, "closed its connection"),
 }
 
@@ -375,6 +377,53 @@ def test_the_claim_is_held_by_the_process_until_it_has_answered(worker, entry, t
         fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
     finally:
         os.close(other)
+
+
+def test_a_process_that_it_left_running_keeps_no_file_of_an_entry(worker, entry):
+    """It has inherited the socket in whose queue the entry's descriptors lay."""
+    handler = worker()
+    for program in ("setsid sleep 60 >&- 2>&- & echo reject $!", "setsid sleep 60 >&- & kill $$"):
+        given = entry(program)
+        handler.run(given)
+        os.close(given.parts[0].fd)
+        other = os.open(given.path, os.O_RDONLY)
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.close(other)
+
+
+THIEF = """
+import os, socket, stat, sys
+for line in sys.stdin:
+    for fd in range(100, 105):
+        try:
+            if stat.S_ISSOCK(os.fstat(fd).st_mode):
+                socket.socket(fileno=os.dup(fd)).recvmsg(9, 99)
+        except OSError:
+            pass
+    print("done", flush=True)
+"""
+
+
+def test_a_process_that_takes_the_descriptors_itself_holds_up_nothing(worker, entry):
+    handler = worker([sys.executable, "-I", "-S", "-c", THIEF])
+    assert [handler.run(entry()), handler.run(entry())] == [HANDLED, HANDLED]
+
+
+def test_no_command_that_starts_meanwhile_inherits_the_descriptors(worker, entry, monkeypatch):
+    """They are close-on-exec from the moment at which they are taken back."""
+    handler, seen = worker(), []
+    handler.run(entry())
+    inode = (given := entry()).parts[0].ino
+
+    def close(fd, usual=os.close):
+        if os.fstat(fd).st_ino == inode:
+            seen.append(os.get_inheritable(fd))
+        usual(fd)
+
+    monkeypatch.setattr(os, "close", close)
+    handler.run(given)
+    monkeypatch.undo()
+    assert seen == [False]
 
 
 def test_an_entry_leaves_no_descriptor_open(worker, entry, claimed_entry):

@@ -42,7 +42,8 @@ KILL_AFTER = 5.0  # seconds between TERM and KILL
 LEAVE = 5.0  # seconds to end after its standard input was closed; then TERM
 FOLLOW = 1.0  # seconds to end after it closed its standard output
 HIGH = 100  # the least number of the socket in the command: scripts use those up to 9
-MOST_PARTS = 8
+_FD = array.array("i").itemsize
+_ROOM = socket.CMSG_SPACE(8 * _FD)  # more than the files of an entry
 BROKEN = "the command does not keep to the worker protocol"
 SHOWN = 200  # characters of the last line on standard error, in a reason
 
@@ -241,7 +242,10 @@ class WorkerProcess:
     def _said(self) -> str:
         """Return the end of what it wrote to standard error since the request."""
         self._trimmer.copy()
-        return end_of(self._held.stderr).decode("utf-8", "backslashreplace")
+        stderr = self._held.stderr
+        if os.fstat(stderr).st_size == 0:  # as usual
+            return ""
+        return end_of(stderr).decode("utf-8", "backslashreplace")
 
 
 class _Held:
@@ -312,15 +316,20 @@ def _numbered_high(fd: int) -> int:
 
 def _take_back(held: _Held) -> None:
     """Take the lent descriptors out of the socket's queue and close them; clear the mark."""
+    # Not recv_fds: before Python 3.14 it ignores its flags, and would wait.
     flags = socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
     with contextlib.suppress(OSError):  # the process took them
-        for fd in socket.recv_fds(held.kept, 1, MOST_PARTS, flags)[1]:
-            os.close(fd)
+        _data, extra, _flags, _address = held.kept.recvmsg(1, _ROOM, flags)
+        for _level, _kind, some in extra:  # always SCM_RIGHTS on such a socket
+            fds = array.array("i", some[: len(some) - len(some) % _FD])
+            for fd in fds:
+                os.close(fd)
     with contextlib.suppress(OSError):  # no memory: the mark stays until the next entry
         entry_mark.write(held.mark, None)
 
 
 def _let_go(held: _Held, seconds: float) -> None:
+    _take_back(held)  # a process that it left running may have the socket too
     held.hang_up()
     process = held.process
     if seconds > 0 and process.returncode is None and not process.ends_within(seconds):
