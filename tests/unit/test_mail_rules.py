@@ -8,14 +8,8 @@ import time
 import pytest
 
 from watcher.rules import server_address
-from watcher.rules.mail_envelope import (
-    HEADERS,
-    LARGEST_HEAD,
-    NoEnvelope,
-    envelope,
-    without_bcc,
-    wrong_with,
-)
+from watcher.rules.mail_address import HEADERS, wrong_with
+from watcher.rules.mail_envelope import LARGEST_HEAD, NoEnvelope, envelope, without_bcc
 from watcher.rules.mail_replies import (
     ACCEPTED,
     Fate,

@@ -20,9 +20,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-HEADERS = "headers"
-NO_SENDER = "<>"
-LONGEST = 254  # bytes of an address: a path of RFC 5321 has 256, and two of them are < and >
+from watcher.rules.mail_address import HEADERS, NO_SENDER, wrong_with
+
 LARGEST_HEAD = 128 << 10  # bytes of the headers in which addresses are looked for
 LARGEST = 600_000  # bytes of all recipients in a note, which has 1 MB at most
 _BETWEEN = 10  # bytes of a note between two recipients
@@ -62,23 +61,6 @@ def envelope(
         raise NoEnvelope(f"it has too many recipients: more than {LARGEST:,} bytes of them")
     wrong = {each: why for each in wanted if (why := wrong_with(each))}
     return Envelope(found, tuple(each for each in wanted if each not in wrong), wrong)
-
-
-def wrong_with(address: str) -> str:
-    """Say why a text cannot be sent as an address; "" if it can."""
-    try:
-        size = len(address.encode())
-    except UnicodeEncodeError:
-        return "it is not text"
-    if not address:
-        return "it is empty"
-    if size > LONGEST:
-        return f"it has more than {LONGEST} bytes"
-    if not address.isprintable() or any(mark in address for mark in " <>"):
-        return "it has a blank, a bracket or a character that cannot be seen"
-    if address.startswith("-"):
-        return "it begins with a dash"
-    return ""
 
 
 def without_bcc(message: bytes) -> bytes:

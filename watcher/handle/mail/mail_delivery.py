@@ -23,7 +23,8 @@ from watcher.handle.entry import Entry
 from watcher.handle.mail.mail_connection import Access, ServerGone, Trouble
 from watcher.handle.mail.mail_pool import MailPool
 from watcher.handle.mail.mail_transaction import Letter, Outcomes, prepared, transact
-from watcher.rules.mail_envelope import HEADERS, Envelope, NoEnvelope, envelope, without_bcc
+from watcher.rules.mail_address import HEADERS
+from watcher.rules.mail_envelope import Envelope, NoEnvelope, envelope, without_bcc
 from watcher.rules.mail_replies import ACCEPTED, Fate, Outcome, conclude
 from watcher.rules.results import HandlerResult, Verdict, shortened
 from watcher.rules.server_address import ServerAddress

@@ -15,7 +15,7 @@ from watcher.errors import BadConfiguration
 from watcher.handle.handler_settings import HandlerSettings
 from watcher.rules import server_address
 from watcher.rules.finding import BAD, OK, Check
-from watcher.rules.mail_envelope import HEADERS, NO_SENDER, wrong_with
+from watcher.rules.mail_address import HEADERS, NO_SENDER, wrong_with
 from watcher.rules.option import Option, WrongValue, one_of, period
 from watcher.rules.server_address import ServerAddress
 
