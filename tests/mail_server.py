@@ -41,6 +41,7 @@ class MailServer:
         self.accepted = []
         self.commands = []
         self.connections = 0
+        self.conversation = None  # the last one
         self.closed = threading.Semaphore(0)  # released when a client is gone
         self.open = set()
         self._socket = socket.create_server(("127.0.0.1", 0))
@@ -52,6 +53,10 @@ class MailServer:
     def recipients(self):
         """To whom something was delivered, in order."""
         return [each.recipient for each in self.accepted]
+
+    def waiting(self):
+        """Return what the server's one client has sent and the server has not read."""
+        return self.conversation.lines.peek()
 
     def close(self):
         """Stop; hang up on every client."""
@@ -80,7 +85,7 @@ class MailServer:
         with contextlib.suppress(OSError, ValueError):
             if self.implicit:
                 connection = self.wrap(connection)
-            conversation = Conversation(self, connection)
+            conversation = self.conversation = Conversation(self, connection)
             try:
                 conversation.run()
             finally:

@@ -49,9 +49,14 @@ def deliver():
         handler.terminate()
 
 
+FEATURES = ("SIZE 9999999", "8BITMIME")
+
+
 @pytest.fixture(params=["lmtp", "smtp"])
 def server(request, serve):
-    return serve(lmtp=request.param == "lmtp")
+    """A server of each kind; that of LMTP takes commands ahead of their replies."""
+    lmtp = request.param == "lmtp"
+    return serve(lmtp=lmtp, features=(*FEATURES, "PIPELINING") if lmtp else FEATURES)
 
 
 @pytest.fixture
@@ -115,7 +120,7 @@ def test_each_recipient_has_its_own_reply_and_the_accepted_are_never_sent_again(
     serve, deliver, entry, stage, given
 ):
     """The rows of the table for LMTP: every order of replies, at RCPT and after the message."""
-    server = serve(lmtp=True)
+    server = serve(lmtp=True, features=("PIPELINING",))
     replies = dict(zip((ANN, BOB, EVE), given, strict=True))
     server.answers[stage] = lambda recipient: REPLIES[replies[recipient]]
     sent = entry(*replies)
@@ -231,6 +236,25 @@ def test_a_reply_to_all_means_the_same_at_both_servers(
     assert result.reason.isprintable()
     assert len(result.reason) < 600
     assert server.accepted == [] or reply.startswith(b"250")  # no answer that a client reads
+
+
+def test_with_pipelining_no_reply_is_waited_for_between_the_recipients(serve, deliver, entry):
+    server = serve(features=("PIPELINING",))
+    came = []
+    server.answers["MAIL"] = lambda _sender: came.append(server.waiting())
+    assert deliver(server).run(entry(ANN, BOB)).verdict is Verdict.DONE
+    assert came == [f"RCPT TO:<{ANN}>\r\nRCPT TO:<{BOB}>\r\n".encode()]
+
+
+def test_replies_to_what_was_sent_ahead_are_not_taken_for_others(serve, deliver, entry):
+    server = serve(lmtp=True, features=("PIPELINING",))
+    handler = deliver(server)
+    server.answers["MAIL"] = lambda _sender: b"550 5.1.8 not you"
+    server.answers["RCPT"] = lambda _to: b"503 5.5.1 no MAIL"
+    assert handler.run(entry(ANN, BOB)).verdict is Verdict.REJECT
+    server.answers.clear()
+    assert handler.run(entry(EVE)).verdict is Verdict.DONE
+    assert (server.recipients, server.connections) == ([EVE], 1)
 
 
 def test_smtp_falls_back_to_helo(serve, deliver, entry):

@@ -169,10 +169,11 @@ class MailConnection(smtplib.SMTP):
 
     # -- commands and replies -----------------------------------------------------------------
 
-    def ask(self, stage: Stage, command: bytes) -> Reply:
-        """Send a command and return the reply."""
+    def ask(self, stage: Stage, command: bytes, *, sent: bool = False) -> Reply:
+        """Send a command, unless it was `sent` ahead, and return the reply."""
         self.stage = stage
-        self.send(command + b"\r\n")
+        if not sent:
+            self.send(command + b"\r\n")
         return self.reply()
 
     def expect(self, stage: Stage, reply: Reply) -> None:

@@ -9,13 +9,14 @@ Fails: Trouble, for all recipients that have no outcome yet.
 
 from __future__ import annotations
 
+import collections
 import re
 import smtplib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from watcher.handle.mail.mail_connection import MailConnection, ServerGone, Trouble
-from watcher.rules.mail_replies import ACCEPTED, Fate, Outcome, Stage, meaning, too_many
+from watcher.rules.mail_replies import ACCEPTED, Fate, Outcome, Reply, Stage, meaning, too_many
 
 _LINE_ENDS = re.compile(rb"\r\n|\r|\n")
 _DOT = re.compile(rb"^\.", re.MULTILINE)
@@ -58,9 +59,16 @@ def transact(
         if not recipients:
             connection.usable = True
             return
+        ahead = connection.has_extn("pipelining")
+        commands = [_mail(connection, letter, recipients)]
+        commands += [b"RCPT TO:<%s>" % each.encode() for each in recipients]
+        replies = _replies(connection, commands, ahead=ahead)
         taken: Sequence[str] = ()
-        if _mail(connection, letter, recipients, outcomes, fresh=fresh):
-            taken = _name(connection, recipients, outcomes)
+        if (refused := _refusal(connection, replies, fresh=fresh)) is None:
+            taken = _taken(recipients, replies, outcomes)
+        else:
+            outcomes.update(dict.fromkeys(recipients, refused))
+            collections.deque(replies if ahead else (), maxlen=0)  # the RCPTs are answered too
         if taken:
             _send(connection, letter, taken, outcomes)
         else:
@@ -87,15 +95,8 @@ def _sendable(
     return ()
 
 
-def _mail(
-    connection: MailConnection,
-    letter: Letter,
-    recipients: Sequence[str],
-    outcomes: Outcomes,
-    *,
-    fresh: bool,
-) -> bool:
-    """Begin the transaction; return whether the server takes this sender and this size."""
+def _mail(connection: MailConnection, letter: Letter, recipients: Sequence[str]) -> bytes:
+    """Return the command that begins the transaction."""
     command = b"MAIL FROM:<%s>" % letter.sender.encode()
     if connection.has_extn("size"):
         command += b" SIZE=%d" % len(letter.data)
@@ -103,8 +104,26 @@ def _mail(
         command += b" BODY=8BITMIME"
     if not letter.sender.isascii() or not all(each.isascii() for each in recipients):
         command += b" SMTPUTF8"
+    return command
+
+
+def _replies(
+    connection: MailConnection, commands: Sequence[bytes], *, ahead: bool
+) -> Iterator[Reply]:
+    """Yield the reply to MAIL, and to each RCPT; with `ahead` all are sent before the first."""
+    if ahead:  # RFC 2920; 100 commands and their replies fit into the buffers of a socket
+        connection.stage = Stage.MAIL
+        connection.send(b"\r\n".join(commands) + b"\r\n")
+    for number, command in enumerate(commands):
+        yield connection.ask(Stage.RCPT if number else Stage.MAIL, command, sent=ahead)
+
+
+def _refusal(
+    connection: MailConnection, replies: Iterator[Reply], *, fresh: bool
+) -> Outcome | None:
+    """Return why the server takes no message of this sender and size; None if it does."""
     try:
-        reply = connection.ask(Stage.MAIL, command)
+        reply = next(replies)
     except (smtplib.SMTPServerDisconnected, ConnectionError) as error:
         if fresh:
             raise
@@ -112,20 +131,18 @@ def _mail(
     if reply.code == _CLOSING and not fresh:
         raise ServerGone(Fate.LATER, f"MAIL: {reply}")
     if meaning(Stage.MAIL, reply).fate is Fate.REFUSED:
-        outcomes.update(dict.fromkeys(recipients, Outcome(Fate.REFUSED, f"MAIL: {reply}")))
-        return False
+        return Outcome(Fate.REFUSED, f"MAIL: {reply}")
     connection.expect(Stage.MAIL, reply)
-    return True
+    return None
 
 
-def _name(
-    connection: MailConnection, recipients: Sequence[str], outcomes: Outcomes
+def _taken(
+    recipients: Sequence[str], replies: Iterator[Reply], outcomes: Outcomes
 ) -> Sequence[str]:
-    """Name the recipients; return those that the server takes in this transaction."""
+    """Return the recipients that the server takes in this transaction."""
     taken: list[str] = []
     full: Outcomes = {}
-    for recipient in recipients:
-        reply = connection.ask(Stage.RCPT, b"RCPT TO:<%s>" % recipient.encode())
+    for recipient, reply in zip(recipients, replies, strict=True):
         found = meaning(Stage.RCPT, reply)
         if found.ends:
             raise Trouble(found.fate, f"RCPT: {reply}")
