@@ -12,6 +12,8 @@ Fails: never because of an entry or a handler.
 
 from __future__ import annotations
 
+import resource
+import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -22,10 +24,22 @@ from watcher.rules.batch_split import Members, Split, groups
 from watcher.rules.results import HANDLED, AttemptResult, HandlerResult, Verdict
 from watcher.spool.abort_request import AbortRequest
 
+# Descriptors of an entry: its files, a copy of one, and the message where the file is not that.
+OF_BATCHED = 3
+OF_THE_REST = 128  # descriptors of the process for all else
 MOST_DECODED = (
     64 << 20
 )  # bytes of files whose messages have to be in memory; the first may be larger
 _ENDED = HandlerResult(Verdict.STOPPED, "the rest of a batch that failed, when it was to end")
+
+
+def most_in_batch(workers: int) -> int:
+    """Return for how many entries each of so many threads has descriptors."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return sys.maxsize
+    return max(1, (soft - OF_THE_REST) // (OF_BATCHED * workers))
+
 
 Settled = Callable[[Begun, AttemptResult], None]
 
@@ -71,7 +85,8 @@ class Batch:
         return len(self._begun) >= self._handler.most or self._decoded >= MOST_DECODED
 
     def run(self) -> None:
-        """Call the handler for every entry, and settle each."""
+        """Call the handler for every entry, and settle each; then others may be added."""
+        self._decoded = 0
         now = time.monotonic()
         for number, begun in list(self._begun.items()):
             self._begun[number] = begun._replace(began=now)

@@ -8,8 +8,10 @@ Fails: NoSuch, NotPermitted or Unavailable for the directory; never for an entry
 
 from __future__ import annotations
 
+import functools
+import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -24,10 +26,12 @@ from watcher.arrive.scan import (
     scan,
     unpacked,
 )
-from watcher.attempt import Attempt, preview
+from watcher.attempt import Attempt, Begun, preview
+from watcher.batch import Batch, most_in_batch
 from watcher.claim.holders import holders
 from watcher.claim.passing import holder
 from watcher.errors import NotPermitted, Unavailable
+from watcher.handle.batch_handler import BatchHandler
 from watcher.handle.handler import Handler
 from watcher.recovery import recover
 from watcher.rules.age import Clock, SystemClock
@@ -112,6 +116,8 @@ class Sweep:
         self._limits = limits
         self._began = time.monotonic()
         self._handed = 0
+        self._ended = False  # `end_early` was called: no other call of a split batch begins
+        self._batches: tuple[Attempt, BatchHandler] | None = None
         self._doubt = Doubt()
         self._suspects: list[Line] = []  # failed with MISCONFIGURED; at most `EAGER` of `Doubt`
 
@@ -120,11 +126,7 @@ class Sweep:
         attempt = self._preview() if self._handler is None else self._attempt(self._handler, listen)
         due = self._due()  # listed first: the sweep will defer other entries
         yield from self._in_the_queue(attempt)
-        for name in due:
-            if self._over():
-                self.summary.complete = False
-                break
-            yield from self._one(name, attempt)
+        yield from self._each(due, attempt)
         for line in self._suspects:
             yield self._counted(line)
         self.summary.seconds = time.monotonic() - self._began
@@ -142,12 +144,62 @@ class Sweep:
                         item.links > 1
                     ):  # it may be an interrupted move of watcher: link without unlink
                         attempt(item.name)
-            for found in batch.packed:
-                if self._over():
-                    self.summary.complete = False
-                    return
-                yield from self._one(name_in(found), attempt)
+            yield from self._each(map(name_in, batch.packed), attempt)
+            if not self.summary.complete:
+                return
             mark = unpacked(batch.packed[-1]) if batch.more else None
+
+    def _each(
+        self, names: Iterable[bytes], attempt: Callable[[bytes], AttemptResult]
+    ) -> Iterator[Line]:
+        """Attempt each entry, or each batch of them, until a limit is reached."""
+        left = iter(names)
+        while some := list(itertools.islice(left, self._most())):
+            if self._over():
+                self.summary.complete = False
+                return
+            if self._batches is None:
+                yield from self._reported(some[0], self._settled(some[0], attempt), attempt)
+                continue
+            for name, report in self._together(some, *self._batches):
+                yield from self._reported(name, report, attempt)
+
+    def _most(self) -> int:
+        """Return how many entries are attempted together: no more than the limit allows."""
+        if self._batches is None:
+            return 1
+        most, entries = min(self._batches[1].most, most_in_batch(1)), self._limits.entries
+        return most if entries is None else max(1, min(most, entries - self._handed))
+
+    def _together(
+        self, names: Sequence[bytes], attempt: Attempt, handler: BatchHandler
+    ) -> list[Line]:
+        """Attempt some entries in as few batches as they fit into."""
+        lines: list[Line] = []
+
+        def settled(begun: Begun, report: AttemptResult) -> None:
+            lines.append(Line(begun.claim.name, report))
+
+        batch = Batch(attempt, handler, settled, lambda: self._ended)
+        try:
+            for name in names:
+                if batch.full():
+                    batch.run()
+                begin = functools.partial(
+                    attempt.begin, self.spool, name, Proof.NONE, number=batch.number
+                )
+                found = begin()
+                if isinstance(found, AttemptResult) and found.result is AttemptEnd.REUNITED:
+                    found = begin()  # the pair is complete now
+                if isinstance(found, Begun):
+                    batch.add(found)
+                else:
+                    lines.append(Line(name, found))
+            batch.run()
+        finally:
+            batch.let_go()
+            self.spool.journal.flush(FLUSH_AFTER)
+        return lines
 
     def _due(self) -> list[bytes]:
         """Return the deferred entries that are due, in the order of their due times."""
@@ -171,10 +223,11 @@ class Sweep:
 
     def end_early(self) -> None:
         """Begin no other entry."""
-        self._limits = Limits(0.0, 0)
+        self._limits, self._ended = Limits(0.0, 0), True
 
-    def _one(self, name: bytes, attempt: Callable[[bytes], AttemptResult]) -> Iterator[Line]:
-        report = self._settled(name, attempt)
+    def _reported(
+        self, name: bytes, report: AttemptResult, attempt: Callable[[bytes], AttemptResult]
+    ) -> Iterator[Line]:
         if report.result is AttemptEnd.BUSY and self._handler is not None:
             report = report._replace(why=holder(self.spool, name))
         if report.result is AttemptEnd.GONE:
@@ -248,6 +301,8 @@ class Sweep:
         recover(self.spool, settlement)
         attempt = Attempt(handler, settlement)
         self._doubt = attempt.doubt
+        if isinstance(handler, BatchHandler):
+            self._batches = attempt, handler
         return lambda name: attempt(self.spool, name, Proof.NONE)
 
     def _preview(self) -> Callable[[bytes], AttemptResult]:

@@ -27,6 +27,7 @@ from watcher.settle.refused import DiskRetry
 from watcher.spool import abort_request, last_words, ledger
 from watcher.spool.abort_request import AbortRequest
 from watcher.spool.claimed import ClaimOptions
+from watcher.sweep import Limits, Sweep, SweepOptions
 
 RAW = Layout(b"", raw=True)
 HUNDRED = [b"%03d" % number for number in range(100)]
@@ -308,3 +309,49 @@ def test_the_ledger_names_every_entry_in_hand_and_none_that_was_let_go(spool, pu
     assert seen == [set(many)]
     assert ledger.read(spool.process_dir.fd) == []
     assert spool.ledger.trouble == ""
+
+
+def sweep(spool, handler, **limits):
+    """Sweep; return what became of each entry, in order, and the summary."""
+    orders = SweepOptions("q", ClaimOptions(0.0, Ages(SystemClock())), Policy(initial=1000.0))
+    swept = Sweep(spool, orders, handler, Limits(**limits))
+    lines = [(line.name, line.report.result) for line in swept.lines(lambda _told: None)]
+    return lines, swept.summary
+
+
+def test_a_sweep_by_hand_calls_in_batches_up_to_its_limit(spool, put, files):
+    for name in HUNDRED[:25]:
+        put(name, name)
+    called = Function("003")
+    handler = FunctionBatch(called, None, 10)
+    lines, summary = sweep(spool, handler, entries=14)
+    assert len(lines) == 14
+    assert not summary.complete
+    assert max(len(call) for call in called.calls) == 10
+    assert set(files()) == set(HUNDRED[14:25])
+    lines, summary = sweep(spool, handler)
+    assert [name for name, _ in lines] == HUNDRED[14:25]
+    assert summary.complete
+    assert called.handled == Counter(os.fsdecode(n) for n in HUNDRED[:25] if n != b"003")
+    assert set(deferred(files)) == {b"003"}
+
+
+def test_a_sweep_that_is_to_end_begins_no_other_call_of_a_split(spool, put, files):
+    for name in HUNDRED[:4]:
+        put(name, name)
+    orders = SweepOptions("q", ClaimOptions(0.0, Ages(SystemClock())), Policy())
+    handler = Answering(FAILED, within=lambda _entries: swept.end_early())
+    swept = Sweep(spool, orders, handler, Limits())
+    assert {line.report.result for line in swept.lines(lambda _told: None)} == {AttemptEnd.STOPPED}
+    assert len(handler.calls) == 1
+    assert set(files()) == set(HUNDRED[:4])
+
+
+def test_a_sweep_with_a_handler_that_is_not_there_ends_and_counts_nothing(spool, put, files):
+    for name in HUNDRED[:5]:
+        put(name, name)
+    missing = HandlerResult(Verdict.MISCONFIGURED, "no such command", ran=False)
+    handler = Answering(BatchResult(missing, {}, unsplit=True))
+    lines, _ = sweep(spool, handler)
+    assert {result for _, result in lines} == {AttemptEnd.MISCONFIGURED}
+    assert set(files()) == set(HUNDRED[:5])

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import resource
-import sys
+
+from watcher.batch import OF_BATCHED
 
 OF_EACH = 8  # descriptors: four while nothing happens, the others for an entry in hand
 OF_PROCESS = 256
-# Of an entry in a batch: its files, a copy of one, and the message where the file is not that.
-OF_BATCHED = 3
 
 
 def make_room(queues: int, batched: int = 0) -> None:
@@ -29,11 +28,3 @@ def make_room(queues: int, batched: int = 0) -> None:
     most = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-
-
-def most_in_batch(workers: int) -> int:
-    """Return for how many entries one of a queue's workers has descriptors."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY:
-        return sys.maxsize
-    return max(1, (soft - OF_PROCESS // 2) // (OF_BATCHED * workers))

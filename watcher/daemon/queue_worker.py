@@ -18,12 +18,11 @@ from typing import NamedTuple, TypeVar
 from watcher.arrive.source import Event, EventKind
 from watcher.arrive.sources import Sources
 from watcher.attempt import Attempt, Begun
-from watcher.batch import Batch
+from watcher.batch import Batch, most_in_batch
 from watcher.claim.passing import Passing
 from watcher.config.queue_settings import Queue
 from watcher.daemon.archive_keeper import ArchiveKeeper
 from watcher.daemon.canary import Canary, Delivery
-from watcher.daemon.descriptors import most_in_batch
 from watcher.daemon.detector import Detector
 from watcher.daemon.disk_patience import DiskPatience
 from watcher.daemon.event_reader import EventReader
