@@ -171,7 +171,9 @@ def make_certificates(directory: Path) -> None:
             capture_output=True,
         )
         text = (directory / f"{name}.crt").read_text()
-        (directory / f"{name}.pem").write_text(text + (directory / f"{name}.key").read_text())
+        pem = directory / f"{name}.pem"
+        pem.touch(0o600)
+        pem.write_text(text + (directory / f"{name}.key").read_text())
     (directory / "ca.pem").write_text((directory / "authority.crt").read_text())
 
 

@@ -172,7 +172,7 @@ def test_the_server_of_a_handler_is_asked_without_an_entry(queue, check, tmp_pat
         assert server.requests.empty()
     status, found = check("--config", config)
     assert status == os.EX_UNAVAILABLE
-    assert found["handler"][0]["what"].startswith("the server cannot be reached: ")
+    assert found["handler"][0]["what"].startswith(f"{server.url}: cannot be reached: ")
     assert (queue / "1.csv").exists()
 
 

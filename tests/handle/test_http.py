@@ -55,6 +55,19 @@ def load():
             thread.join(10)
 
 
+@pytest.fixture
+def secret(tmp_path):
+    """Write a secret to a file that its owner alone may read, and return its path."""
+
+    def write(text, name="secret"):
+        file = tmp_path / name
+        file.write_text(text)
+        file.chmod(0o600)
+        return str(file)
+
+    return write
+
+
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory):
     directory = tmp_path_factory.mktemp("certificates")
@@ -117,12 +130,11 @@ def test_the_body_as_json_has_metadata_and_message(server, load, claimed_entry):
 
 
 def test_headers_and_the_token_are_sent_and_a_new_token_needs_no_reload(
-    server, load, claimed_entry, tmp_path
+    server, load, claimed_entry, secret
 ):
-    token, more = tmp_path / "token", tmp_path / "headers"
-    token.write_text("first-token\n")
-    more.write_text("X-Api-Key: k-1\n\nX-Two:  words here \n")
-    files = {"token_file": str(token), "headers_file": str(more)}
+    token = Path(secret("first-token\n", "token"))
+    more = secret("X-Api-Key: k-1\n\nX-Two:  words here \n")
+    files = {"token_file": str(token), "headers_file": more}
     handler = load(server.url, headers={"X-Own": "own"}, content_type="text/csv", **files)
     assert handler.run(claimed_entry(form="raw")).verdict is Verdict.DONE
     headers = server.requests.get(timeout=10).headers
@@ -204,7 +216,7 @@ def test_what_cannot_be_decoded_is_rejected_without_a_request(server, load, clai
 
 
 def test_the_server_that_the_page_shows_stores_a_message_once(load, claimed_entry, tmp_path):
-    section = (ROOT / "docs/handlers.md").read_text().split("\n## http\n")[1]
+    section = (ROOT / "docs/handlers.md").read_text().split("\n## http\n")[1].partition("\n## ")[0]
     (program,) = re.findall(r"^```python\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)
     (tmp_path / "server.py").write_text(program)
     with socket.create_server(("127.0.0.1", 0)) as free:
@@ -281,13 +293,10 @@ def test_a_conflict_at_a_later_attempt_may_be_with_the_first_request(server, loa
 
 
 def test_an_answer_that_repeats_a_secret_does_not_bring_it_into_the_reason(
-    server, load, claimed_entry, tmp_path
+    server, load, claimed_entry, secret
 ):
-    (tmp_path / "token").write_text("s3cret-token")
-    (tmp_path / "headers").write_text("X-Api-Key: k3y-value")
-    handler = load(
-        server.url, token_file=str(tmp_path / "token"), headers_file=str(tmp_path / "headers")
-    )
+    token, headers = secret("s3cret-token", "token"), secret("X-Api-Key: k3y-value")
+    handler = load(server.url, token_file=token, headers_file=headers)
     server.script = lambda request: answer(
         *(400, f"bad: {request.headers['authorization']} {request.headers['x-api-key']}".encode())
     )
@@ -670,28 +679,24 @@ def test_a_url_may_have_a_port_an_address_and_a_query():
     [("Host", "x"), ("content-length", "1"), ("Watcher-Entry", "x"), ("a b", "x"), ("", "x"),
      ("X", "a\r\nY: b"), ("X", ""), ("X", "é"), ("Idempotency-Key", "x"), ("X", 1)],
 )  # fmt: skip
-def test_a_header_that_is_none_or_not_the_operators_is_refused(name, value, tmp_path):
+def test_a_header_that_is_none_or_not_the_operators_is_refused(name, value, secret):
     with pytest.raises(ValueError):  # noqa: PT011 - a reader of an option raises it without text
         Http.OPTIONS["headers"].read({name: value})
-    if isinstance(value, str):
-        file = tmp_path / "headers"
-        file.write_bytes(b"X-Good: 1\n" + f"{name}: {value}\n".encode())
-        if "\n" not in value:
-            with pytest.raises(BadConfiguration, match="line 2: expected NAME: VALUE"):
-                Http(GOOD, headers_file=str(file)).load()
+    if isinstance(value, str) and "\n" not in value:
+        file = secret(f"X-Good: 1\n{name}: {value}\n")
+        with pytest.raises(BadConfiguration, match="line 2: expected NAME: VALUE"):
+            Http(GOOD, headers_file=file).load()
 
 
-def test_a_file_that_cannot_be_used_is_named_and_not_shown(tmp_path):
-    empty, wrong = tmp_path / "empty", tmp_path / "wrong"
-    empty.write_text("\n")
-    wrong.write_text("s3cret\ns3cret")
+def test_a_file_that_cannot_be_used_is_named_and_not_shown(secret):
+    empty, wrong = secret("\n", "empty"), secret("s3cret\ns3cret", "wrong")
     for settings, said in [
-        ({"token_file": str(empty)}, f"handler.token_file: {empty}: is empty"),
-        ({"token_file": str(wrong)}, f"handler.token_file: {wrong}: expected one line of ASCII"),
+        ({"token_file": empty}, f"handler.token_file: {empty}: is empty"),
+        ({"token_file": wrong}, f"handler.token_file: {wrong}: expected one line of ASCII"),
         ({"token_file": "/no/file"}, "handler.token_file: /no/file: cannot be read: No such"),
-        ({"headers_file": str(wrong)}, f"handler.headers_file: {wrong}: line 1: expected NAME"),
-        ({"ca_file": str(wrong)}, f"handler.ca_file: {wrong}: no certificates can be read"),
-        ({"cert_file": str(wrong)}, f"handler.cert_file: {wrong}: no certificate with its key"),
+        ({"headers_file": wrong}, f"handler.headers_file: {wrong}: line 1: expected NAME"),
+        ({"ca_file": wrong}, f"handler.ca_file: {wrong}: no certificates can be read"),
+        ({"cert_file": wrong}, f"handler.cert_file: {wrong}: no certificate with its key"),
     ]:
         with pytest.raises(BadConfiguration) as caught:
             Http(GOOD, **settings).load()
@@ -745,13 +750,20 @@ def test_a_look_says_that_a_server_is_not_there_or_not_trusted(certificates):
         assert "its certificate is not trusted" in found.what
 
 
-def test_a_look_says_that_a_secret_is_open_to_all_or_goes_unencrypted(server, tmp_path):
-    token = tmp_path / "token"
-    token.write_text("word")
-    token.chmod(0o644)
-    found = [check.what for check in Http(server.url, token_file=str(token)).try_target()]
-    assert found[0] == f"{token} has a secret and every user may read it"
-    assert found[1] == "what is secret goes through the network unencrypted"
+def test_a_look_says_that_a_secret_goes_unencrypted(server, secret):
+    found = [check.what for check in Http(server.url, token_file=secret("word")).try_target()]
+    assert found[0] == "what is secret goes through the network unencrypted"
     assert server.requests.get(timeout=10).headers["authorization"] == "Bearer word"
-    token.chmod(0o600)
-    assert len(list(Http(server.url, token_file=str(token)).try_target())) == 2
+    assert len(found) == 2
+
+
+def test_a_secret_that_every_user_may_read_is_refused(server, load, claimed_entry, secret):
+    file = secret("word")
+    handler = load(server.url, token_file=file)
+    os.chmod(file, 0o644)
+    said = f"handler.token_file: {file}: every user may read or write it; chmod 600 {file}"
+    assert handler.run(claimed_entry()) == HandlerResult(Verdict.MISCONFIGURED, said, ran=False)
+    for option in ("token_file", "headers_file", "cert_file"):
+        with pytest.raises(BadConfiguration, match=f"handler.{option}: {file}: every user may"):
+            Http(GOOD, **{option: file}).load()
+    assert server.connections == 0

@@ -1,6 +1,7 @@
 """A file that holds a secret of the operator, such as a token: the configuration only names it.
 
-Guarantees: no message has anything of the file's contents. At most `MOST` bytes are read.
+Guarantees: no message has anything of the file's contents. At most `MOST` bytes are read. A file
+that every user may read or write is refused.
 Fails: BadConfiguration that names the option, the file, and what is wrong with it.
 """
 
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
+from io import BufferedReader
 
 from watcher.errors import BadConfiguration
 
@@ -18,6 +20,7 @@ def read_secret(path: str, option: str) -> str:
     """Return the text of a secret's file without the space around it."""
     try:
         with open(path, "rb") as file:
+            _refuse_open_to_all(file, path, option)
             data = file.read(MOST + 1)
     except OSError as error:
         raise BadConfiguration(f"{option}: {path}: cannot be read: {error.strerror}") from None
@@ -32,6 +35,17 @@ def read_secret(path: str, option: str) -> str:
     return text
 
 
-def open_to_all(path: str) -> bool:
-    """Whether every user may read the file; raises OSError."""
-    return bool(os.stat(path).st_mode & stat.S_IROTH)
+def check_secret(path: str, option: str) -> None:
+    """Look at the file of a secret that a library reads; raise as `read_secret`."""
+    try:
+        with open(path, "rb") as file:
+            _refuse_open_to_all(file, path, option)
+    except OSError as error:
+        raise BadConfiguration(f"{option}: {path}: cannot be read: {error.strerror}") from None
+
+
+def _refuse_open_to_all(file: BufferedReader, path: str, option: str) -> None:
+    if os.fstat(file.fileno()).st_mode & (stat.S_IROTH | stat.S_IWOTH):
+        raise BadConfiguration(
+            f"{option}: {path}: every user may read or write it; chmod 600 {path}"
+        )

@@ -138,16 +138,17 @@ def _space(spool: Spool) -> Iterator[Check]:
 def _archive(spool: Spool, archive: Archive) -> Iterator[Check]:
     """Say whether handled entries can be moved to the archive; it is not made."""
     own, keep_for = archive.options.own_name, archive.options.keep_for
+    about = "handler" if archive.options.crossing else "archive"  # crossing: of a `move` handler
     if own is not None and spool.stat(own) is None:
         yield Check(OK, "archive", f"{archive.where()}: made by the daemon when it starts")
         return
     try:
         archive.check(spool)
     except WatcherError as error:
-        yield Check(BAD, archive.options.option, str(error), error.exit_code)
+        yield Check(BAD, about, str(error), error.exit_code)
         return
     if archive.options.crossing:
-        yield Check(OK, archive.options.option, _way(spool, archive))
+        yield Check(OK, about, _way(spool, archive))
         return
     kept = "without limit" if keep_for is None else f"for {show(keep_for)}"
     yield Check(

@@ -17,8 +17,9 @@ from urllib.parse import urlsplit
 from watcher import durations
 from watcher.errors import BadConfiguration
 from watcher.handle.handler_settings import HandlerSettings
-from watcher.handle.secret_file import open_to_all, read_secret
+from watcher.handle.secret_file import check_secret, read_secret
 from watcher.rules.finding import BAD, OK, WARNING, Check
+from watcher.rules.http_answer import without_query
 from watcher.rules.option import Option, one_of, period
 
 if TYPE_CHECKING:
@@ -188,6 +189,10 @@ class Http(HandlerSettings, frozen=True, forbid_unknown_fields=True):
                 f"handler.ca_file: {self.ca_file}: no certificates can be read: {_why(error)}"
             ) from None
         if self.cert_file is not None:
+            if self.key_file is not None:
+                check_secret(self.key_file, "handler.key_file")
+            else:
+                check_secret(self.cert_file, "handler.cert_file")
             try:
                 # An empty password: OpenSSL would ask for one at the terminal.
                 context.load_cert_chain(self.cert_file, self.key_file, password="")
@@ -204,9 +209,6 @@ class Http(HandlerSettings, frozen=True, forbid_unknown_fields=True):
 
     def try_target(self) -> Iterator[Check]:
         """Ask the server for the URL's OPTIONS, which changes nothing there."""
-        for path in (self.token_file, self.headers_file, self.key_file or self.cert_file):
-            if path is not None and open_to_all(path):
-                yield Check(WARNING, "handler", f"{path} has a secret and every user may read it")
         if self.http.startswith("http:") and (self.token_file or self.headers_file):
             yield Check(WARNING, "handler", "what is secret goes through the network unencrypted")
         yield self._look()
@@ -226,7 +228,8 @@ class Http(HandlerSettings, frozen=True, forbid_unknown_fields=True):
         except NoAnswer as error:
             said = first_line(str(error).encode(), [value for _, value in secrets])
             code = os.EX_CONFIG if error.untrusted else os.EX_UNAVAILABLE
-            return Check(BAD, "handler", f"the server cannot be reached: {said}", code)
+            server = without_query(self.http)
+            return Check(BAD, "handler", f"{server}: cannot be reached: {said}", code)
         finally:
             pool.give_back(connection)
             pool.terminate()

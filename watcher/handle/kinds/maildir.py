@@ -232,14 +232,14 @@ class MaildirSettings(HandlerSettings, frozen=True, forbid_unknown_fields=True):
         except NoSuch as error:
             if not self.create:
                 raise
-            yield Check(OK, "handler.maildir", f"{error}: made with the first entry")
+            yield Check(OK, "handler", f"{error}: made with the first entry")
             return
         try:
             DISK.sync(folders.new)
         finally:
             folders.close()
         what = f"{display(path)}: complete, writable, and can be synced"
-        yield Check(OK, "handler.maildir", what)
+        yield Check(OK, "handler", what)
 
     def _path(self) -> str:
         return "/" + os.path.normpath(self.maildir).lstrip("/")

@@ -244,14 +244,14 @@ class MoveSettings(HandlerSettings, frozen=True, forbid_unknown_fields=True):
 
     def try_target(self) -> Iterator[Check]:
         """Say whether the directory can be written to and synced."""
-        yield from try_directory("handler.move", os.fsencode(self.moves_to()))
+        yield from try_directory(os.fsencode(self.moves_to()))
 
 
-def try_directory(about: str, path: bytes) -> Iterator[Check]:
+def try_directory(path: bytes) -> Iterator[Check]:
     """Yield what is found about a directory that a handler writes to; raises as `open_target`."""
     fd = open_target(path)
     try:
         DISK.sync(fd)
     finally:
         os.close(fd)
-    yield Check(OK, about, f"{display(path)}: writable, and can be synced")
+    yield Check(OK, "handler", f"{display(path)}: writable, and can be synced")

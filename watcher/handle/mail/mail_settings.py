@@ -171,17 +171,19 @@ class MailSettings(
         from watcher.rules.mail_replies import Fate
 
         seconds = min(self.timeout, TRIAL)
-        about = f"handler: {self.address}"
         try:
             connection = MailConnection(self._delivery().access())
             connection.open(time.monotonic() + seconds, seconds)
         except Trouble as trouble:
             operator = trouble.outcome.fate is Fate.OPERATOR
-            yield Check(BAD, about, str(trouble), os.EX_CONFIG if operator else os.EX_UNAVAILABLE)
+            code = os.EX_CONFIG if operator else os.EX_UNAVAILABLE
+            yield Check(BAD, "handler", f"{self.address}: {trouble}", code)
             return
         connection.leave()
-        words = "greets" + ("" if self.tls_used == "none" else f" over TLS ({self.tls_used})")
-        yield Check(OK, about, words + (", and takes the password" if self.login[0] else ""))
+        words = f"{self.address} greets" + (
+            "" if self.tls_used == "none" else f" over TLS ({self.tls_used})"
+        )
+        yield Check(OK, "handler", words + (", and takes the password" if self.login[0] else ""))
 
 
 def _check_secret(path: str) -> None:
