@@ -1864,6 +1864,15 @@ MUTATIONS = [
         "test_a_target_that_moves_to_another_file_system_meanwhile_loses_nothing",
     ),
     Mutation(
+        "what a move before a reload left to the settlement is removed",
+        (3,),
+        "settle/moves.py",
+        "        archive = None if outcome.copied else spool.archive_at(outcome.move_to)\n",
+        "        archive = None if outcome.copied else spool.target\n",
+        "handle/test_move_files.py",
+        "test_what_the_handler_before_a_reload_promised_is_kept",
+    ),
+    Mutation(
         "the copy of an attempt that a crash ended is not recognized",
         (2,),
         "handle/kinds/move_files.py",
