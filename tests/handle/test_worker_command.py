@@ -20,7 +20,7 @@ import pytest
 from tests.handle.conftest import SHELL
 from tests.processes import gone
 from watcher.errors import BadConfiguration
-from watcher.handle import worker_command, worker_process, worker_request
+from watcher.handle import worker_channel, worker_command, worker_process, worker_request
 from watcher.handle.handler_kinds import read_handler
 from watcher.rules.results import HANDLED, Verdict
 
@@ -260,7 +260,7 @@ def test_a_command_that_is_not_there_is_misconfigured(worker, entry):
 def test_a_late_process_gets_term_and_then_kill_with_its_group(
     worker, entry, monkeypatch, eventually
 ):
-    monkeypatch.setattr(worker_process, "KILL_AFTER", 0.1)
+    monkeypatch.setattr(worker_channel, "KILL_AFTER", 0.1)
     handler = worker(timeout=0.3)
     handler.run(entry())
     (pid,) = handler._running
@@ -276,7 +276,7 @@ def test_a_process_that_reads_nothing_is_not_waited_for_without_end(worker, clai
     handler = worker("sleep 60", timeout=0.3)
     given = claimed_entry(b"m", {"long": "x" * (worker_request.INLINE - 100)})
     process = handler._process()
-    fcntl.fcntl(process._held.requests, fcntl.F_SETPIPE_SZ, 4096)
+    fcntl.fcntl(process._channel.requests, fcntl.F_SETPIPE_SZ, 4096)
     result = handler.run(given)
     assert result.verdict is DENIED
     assert "has not read the request" in result.reason
@@ -285,7 +285,7 @@ def test_a_process_that_reads_nothing_is_not_waited_for_without_end(worker, clai
 def test_a_request_larger_than_the_pipe_arrives_whole(worker, claimed_entry):
     handler = worker('sleep 0.05; IFS= read -r line; echo "reject ${#line}"; read -r line')
     given = claimed_entry(b"m", {"long": "x" * (worker_request.INLINE - 100)})
-    fcntl.fcntl(handler._process()._held.requests, fcntl.F_SETPIPE_SZ, 4096)
+    fcntl.fcntl(handler._process()._channel.requests, fcntl.F_SETPIPE_SZ, 4096)
     result = handler.run(given)
     assert result.verdict is Verdict.REJECT
     assert int(result.reason) > worker_request.INLINE - 100
@@ -332,7 +332,7 @@ def test_after_failures_in_a_row_the_next_start_waits_ever_longer(worker, entry,
 
 
 def test_a_process_whose_input_is_closed_has_time_and_then_gets_term(worker, entry, monkeypatch):
-    monkeypatch.setattr(worker_process, "KILL_AFTER", 0.1)
+    monkeypatch.setattr(worker_channel, "KILL_AFTER", 0.1)
     handler = worker("while :; do read -r line || exec sleep 60; echo done; done")
     assert handler.run(entry()) == HANDLED
     (pid,) = handler._running

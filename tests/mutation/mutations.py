@@ -1494,9 +1494,9 @@ MUTATIONS = [
     Mutation(
         "a worker does not hold the claim of its entry",
         (4,),
-        "handle/worker_process.py",
-        'socket.send_fds(held.lend, [b"\\0"], fds)',
-        'held.lend.send(b"\\0")',
+        "handle/worker_channel.py",
+        'socket.send_fds(self._mine, [b"\\0"], fds)',
+        'self._mine.send(b"\\0")',
         "handle/test_worker_command.py",
         "test_the_claim_is_held_by_the_process_until_it_has_answered",
     ),

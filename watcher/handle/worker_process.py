@@ -1,9 +1,5 @@
-"""One process of a worker command: start it, exchange a request for an answer, end it.
+"""One process of a worker command: it exchanges requests for answers (`worker_channel`).
 
-While the process has an entry in hand, the entry's descriptors lie in the queue of a socket of
-which the process has an end, at a high number that it does not use. The kernel keeps what lies
-there open as long as one process has that end: so the claim lasts until the command ends, even if
-the daemon is killed. After the answer the daemon takes the descriptors out again.
 Guarantees: each wait has the limit of the timeout, or wakes when the process ends. An answer counts
 only if the whole request was read before it, and if it is one line. A process that breaks the
 protocol, is late or dies is killed with its process group.
@@ -14,36 +10,27 @@ encoded; `ask` raises OSError if the entry cannot be sent.
 from __future__ import annotations
 
 import array
-import contextlib
 import fcntl
 import math
 import os
 import select
 import signal
-import socket
 import termios
 import time
 import weakref
-from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
 from watcher.durations import show
-from watcher.handle import entry_mark
-from watcher.handle.child_process import Trimmer, end_of, last_of, signal_group, stderr_file
-from watcher.handle.command_process import Spawned, Streams, start
+from watcher.handle import worker_channel
+from watcher.handle.child_process import Trimmer, end_of, signal_group
 from watcher.handle.entry import Entry
-from watcher.handle.kept_process import KeptProcess
 from watcher.handle.posix_spawn import Strings
 from watcher.rules.results import HandlerResult, Verdict, crashed, from_exit_status, shortened
 from watcher.rules.worker_answer import MOST, quoted, read_answer
 
-KILL_AFTER = 5.0  # seconds between TERM and KILL
 LEAVE = 5.0  # seconds to end after its standard input was closed; then TERM
 FOLLOW = 1.0  # seconds to end after it closed its standard output
-HIGH = 100  # the least number of the socket in the command: scripts use those up to 9
-_FD = array.array("i").itemsize
-_ROOM = socket.CMSG_SPACE(8 * _FD)  # more than the files of an entry
 BROKEN = "the command does not keep to the worker protocol"
 SHOWN = 200  # characters of the last line on standard error, in a reason
 
@@ -70,14 +57,14 @@ class WorkerProcess:
 
     def __init__(self, argv: Strings, environment: Strings, running: set[int]) -> None:
         self.answered = 0
-        self._held = held = _started(argv, environment, running)
-        self._process = held.process
-        self._release = weakref.finalize(self, _let_go, held, LEAVE)
-        self._trimmer = Trimmer(held.stderr)
+        self._channel = channel = worker_channel.started(argv, environment, running)
+        self._process = channel.process
+        self._release = weakref.finalize(self, worker_channel.let_go, channel, LEAVE)
+        self._trimmer = Trimmer(channel.stderr)
         self._poll = select.poll()
-        self._poll.register(held.answers, select.POLLIN)
-        if held.process.pidfd is not None:
-            self._poll.register(held.process.pidfd, select.POLLIN)
+        self._poll.register(channel.answers, select.POLLIN)
+        if channel.process.pidfd is not None:
+            self._poll.register(channel.process.pidfd, select.POLLIN)
 
     @property
     def pid(self) -> int:
@@ -86,27 +73,25 @@ class WorkerProcess:
 
     def idle(self) -> bool:
         """Whether it waits for a request: it lives, and wrote nothing that was not asked for."""
-        if not self._release.alive or self._held.requests is None or self._poll.poll(0):
+        if not self._release.alive or self._channel.requests is None or self._poll.poll(0):
             return False
         return self._process.pidfd is not None or not self._process.dead()
 
     def unasked(self) -> bytes:
         """Return what an idle process wrote without a request."""
-        return b"" if self._held.requests is None else (self._read() or b"")
+        return b"" if self._channel.requests is None else (self._read() or b"")
 
     def ask(
         self, entry: Entry, line: bytes, timeout: float | None, copy_to: int | None
     ) -> Response:
         """Write a request, and wait for the answer; `copy_to` gets its standard error too."""
-        held = self._held
+        channel = self._channel
         if self.answered:  # what it wrote while it started is the first entry's
-            os.ftruncate(held.stderr, 0)
-        self._trimmer = Trimmer(held.stderr, copy_to)
+            os.ftruncate(channel.stderr, 0)
+        self._trimmer = Trimmer(channel.stderr, copy_to)
         entry.process = self.pid
-        fds = [part.fd for part in entry.parts]
-        socket.send_fds(held.lend, [b"\0"], fds)
         try:
-            entry_mark.write(held.mark, fds[0])
+            channel.lend([part.fd for part in entry.parts])
             answer = self._exchange(line, timeout)
             result = read_answer(answer, entry.key)
         except TimeoutError:
@@ -117,19 +102,19 @@ class WorkerProcess:
             return self._wrong(str(error))
         finally:
             if self._release.alive:  # else its descriptors are closed, and their numbers free
-                _take_back(held)
+                channel.take_back()
         self.answered += 1
         text = self._said()
         return Response(replace(result, stderr=text) if text else result)
 
     def hang_up(self) -> None:
         """Close its standard input: it ends, and gets no further request."""
-        self._held.hang_up()
+        self._channel.hang_up()
 
     def end(self, seconds: float) -> None:
         """Close its standard input; after `seconds` end what is left of its group."""
         if self._release.detach():
-            _let_go(self._held, seconds)
+            worker_channel.let_go(self._channel, seconds)
 
     # -- one request --------------------------------------------------------------------------
 
@@ -164,7 +149,7 @@ class WorkerProcess:
 
     def _wait(self, seconds: float, writes: bool) -> bool:
         """Wait until something happens, at most so long; return whether it has ended."""
-        requests = self._held.requests
+        requests = self._channel.requests
         if writes and requests is not None:
             self._poll.register(requests, select.POLLOUT)
         try:
@@ -177,10 +162,10 @@ class WorkerProcess:
 
     def _write(self, data: bytes, answer: bytes) -> bytes:
         """Write what the pipe takes; return the rest; raise _Ended."""
-        if not data or self._held.requests is None:
+        if not data or self._channel.requests is None:
             return data
         try:
-            return data[os.write(self._held.requests, data) :]
+            return data[os.write(self._channel.requests, data) :]
         except BlockingIOError:
             return data
         except BrokenPipeError:
@@ -189,15 +174,15 @@ class WorkerProcess:
     def _read(self) -> bytes | None:
         """Return what it wrote; None if nothing, b"" if it has closed its standard output."""
         try:
-            return os.read(self._held.answers, MOST)
+            return os.read(self._channel.answers, MOST)
         except BlockingIOError:
             return None
 
     def _unread(self) -> int:
         """Return how many bytes of the request it has not read."""
         count = array.array("i", [0])
-        if self._held.requests is not None:
-            fcntl.ioctl(self._held.requests, termios.FIONREAD, count)
+        if self._channel.requests is not None:
+            fcntl.ioctl(self._channel.requests, termios.FIONREAD, count)
         return count[0]
 
     # -- how it failed ------------------------------------------------------------------------
@@ -206,7 +191,7 @@ class WorkerProcess:
         """End it, since it takes too long."""
         unread = self._unread() > 0
         signal_group(self.pid, signal.SIGTERM)
-        self._process.ends_within(KILL_AFTER)
+        self._process.ends_within(worker_channel.KILL_AFTER)
         status, text = self._process.kill(), self._said()
         self.end(0.0)
         reason = f"timeout: still running after {show(timeout)}"
@@ -242,103 +227,7 @@ class WorkerProcess:
     def _said(self) -> str:
         """Return the end of what it wrote to standard error since the request."""
         self._trimmer.copy()
-        stderr = self._held.stderr
+        stderr = self._channel.stderr
         if os.fstat(stderr).st_size == 0:  # as usual
             return ""
         return end_of(stderr).decode("utf-8", "backslashreplace")
-
-
-class _Held:
-    """What to close when a process is no longer needed."""
-
-    def __init__(
-        self,
-        process: KeptProcess,
-        requests: int,
-        answers: int,
-        memory: tuple[int, int],
-        sockets: tuple[socket.socket, socket.socket],
-    ) -> None:
-        self.process = process
-        self.requests: int | None = requests
-        self.answers = answers
-        self.stderr, self.mark = memory
-        self.lend, self.kept = sockets
-
-    def hang_up(self) -> None:
-        requests, self.requests = self.requests, None
-        if requests is not None:
-            os.close(requests)
-
-
-def _started(argv: Strings, environment: Strings, running: set[int]) -> _Held:
-    """Start the process; raise OSError or ValueError."""
-    with contextlib.ExitStack() as undo, contextlib.ExitStack() as theirs:
-        stdin, requests = os.pipe()
-        theirs.callback(os.close, stdin)
-        undo.callback(os.close, requests)
-        answers, stdout = os.pipe()
-        theirs.callback(os.close, stdout)
-        undo.callback(os.close, answers)
-        lend, kept = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        undo.callback(lend.close)
-        undo.callback(kept.close)
-        memory = stderr, mark = stderr_file(), entry_mark.make()
-        for fd in memory:
-            undo.callback(os.close, fd)
-        for mine in (requests, answers):
-            os.set_blocking(mine, False)
-        passed = [_numbered_high(fd) for fd in (kept.fileno(), mark)]
-        for fd in passed:
-            theirs.callback(os.close, fd)
-        spawned = start(argv, environment, Streams(stdin, stderr, stdout), passed)
-        undo.pop_all()
-    process = KeptProcess(spawned.pid, _wait_of(spawned), running)
-    return _Held(process, requests, answers, memory, (lend, kept))
-
-
-def _wait_of(spawned: Spawned) -> Callable[[], int]:
-    def wait() -> int:
-        with contextlib.suppress(ChildProcessError):  # with SIGCHLD ignored, the kernel reaps
-            spawned.wait()
-        return spawned.returncode or 0
-
-    return wait
-
-
-def _numbered_high(fd: int) -> int:
-    """Return a copy of a descriptor with a number that a script does not use for its own."""
-    try:
-        return int(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, HIGH))
-    except OSError:  # the limit is lower, or reached
-        return int(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3))
-
-
-def _take_back(held: _Held) -> None:
-    """Take the lent descriptors out of the socket's queue and close them; clear the mark."""
-    # Not recv_fds: before Python 3.14 it ignores its flags, and would wait.
-    flags = socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
-    with contextlib.suppress(OSError):  # the process took them
-        _data, extra, _flags, _address = held.kept.recvmsg(1, _ROOM, flags)
-        for _level, _kind, some in extra:  # always SCM_RIGHTS on such a socket
-            fds = array.array("i", some[: len(some) - len(some) % _FD])
-            for fd in fds:
-                os.close(fd)
-    with contextlib.suppress(OSError):  # no memory: the mark stays until the next entry
-        entry_mark.write(held.mark, None)
-
-
-def _let_go(held: _Held, seconds: float) -> None:
-    _take_back(held)  # a process that it left running may have the socket too
-    held.hang_up()
-    process = held.process
-    if seconds > 0 and process.returncode is None and not process.ends_within(seconds):
-        signal_group(process.pid, signal.SIGTERM)
-        process.ends_within(KILL_AFTER)
-    process.kill()
-    last_of(held.stderr)
-    for fd in (held.stderr, held.mark, held.answers):
-        os.close(fd)
-    held.lend.close()
-    held.kept.close()
-    process.close()
