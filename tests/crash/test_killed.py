@@ -48,7 +48,7 @@ CASES = {
     *("hold", "release", "requeue", "delete"),
 }
 # Kinds of handlers, tried by the daemon's worker.
-KINDS = ["isolate", "worker", "move", "move-raw", "move-far", "maildir", "lmtp", "http"]
+KINDS = ["isolate", "batch", "worker", "move", "move-raw", "move-far", "maildir", "lmtp", "http"]
 MODULES = [
     ".".join(path.relative_to(ROOT / "watcher").with_suffix("").parts)
     for path in (ROOT / "watcher").rglob("*.py")
