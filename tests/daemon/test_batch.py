@@ -11,6 +11,11 @@ from pathlib import Path
 import pytest
 
 PAGE = Path(__file__).parents[2] / "docs" / "handlers.md"
+(FUNCTION,) = re.findall(
+    r"^```python\n(.*?)^```$",
+    PAGE.read_text().split("## Many entries in one call")[1].split("\n## ")[0],
+    re.DOTALL | re.MULTILINE,
+)
 EXAMPLES = re.findall(
     r"^```sh\n(.*?)^```$",
     PAGE.read_text().split("## Many entries in one call")[1].split("\n## ")[0],
@@ -174,3 +179,20 @@ def test_the_examples_of_the_page_do_what_they_say(batches):
     daemon.wait_for("finish", entry="full")
     (rejected,) = daemon.wait_for("reject", entry="nothing")
     assert "empty" in rejected["detail"]
+
+
+def test_the_function_of_the_page_does_what_it_says(batches, environment, start_daemon):
+    (batches.base / "example.py").write_text(FUNCTION)
+    environment["PYTHONPATH"] = str(batches.base)
+    file = batches.base / "w.toml"
+    file.write_text(
+        f'[queues.q]\npath = "{batches.queue}"\nformat = "raw"\nwriters = "rename"\n'
+        'handler = { python = "example:handle", batch = 10 }\n'
+    )
+    batches.put("full")
+    (batches.queue / ".new").touch()
+    (batches.queue / ".new").rename(batches.queue / "nothing")
+    daemon = start_daemon(None, "--config", str(file))
+    daemon.wait_for("finish", entry="full")
+    (rejected,) = daemon.wait_for("reject", entry="nothing")
+    assert rejected["detail"] == "empty"
