@@ -115,6 +115,15 @@ def test_the_result_for_an_entry_follows_from_its_recipients(outcomes, learned, 
     assert (result.verdict, result.reason) == (verdict, reason)
 
 
+@pytest.mark.parametrize(
+    ("recipient", "named"),
+    [("", "''"), ("a\r\nb", r"'a\r\nb'"), ("x" * 300, "'" + "x" * 99 + "..."), ("ø@x", "ø@x")],
+)
+def test_a_recipient_that_is_no_address_is_quoted(recipient, named):
+    assert conclude({recipient: REFUSED}).reason == f"{named}: 550 y"
+    assert named in conclude({"a@x": ACCEPTED, recipient: REFUSED}).reason
+
+
 def test_a_reason_is_short_whatever_the_server_says():
     many = {f"r{n}": Outcome(Fate.REFUSED, str(Reply(550, f"{n} " + "x" * 999))) for n in range(99)}
     assert len(conclude(many).reason) <= LONGEST_REASON + 3

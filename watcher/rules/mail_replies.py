@@ -28,9 +28,11 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from watcher.rules.option import shown
 from watcher.rules.results import HANDLED, HandlerResult, Verdict, shortened
 
 SHOWN = 5  # recipients that a reason names
+LONGEST_NAME = 100  # characters of a recipient in a reason
 LONGEST_REPLY = 200  # characters of a reply in a reason
 
 
@@ -142,9 +144,15 @@ def conclude(outcomes: Mapping[str, Outcome], *, learned: bool = False) -> Handl
     if refused:
         words.append(_words("refused", refused, outcomes))
     if accepted:
-        shown = ", ".join(accepted[:SHOWN]) + (", ..." if len(accepted) > SHOWN else "")
-        words.append(f"accepted: {shown}")
+        words.append(f"accepted: {_named(accepted)}" + (", ..." if len(accepted) > SHOWN else ""))
     return HandlerResult(verdict, shortened("; ".join(words)))
+
+
+def _named(recipients: list[str]) -> str:
+    """Name the first recipients; one that is no address may be empty, long or unprintable."""
+    plain = (each and each.isprintable() and len(each) <= LONGEST_NAME for each in recipients)
+    pairs = zip(recipients[:SHOWN], plain, strict=False)
+    return ", ".join(each if is_plain else shown(each) for each, is_plain in pairs)
 
 
 def _words(what: str, recipients: list[str], outcomes: Mapping[str, Outcome]) -> str:
@@ -154,9 +162,9 @@ def _words(what: str, recipients: list[str], outcomes: Mapping[str, Outcome]) ->
         reasons.setdefault(outcomes[recipient].why, []).append(recipient)
     if len(recipients) == len(outcomes) and len(reasons) == 1:
         ((why, _),) = reasons.items()  # all alike: the reason alone
-        return why if len(recipients) > 1 else f"{recipients[0]}: {why}"
+        return why if len(recipients) > 1 else f"{_named(recipients)}: {why}"
     texts = []
     for why, alike in list(reasons.items())[:SHOWN]:
         more = f" and {len(alike) - SHOWN} more" if len(alike) > SHOWN else ""
-        texts.append(f"{', '.join(alike[:SHOWN])}{more}: {why}")
+        texts.append(f"{_named(alike)}{more}: {why}")
     return f"{len(recipients)} of {len(outcomes)} recipients {what}: {'; '.join(texts)}"
