@@ -314,7 +314,7 @@ def test_no_server_is_a_retry_that_names_it(serve, deliver, entry):
     result = handler.run(entry(ANN))
     assert result.verdict is Verdict.RETRY
     assert result.ran  # for the breaker
-    assert f"{server.address}: the connection: Connection refused" in result.reason
+    assert result.reason == f"{server.address}: the connection: Connection refused"
 
 
 @pytest.mark.parametrize("stage", ["GREETING", "MAIL", "END"])

@@ -76,10 +76,15 @@ class Meaning(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What became of one recipient, and why in words."""
+    """What became of one recipient, and why in words.
+
+    `general`: the recipient has nothing to do with it, so entries that fail so fail alike, and the
+    reason does not name it (`rules.breaker`).
+    """
 
     fate: Fate
     why: str = ""
+    general: bool = False
 
 
 ACCEPTED = Outcome(Fate.FINE)
@@ -162,7 +167,8 @@ def _words(what: str, recipients: list[str], outcomes: Mapping[str, Outcome]) ->
         reasons.setdefault(outcomes[recipient].why, []).append(recipient)
     if len(recipients) == len(outcomes) and len(reasons) == 1:
         ((why, _),) = reasons.items()  # all alike: the reason alone
-        return why if len(recipients) > 1 else f"{_named(recipients)}: {why}"
+        alone = len(recipients) > 1 or outcomes[recipients[0]].general
+        return why if alone else f"{_named(recipients)}: {why}"
     texts = []
     for why, alike in list(reasons.items())[:SHOWN]:
         more = f" and {len(alike) - SHOWN} more" if len(alike) > SHOWN else ""

@@ -36,7 +36,7 @@ class Trouble(Exception):
 
     def __init__(self, fate: Fate, why: str) -> None:
         super().__init__(why)
-        self.outcome = Outcome(fate, why)
+        self.outcome = Outcome(fate, why, general=True)
 
 
 class ServerGone(Trouble):
