@@ -56,6 +56,12 @@ def test_the_document_has_a_section_for_each_kind_in_the_order_of_the_table():
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_the_readme_names_each_kind(kind):
+    section = (PAGE.parents[1] / "README.md").read_text().split("\n## Many queues")[1]
+    assert f"`{kind}`" in section.partition("\n## ")[0]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_the_documents_section_of_a_kind_has_an_example_of_it(kind):
     section = re.split(r"^## ", TEXT.split(f"\n## {kind}\n")[1], flags=re.MULTILINE)[0]
     assert f"{{ {kind} = " in section

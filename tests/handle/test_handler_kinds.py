@@ -157,3 +157,28 @@ def test_an_attempt_without_end_is_told_of_where_one_can_be(handler, said):
     words = handler.endless()
     assert said in words
     assert bool(words) == bool(said)
+
+
+TARGETS = {
+    "exec": ["/bin/true"],
+    "python": "json:loads",
+    "worker": ["/bin/true"],
+    "move": "DIRECTORY",
+    "maildir": "DIRECTORY",
+    "lmtp": "/no/socket",
+    "smtp": "127.0.0.1:1",
+    "http": "http://127.0.0.1:1/",
+    "trigger": ["/bin/true"],
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_look_at_a_target_says_what_it_is_about(kind, tmp_path):
+    """A program that reads `check --json` finds the handlers by this word."""
+    pytest.importorskip("httpx2")
+    for part in ("cur", "new", "tmp"):
+        (tmp_path / part).mkdir()
+    target = str(tmp_path) if TARGETS[kind] == "DIRECTORY" else TARGETS[kind]
+    settings = handler_kinds.read_handler({kind: target}, "handler")
+    settings.load()
+    assert {check.about for check in settings.try_target()} == {"handler"}
