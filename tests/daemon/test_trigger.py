@@ -61,9 +61,9 @@ def start(queue, tmp_path, start_daemon):
     """Start a daemon whose queue has a trigger; `config` may be written anew before a reload."""
     file = tmp_path / "w.toml"
 
-    def configure(argv, more=QUIET + SLOW, timeout=""):
+    def configure(argv, more=QUIET + SLOW, timeout="", kind="trigger"):
         command = ", ".join(map(repr, map(str, argv)))
-        handler = f"{{ trigger = [{command}]{timeout} }}"
+        handler = f"{{ {kind} = [{command}]{timeout} }}"
         file.write_text(f"[queues.q]\npath = '{queue}'\nhandler = {handler}\n{more}")
 
     def started(*arguments, **options):
@@ -256,6 +256,37 @@ def test_a_reload_with_another_command_runs_it_at_once(queue, consumer, start):
 
 
 @pytest.mark.slow
+def test_what_another_handler_deferred_is_named_and_requeued_for_the_command(
+    queue, consumer, start, run
+):
+    before = start(["false"], QUIET + FAST, kind="exec")
+    name = f"{watcher.enqueue(queue, b'x')}.pck"
+    before.wait_for("defer")
+    assert before.end() == 0
+    daemon = start(consumer.argv)
+    [unhealthy] = daemon.wait_for("unhealthy")
+    assert "deferred by another handler: `watcher requeue` puts it back" in unhealthy["detail"]
+    assert consumer.runs == []
+    run("requeue", queue, name.removesuffix(".pck"))
+    daemon.wait(lambda: consumer.names == {name})
+    daemon.wait_for("recovered")
+    assert daemon.end() == 0
+
+
+@pytest.mark.slow
+def test_a_drain_waits_for_the_run_and_a_second_signal_ends_it(queue, consumer, start):
+    daemon = start(consumer.gated)
+    rename_in(queue, "stuck.pck")
+    daemon.wait(lambda: consumer.runs)
+    daemon.send(signal.SIGTERM)
+    daemon.wait_for("draining")
+    assert daemon.process.poll() is None
+    assert daemon.end() == 75
+    assert not daemon.events("triggered")
+    assert (queue / "stuck.pck").exists()
+
+
+@pytest.mark.slow
 def test_no_run_while_the_queue_is_paused(queue, consumer, start, run):
     daemon = start(consumer.argv)
     run("pause", queue)
@@ -326,8 +357,11 @@ def test_many_writers_beside_the_command_lose_nothing(queue, consumer, start):
 
 
 def test_an_attempt_at_one_entry_is_refused(queue, consumer, start, watcher_command, environment):
-    start.configure(consumer.argv)
-    rename_in(queue, "1.5+ab.pck")
+    start.configure(consumer.argv, 'grace_age = "0s"\n')
+    rename_in(queue, "1.5+ab.pck")  # no other handler could read it
+    explain = [*watcher_command, "explain", str(queue / "1.5+ab.pck"), "--config", start.config]
+    explained = run_command(explain, env=environment, capture_output=True, timeout=60).stdout
+    assert b"verdict      ready: the command of the trigger takes it, or leaves it\n" in explained
     argv = [*watcher_command, "attempt", str(queue), "1.5+ab", "--config", start.config]
     ended = run_command(argv, env=environment, capture_output=True, timeout=60)
     assert ended.returncode == 64

@@ -94,6 +94,10 @@ def _explain(path: bytes, config: str | None, flags: dict[str, object]) -> Expla
     directory = queue_of(path) or os.path.dirname(path) or b"/"
     settings = parameters.settings_for(os.fsdecode(directory), config, flags)
     found = explain(path, settings.layout, parameters.terms_for(settings))
+    trigger = settings.handler is not None and not settings.handler.SETTLES
+    if trigger and found.verdict.startswith("ready"):
+        words = "ready: the command of the trigger takes it, or leaves it"
+        found = found._replace(verdict=words)
     with contextlib.suppress(OSError, WatcherError):  # the verdict has said what is wrong
         if (pause := read(parameters.open_spool(settings))) is not None:
             words = str(pause).removeprefix("paused ")
