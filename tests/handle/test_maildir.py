@@ -113,17 +113,40 @@ def test_the_maildir_is_listed_only_for_what_an_earlier_attempt_may_have_deliver
     listed = []
     real = maildir.names_in
     monkeypatch.setattr(maildir, "names_in", lambda fd: listed.append(fd) or real(fd))
-    new_process = maildir.Maildir(str(box))
-    new_process.run(claimed_entry())
-    assert len(listed) == 2, "an entry that may be older than the process: new/ and cur/"
+
+    def lists(began_ns=None, **more):
+        del listed[:]
+        handler = maildir.Maildir(str(box))
+        handler._began_ns = handler._began_ns if began_ns is None else began_ns
+        handler.run(claimed_entry(**more))
+        return len(listed)
+
+    assert lists() == 2, "an entry that may be older than the process: new/ and cur/"
     os.utime(box / "cur", (1, 1))
-    new_process.run(claimed_entry())
-    assert len(listed) == 3, "no reader changed cur/ since the entry was made"
-    new_process._began_ns = 0
-    new_process.run(claimed_entry())
-    assert len(listed) == 3, "an entry that came while the process was at work"
-    new_process.run(claimed_entry(crashes=1))
-    assert len(listed) == 4, "a process died with this one"
+    assert lists() == 1, "no reader changed cur/ since the entry was made"
+    assert lists(began_ns=0) == 0, "an entry that came while the process was at work"
+    assert lists(began_ns=0, crashes=1) == 1, "a process died with this one"
+
+
+def test_a_backlog_lists_the_maildir_again_only_if_a_reader_changed_it(
+    box, claimed_entry, monkeypatch
+):
+    listed = []
+    real = maildir.names_in
+    monkeypatch.setattr(maildir, "names_in", lambda fd: listed.append(fd) or real(fd))
+    before, handler = maildir.Maildir(str(box)), maildir.Maildir(str(box))
+    entries = [claimed_entry(b"%d" % number) for number in range(5)]
+    for entry in entries[2:]:
+        before.run(entry)
+    del listed[:]
+    for entry in entries[:3]:
+        handler.run(entry)
+    assert len(listed) == 2, "new/ and cur/ once"
+    for number, entry in enumerate(entries[3:]):
+        (message,) = (box / "new").glob(f"*{entry.key[:32]}*")
+        message.rename(f"{box / ('new', 'cur')[number] / message.name}:2,S")
+        assert handler.run(entry) == HANDLED
+    assert delivered(box) == [b"%d" % number for number in range(5)]
 
 
 # A death at each step
@@ -299,3 +322,5 @@ def test_check_tries_the_maildir_and_changes_nothing(box):
     made = read_handler({"maildir": str(box), "create": True}, "handler")
     assert [check.grade for check in made.try_target()] == [OK]
     assert sorted(box.rglob("*")) == [path for path in before if path.name != "tmp"]
+    with pytest.raises(Exception, match="does not exist"):
+        list(read_handler({"maildir": f"{box}/a/b", "create": True}, "handler").try_target())

@@ -28,9 +28,9 @@ def unique_name(mtime_ns: int, key: str, host: bytes, size: int) -> bytes:
     return head + (host[:_HOST] or b"localhost") + b",S=%d" % size
 
 
-def is_of(name: bytes, unique: bytes) -> bool:
-    """Whether a name is that of the message with a unique name, with whatever flags."""
-    return name.partition(b":")[0] == unique
+def without_flags(name: bytes) -> bytes:
+    """Return the unique name of a message that may have flags."""
+    return name.partition(b":")[0]
 
 
 def may_be_second(attempt: int, crashes: int, born_ns: int | None, began_ns: int) -> bool:

@@ -30,7 +30,7 @@ from watcher.handle.entry import Entry
 from watcher.handle.handler_settings import HandlerSettings
 from watcher.handle.target_directory import open_below, open_target
 from watcher.rules.finding import OK, Check
-from watcher.rules.maildir_name import is_of, may_be_in, may_be_second, unique_name
+from watcher.rules.maildir_name import may_be_in, may_be_second, unique_name, without_flags
 from watcher.rules.names import display
 from watcher.rules.option import Option, flag
 from watcher.rules.results import HANDLED, HandlerResult, Verdict, shortened
@@ -116,6 +116,7 @@ class Maildir:
         self._create = create
         self._stop = threading.Event()
         self._began_ns = time.time_ns()
+        self._flagged = _Flagged()
 
     def run(self, entry: Entry) -> HandlerResult:
         """Deliver the message; never raises."""
@@ -151,11 +152,13 @@ class Maildir:
             return
         try:
             self._write(entry, message, name, folders.tmp)
+            before = _version(folders.new)
             _commit(name, folders)
         except BaseException:
             with contextlib.suppress(OSError):
                 os.unlink(name, dir_fd=folders.tmp)
             raise
+        self._flagged.on_delivery(folders.new, before)
         DISK.sync(folders.new)
 
     def _is_read(self, name: bytes, entry: Entry, folders: Folders) -> bool:
@@ -165,12 +168,12 @@ class Maildir:
         """
         born_ns = birth_ns(entry.parts[0].fd)
         if not may_be_second(entry.attempt, entry.crashes, born_ns, self._began_ns):
+            self._flagged.forget()
             return False
         return any(
-            is_of(found, name)
+            name in self._flagged.names(folder)
             for folder in (folders.new, folders.cur)
             if may_be_in(os.fstat(folder).st_mtime_ns, born_ns)
-            for found in names_in(folder)
         )
 
     def _write(self, entry: Entry, message: bytes | None, name: bytes, tmp: int) -> None:
@@ -184,6 +187,45 @@ class Maildir:
             os.fsync(fd)
         finally:
             os.close(fd)
+
+
+_Version = tuple[int, int]  # a directory's inode number and mtime: which changes it has had
+
+
+def _version(folder: int) -> _Version:
+    status = os.fstat(folder)
+    return status.st_ino, status.st_mtime_ns
+
+
+class _Flagged:
+    """Which messages in new/ and in cur/ have flags in their names.
+
+    A backlog would else list the same directories for each entry. What is known of a directory is
+    replaced whole, so workers need no lock: at worst two of them list it.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[_Version, frozenset[bytes]]] = {}  # by inode number
+
+    def names(self, folder: int) -> frozenset[bytes]:
+        """Return the names without their flags; list the directory if it has changed."""
+        version = _version(folder)  # before the listing: a later change is seen the next time
+        known = self._known.get(version[0])
+        if known is None or known[0] != version:
+            names = frozenset(without_flags(name) for name in names_in(folder) if b":" in name)
+            known = self._known[version[0]] = version, names
+        return known[1]
+
+    def on_delivery(self, folder: int, before: _Version) -> None:
+        """Take that this handler, and nothing else since `before`, has put a message there."""
+        known = self._known.get(before[0])
+        if known is not None and known[0] == before:
+            self._known[before[0]] = _version(folder), known[1]
+
+    def forget(self) -> None:
+        """Free the memory: entries that come now need no list."""
+        if self._known:
+            self._known = {}
 
 
 def _commit(name: bytes, folders: Folders) -> None:
@@ -230,7 +272,7 @@ class MaildirSettings(HandlerSettings, frozen=True, forbid_unknown_fields=True):
         try:
             folders = Folders(path, create=False)
         except NoSuch as error:
-            if not self.create:
+            if not self.create or not os.path.isdir(os.path.dirname(path)):
                 raise
             yield Check(OK, "handler", f"{error}: made with the first entry")
             return
