@@ -390,6 +390,17 @@ def test_an_idle_connection_is_closed_and_no_thread_stays(server, deliver, entry
         time.sleep(0.01)
 
 
+def test_without_a_thread_to_close_it_no_connection_is_kept(server, deliver, entry, monkeypatch):
+    def refused(_timer):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Timer, "start", refused)
+    handler = deliver(server)
+    for _ in range(2):
+        assert handler.run(entry(ANN)).verdict is Verdict.DONE
+    assert server.connections == 2
+
+
 def test_terminate_ends_an_attempt_and_its_entry_stays(server, deliver, entry):
     waits, asked = threading.Event(), threading.Event()
     server.answers["END"] = lambda _to: asked.set() or (waits.wait(PATIENCE) and CLOSE)

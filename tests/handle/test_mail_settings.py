@@ -73,7 +73,12 @@ def test_mail_to_another_machine_is_encrypted_unless_the_operator_says_no(handle
 
 @pytest.mark.parametrize(
     ("mode", "text", "said"),
-    [(0o644, "s3cret", "chmod 600"), (0o600, "\n", "no password"), (None, "", "No such file")],
+    [
+        (0o644, "s3cret", "chmod 600"),
+        (0o600, "\n", "no password"),
+        (0o600, "é", "no password"),
+        (None, "", "No such file"),
+    ],
 )
 def test_a_password_file_is_private_and_has_a_password(tmp_path, password, mode, text, said):
     if mode is None:

@@ -258,8 +258,8 @@ class MailConnection(smtplib.SMTP):
         except TimeoutError:
             late = f"timeout: no answer to {self.stage.value} in {show(self.limit)}"
             raise Trouble(Fate.LATER, late + self._doubt()) from None
-        except (OSError, smtplib.SMTPException, ValueError) as error:
-            words = one_line(getattr(error, "strerror", None) or str(error))
+        except (OSError, smtplib.SMTPException, ValueError, MemoryError) as error:
+            words = one_line(getattr(error, "strerror", None) or str(error) or repr(error))
             why = f"{self.stage.value}: {words}{self._doubt()}"
             raise Trouble(Fate.LATER, why) from None
 

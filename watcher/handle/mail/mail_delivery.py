@@ -74,8 +74,8 @@ class MailDelivery:
             return HandlerResult(Verdict.REJECT, shortened(f"cannot be sent: {error}"))
         except Undecodable as error:
             return HandlerResult(Verdict.REJECT, str(error))
-        except OSError as error:
-            why = f"cannot be read: {error.strerror}"
+        except (OSError, MemoryError) as error:
+            why = f"cannot be read: {getattr(error, 'strerror', None) or repr(error)}"
             return HandlerResult(Verdict.RETRY, shortened(why), ran=False)
         outcomes = {each: before[each] for each in found.recipients if each in before}
         self._deliver(letter, found.recipients, outcomes, deadline)
@@ -204,6 +204,6 @@ def read_password(path: str) -> str:
             word = file.readline(LONGEST_SECRET).rstrip("\r\n")
         except UnicodeDecodeError:
             word = ""
-    if not word:
-        raise OSError(0, "its first line is no password")
+    if not word or not word.isascii():
+        raise OSError(0, "its first line is no password in ASCII")
     return word

@@ -51,12 +51,10 @@ class MailPool:
         good = connection.usable and connection.transactions < MOST_TRANSACTIONS
         with self._lock:
             self._used.discard(connection)
-            keep = good and not self.stopped
+            keep = good and not self.stopped and (self._closer or self._start_closer(IDLE))
             if keep:
                 connection.idle_since = time.monotonic()
                 self._idle.append(connection)
-                if self._closer is None:
-                    self._start_closer(IDLE)
         if not keep:
             connection.leave()
 
@@ -93,10 +91,16 @@ class MailPool:
             self._used.add(connection)
             return connection
 
-    def _start_closer(self, seconds: float) -> None:
-        self._closer = threading.Timer(seconds, self._close_idle)
-        self._closer.daemon = True
-        self._closer.start()
+    def _start_closer(self, seconds: float) -> bool:
+        """Start the thread that closes; return False if there can be no more threads."""
+        closer = threading.Timer(seconds, self._close_idle)
+        closer.daemon = True
+        try:
+            closer.start()
+        except RuntimeError:
+            return False
+        self._closer = closer
+        return True
 
     def _close_idle(self) -> None:
         """Close what has been idle for too long; go on while something is idle."""
@@ -105,7 +109,8 @@ class MailPool:
             old = [each for each in self._idle if now - each.idle_since >= IDLE]
             self._idle = [each for each in self._idle if each not in old]
             self._closer = None
-            if self._idle and not self.stopped:
-                self._start_closer(IDLE - (now - self._idle[0].idle_since))
+            rest = IDLE - (now - self._idle[0].idle_since) if self._idle else 0.0
+            if self._idle and not self.stopped and not self._start_closer(rest):
+                old, self._idle = old + self._idle, []
         for connection in old:
             connection.leave()
