@@ -98,3 +98,15 @@ def test_terminate_gives_back_what_has_no_word(hand_over):
     hand_over.terminate()
     thread.join(20)
     assert results == [RELEASED]
+
+
+def test_a_worker_that_lingers_goes_on_at_the_next_ask(hand_over, monkeypatch):
+    monkeypatch.setattr("watcher.handle.hand_over.LINGER", 20)
+    thread = threading.Thread(target=hand_over.linger)
+    thread.start()
+    while not hand_over._lingering:
+        thread.join(0.001)
+    hand_over.ask(Taker())
+    thread.join(10)
+    assert not thread.is_alive()
+    hand_over.linger()  # a taker waits already: it returns at once

@@ -2456,12 +2456,12 @@ MUTATIONS = [
     # The queue in another program
     Mutation(
         "an embedded queue claims what no thread asked for",
-        (2,),
+        (7,),
         "daemon/ready.py",
         "        return self._most is not None and len(self._working) >= self._most\n",
         "        return False\n",
-        "embed/test_entries.py",
-        "test_no_entry_is_claimed_that_no_thread_asked_for",
+        "unit/test_ready.py",
+        "test_no_more_names_are_given_out_than_may_be_in_hand",
     ),
     Mutation(
         "an entry without a word is removed at the end of its queue's block",

@@ -52,15 +52,18 @@ class HandingWorker(QueueWorker):
 
 
 class _Reader(EventReader):
-    """Tells when a worker has nothing to do."""
+    """Calls `on_idle` when a worker has nothing to do, and `linger` if entries are ready then."""
 
     def __init__(self, sources: Sources, wake_daemon: Callable[[], None]) -> None:
         super().__init__(sources, wake_daemon)
         self.on_idle: Callable[[], None] = _nothing
+        self.linger: Callable[[], None] = _nothing
 
     def wait(self, ready: Ready, seconds: float | None = None) -> None:
         """Wait as every worker does."""
         self.on_idle()
+        if len(ready):
+            self.linger()
         super().wait(ready, seconds)
 
 
@@ -94,6 +97,7 @@ class EmbeddedQueue:
         routes = (self.worker.on_events,)
         self._reader.replace_routes({_TAG: routes, None: routes})
         self.hand_over = self.worker.hand_over
+        self._reader.linger = self.hand_over.linger
         self._thread = threading.Thread(
             target=self._run, name=f"watcher {settings.name}", daemon=True
         )
@@ -129,8 +133,9 @@ class EmbeddedQueue:
 
     def look_for_takers(self) -> None:
         """Have a taker that does not wait for entries to come told if there is none."""
-        if not self.waits and self.hand_over.wanted:
-            self.wake()
+        pending = self.worker.pending
+        if not self.waits and self.hand_over.wanted and (pending.held or not len(pending)):
+            self.wake()  # else a worker takes one of those that are ready, and calls this again
 
     def _wake_for(self, tag: int) -> None:
         self._rounds.ask(tag)

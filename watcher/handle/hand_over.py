@@ -11,15 +11,17 @@ Fails: never.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable, Hashable
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Protocol
 
 from watcher.handle.entry import Entry
 from watcher.rules.results import AttemptEnd, AttemptResult, HandlerResult, Verdict
 
+LINGER = 0.002  # seconds
 RELEASED = HandlerResult(Verdict.STOPPED, "given back", ran=False)
 
 
@@ -86,6 +88,8 @@ class HandOver:
         self._in_hand: dict[InHand, None] = {}
         self._of_thread: dict[int, InHand] = {}  # what each worker thread has handed over
         self._ended = False
+        self._lingering = 0  # worker threads in `linger`
+        self._asks: SimpleQueue[None] = SimpleQueue()  # one for each `ask` meanwhile
 
     # -- the program's side -------------------------------------------------------------------
 
@@ -97,6 +101,8 @@ class HandOver:
                 self.give_none()
             else:
                 self._set_limit()
+                if self._lingering:
+                    self._asks.put(None)
 
     def leave(self, taker: Taker) -> bool:
         """Let `taker` wait no longer; return False if it was given something meanwhile."""
@@ -150,6 +156,21 @@ class HandOver:
     def wanted(self) -> bool:
         """Whether a taker waits."""
         return bool(self._takers)
+
+    def linger(self) -> None:
+        """Wait a moment for the next `ask`; a worker calls this while entries are ready.
+
+        A program that takes one entry after the other asks at once. To wake a worker that waits for
+        events already costs more.
+        """
+        with self._lock:
+            if self._takers or self._ended:
+                return
+            self._lingering += 1
+        with contextlib.suppress(Empty):
+            self._asks.get(timeout=LINGER)
+        with self._lock:
+            self._lingering -= 1
 
     def give_none(self) -> None:
         """Give None to every taker that waits."""
