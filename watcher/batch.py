@@ -107,7 +107,8 @@ class Batch:
         called = split.next()
         while called:
             if self._ending():
-                self._settle(dict.fromkeys((*called, *split.rest()), _Result(_ENDED)))
+                rest = sorted((*called, *split.rest()))
+                self._settle(dict.fromkeys(rest, _Result(_ENDED)))
                 return
             said = self._handler.run_batch([self._begun[number].entry for number in called])
             self._settle(
@@ -120,12 +121,14 @@ class Batch:
                 results = dict.fromkeys(left, _Result(HANDLED))
                 self._settle(results | dict.fromkeys(left[:1], _Result(said.whole)))
             elif said.unsplit:
-                self._settle(dict.fromkeys((*left, *split.rest()), _Result(said.whole)))
+                rest = sorted((*left, *split.rest()))
+                self._settle(dict.fromkeys(rest, _Result(said.whole)))
             elif aborted := self._aborted(left, said.whole):
                 self._settle(aborted)
                 split.interrupted(tuple(number for number in left if number in self._begun))
             else:
-                self._settle(dict.fromkeys(split.failed(left), _Result(said.whole)))
+                failed = sorted(split.failed(left))  # in the order of the entries
+                self._settle(dict.fromkeys(failed, _Result(said.whole)))
             called = split.next()
 
     def _aborted(self, left: Members, whole: HandlerResult) -> dict[int, _Result]:

@@ -24,6 +24,7 @@ EXAMPLES = re.findall(
 # Writes the names of each call into a file of its own, and waits where a gate is closed.
 PROGRAM = """#!/bin/sh
 cd {base}
+[ -e broken ] && exit 127
 cat "$@" > seen.$$ && mv seen.$$ call.$$
 while [ -e gate ]; do sleep 0.02; done
 ! grep -qx bad "$@"
@@ -196,3 +197,44 @@ def test_the_function_of_the_page_does_what_it_says(batches, environment, start_
     daemon.wait_for("finish", entry="full")
     (rejected,) = daemon.wait_for("reject", entry="nothing")
     assert rejected["detail"] == "empty"
+
+
+def test_a_command_that_cannot_work_holds_the_queue_and_costs_no_entry_an_attempt(batches):
+    (batches.base / "broken").touch()
+    batches.put(*names(0, 20))
+    daemon = batches.start(more="concurrency = 2")
+    daemon.wait_for("unhealthy")
+    released = daemon.wait_for("release", 20)
+    assert [record["entry"] for record in released] == names(0, 20)
+    (batches.base / "broken").unlink()
+    daemon.send(signal.SIGUSR2)
+    daemon.wait_for("finish", 20)
+    daemon.wait_for("recovered")
+    assert daemon.events("defer") == []
+    assert sorted(name for call in batches.calls() for name in call) == names(0, 20)
+    assert len(batches.calls()) < 20
+
+
+def test_a_target_that_is_down_costs_seven_calls_and_then_one_entry_is_tried(batches):
+    batches.put(*names(0, 40), text="bad")
+    batches.put(*names(40, 60))
+    daemon = batches.start(batch=40)
+    daemon.wait_for("defer", 40)
+    daemon.wait_for("unhealthy")
+    assert len(batches.calls()) == 7
+    assert daemon.events("finish") == []
+    daemon.send(signal.SIGUSR2)  # one entry is tried: it is good, so the others go on
+    daemon.wait_for("finish", 20)
+    assert batches.calls().count(["040"]) == 1
+
+
+def test_a_daemon_that_is_killed_repeats_a_batch_entry_by_entry(batches, eventually, start_daemon):
+    (batches.base / "gate").touch()
+    batches.put("a", "b", "c")
+    daemon = batches.start()
+    eventually(batches.calls)
+    daemon.end(signal.SIGKILL)
+    (batches.base / "gate").unlink()  # the command ends, and with it its claims
+    again = batches.start()
+    again.wait_for("finish", 3)
+    assert batches.calls() == [["a"], ["a", "b", "c"], ["b"], ["c"]]
