@@ -97,6 +97,7 @@ def test_a_worker_waits_for_more_entries_and_begins_when_it_has_enough(batches):
     assert batches.calls() == [["a", "b", "c"]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["term", "pause", "reload"])
 def test_a_wait_for_more_entries_delays_nothing(batches, run, way, eventually):
     daemon = batches.start(batch=3, wait="1h")
@@ -121,6 +122,7 @@ def test_a_wait_for_more_entries_delays_nothing(batches, run, way, eventually):
         assert sorted(name for call in batches.calls() for name in call) == ["a", "b"]
 
 
+@pytest.mark.slow
 def test_a_drain_ends_with_the_call_and_leaves_what_it_did_not_settle(batches, eventually):
     (batches.base / "gate").touch()
     batches.put("a", "c")
@@ -148,6 +150,7 @@ def test_an_aborted_entry_ends_the_call_and_the_others_are_called_again(batches,
     assert batches.calls() == [["a", "b", "c"], ["a", "c"]]
 
 
+@pytest.mark.slow
 def test_an_attempt_that_lasts_is_told_of_once_for_the_whole_batch(batches, eventually):
     (batches.base / "gate").touch()
     batches.put(*names(0, 5))
@@ -182,6 +185,7 @@ def test_the_examples_of_the_page_do_what_they_say(batches):
     assert "empty" in rejected["detail"]
 
 
+@pytest.mark.slow
 def test_the_function_of_the_page_does_what_it_says(batches, environment, start_daemon):
     (batches.base / "example.py").write_text(FUNCTION)
     environment["PYTHONPATH"] = str(batches.base)
@@ -199,6 +203,7 @@ def test_the_function_of_the_page_does_what_it_says(batches, environment, start_
     assert rejected["detail"] == "empty"
 
 
+@pytest.mark.slow
 def test_a_command_that_cannot_work_holds_the_queue_and_costs_no_entry_an_attempt(batches):
     (batches.base / "broken").touch()
     batches.put(*names(0, 20))
@@ -228,6 +233,7 @@ def test_a_target_that_is_down_costs_seven_calls_and_then_one_entry_is_tried(bat
     assert batches.calls().count(["040"]) == 1
 
 
+@pytest.mark.slow
 def test_a_daemon_that_is_killed_repeats_a_batch_entry_by_entry(batches, eventually, start_daemon):
     (batches.base / "gate").touch()
     batches.put("a", "b", "c")
