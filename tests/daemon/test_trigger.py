@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import re
 import signal
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -198,6 +200,24 @@ def test_what_the_command_leaves_runs_it_again_ever_later_and_is_reported_by_age
     assert len(consumer.runs) <= runs + 2
     (queue / "stuck.pck").unlink()
     daemon.wait_for("recovered")
+    assert daemon.end() == 0
+
+
+@pytest.mark.slow
+def test_a_sweep_runs_nothing_for_what_is_left_and_counts_none_as_missed(
+    queue, consumer, start, run
+):
+    daemon = start(consumer.argv, SLOW + 'sweep_every = "50ms"\ngrace_age = "0s"\n')
+    rename_in(queue, "stuck.pck")
+    daemon.wait_for("triggered")
+    ran = time.time()
+
+    def swept_since():
+        (said,) = json.loads(run("status", queue, "--json"))["daemons"]
+        return said["last_sweep"] and said["last_sweep"]["at"] > ran + 0.2 and said
+
+    assert daemon.wait(swept_since)["missed"] == 0
+    assert len(consumer.runs) == 1
     assert daemon.end() == 0
 
 

@@ -11,7 +11,7 @@ Fails: never.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 
 from watcher.arrive.scan import ScanPosition, name_in
 from watcher.arrive.source import Event, EventKind
@@ -55,6 +55,7 @@ class Pending(Ready):
         self.mode = Mode.WANTED  # at start nothing is known
         self.tick_due = False  # the daemon's thread has something to do sooner than it knows
         self.closed_in_place: bytes | None = None  # one of the files that the last events closed
+        self.left: Container[bytes] = ()  # names that wait for the next run of a trigger
         self._grace_age = grace_age
         self._settle = settle
         self._now = now
@@ -93,8 +94,8 @@ class Pending(Ready):
                     self.push(name, proof, event_time_ns)
 
     def known(self, name: bytes) -> bool:
-        """Whether a name is ready, in hand, or has a timer."""
-        return self.is_ready(name) or name in self.timers
+        """Whether a name is ready, in hand, has a timer, or waits for a run."""
+        return self.is_ready(name) or name in self.timers or name in self.left
 
     def in_order(self, name: bytes) -> bool:
         """Whether a catch-up scan passes over a name; it takes one that waits for its age.

@@ -71,6 +71,7 @@ class TriggerQueue:
         )
         self._looked: tuple[int, Pace] | None = None  # what has changed since: sweeps, and runs
         self._warn_at = math.inf
+        detector.pending.left = runs.left  # a sweep need not find these
         runs.listen = self._report
 
     def __call__(
