@@ -7,7 +7,7 @@
 # With GATE, a FIFO, the consumer waits there after its look. It exits with what `status` says.
 out=$1 gate=$2
 cd "$WATCHER_DIRECTORY" || exit 70
-ls >"$out/look"
+ls | grep -v '\.tmp$' >"$out/look" # those are being written
 echo "$(grep -c . "$out/look") $WATCHER_QUEUE $WATCHER_ENTRY" >>"$out/runs"
 [ -z "$gate" ] || : <"$gate"
 grep -v stuck "$out/look" | xargs -r mv -t "$out/taken" --
