@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import faulthandler
 import os
 from collections import Counter
@@ -355,3 +356,26 @@ def test_a_sweep_with_a_handler_that_is_not_there_ends_and_counts_nothing(spool,
     lines, _ = sweep(spool, handler)
     assert {result for _, result in lines} == {AttemptEnd.MISCONFIGURED}
     assert set(files()) == set(HUNDRED[:5])
+
+
+def test_a_full_disk_keeps_the_ledger_short_for_as_long_as_it_is_full(spool, put, monkeypatch):
+    many = [b"%04d" % number for number in range(2 * ledger.SLOTS + 2)]
+    for name in many:
+        put(name, name)
+    attempt = Attempt(Answering(), settle_by())
+    begun = [attempt.begin(spool, many[0], Proof.NONE)]
+
+    def full(*_arguments):
+        raise OSError(errno.ENOSPC, "full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ledger.os, "posix_fallocate", full)
+        for number, name in enumerate(many[1:-1], 1):
+            begun.append(attempt.begin(spool, name, Proof.NONE, number=number))
+        assert "full" in spool.ledger.trouble
+        assert len(ledger.read(spool.process_dir.fd)) == ledger.SLOTS
+    begun.append(attempt.begin(spool, many[-1], Proof.NONE, number=len(begun)))
+    assert spool.ledger.trouble == ""
+    assert many[-1] in {slot.name for slot in ledger.read(spool.process_dir.fd)}
+    for one in begun:
+        attempt.let_go(one)

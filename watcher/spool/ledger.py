@@ -137,13 +137,15 @@ class Ledger:
         last_words.arm(directory.fd)
 
     def _grow(self, slot: int) -> None:
-        """Map the file anew, twice as long, so that it has this slot."""
+        """Map the file anew, longer, so that it has this slot."""
         if self._map is None or self._directory is None:
             return
         if slot >= MOST_SLOTS:
             self.trouble = f"more than {MOST_SLOTS} entries are in hand"
             return
-        size = 2 * len(self._map)  # slots are given out one after the other
+        size = 2 * len(self._map)
+        while slot * SLOT >= size:  # the disk had no room before
+            size *= 2
         try:
             fd = state_files.open_file(process_dir.LEDGER, self._directory.fd, os.O_RDWR)
             try:
