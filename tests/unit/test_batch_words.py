@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from watcher.rules.batch_words import MOST, Named, read_words
+from watcher.rules.batch_words import LINES_EACH, MOST, Named, read_words
 from watcher.rules.results import HANDLED, HandlerResult, Verdict
 
 ENTRIES = [Named("a", "/dev/fd/7"), Named("b", "/dev/fd/8"), Named("b", "/dev/fd/9")]
@@ -101,3 +101,12 @@ def test_a_name_that_is_no_text_can_be_given_back_as_it_came():
 
 def test_what_is_written_without_end_is_not_read_to_the_end():
     assert read_words(b"\n" * (MOST + 1), ENTRIES).unclear != ""
+
+
+def test_lines_without_end_are_not_read_one_by_one():
+    """A command that repeated one word kept the daemon for a minute: two million lines."""
+    most = LINES_EACH * len(ENTRIES)
+    line = b'{"index": 0, "result": "done"}\n'
+    assert read_words(line * most, ENTRIES) == ({0: HANDLED}, "")
+    found = read_words(line * most + b"y\n" * (MOST // 4), ENTRIES)
+    assert found == ({0: HANDLED}, f"descriptor 3: more than {most} lines")

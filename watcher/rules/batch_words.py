@@ -4,9 +4,10 @@
 
 The entry is named by its `index` in the call (from 0), by its `entry` or by its `file`, as on the
 line about it on standard input. `result` is "done", "retry" or "reject".
-Guarantees: nothing is guessed. An entry is to be tried again if a line about it makes no sense, or
-if two lines differ. If a line names no entry, `unclear` says so: no entry without a word may count
-as done then, because the line may have been about it.
+Guarantees: nothing is guessed, and only so many lines are read (`LINES_EACH`). An entry is to be
+tried again if a line about it makes no sense, or if two lines differ. If a line names no entry,
+`unclear` says so: no entry without a word may count as done then, because the line may have been
+about it.
 Fails: never.
 """
 
@@ -20,6 +21,7 @@ from watcher.durations import LONGEST
 from watcher.rules.results import HANDLED, HandlerResult, Verdict, shortened
 
 MOST = 4 << 20  # bytes of descriptor 3
+LINES_EACH = 10  # lines for each entry; reading millions would take the daemon a minute
 SHOWN = 80  # characters of a line that makes no sense
 _RESULTS = {"done": Verdict.DONE, "retry": Verdict.RETRY, "reject": Verdict.REJECT}
 _UNSAID = {
@@ -48,7 +50,11 @@ def read_words(data: bytes, entries: Sequence[Named]) -> Words:
     unclear = ""
     if len(data) > MOST:
         unclear = f"descriptor 3: more than {MOST} bytes"
-    for number, line in enumerate(data[:MOST].splitlines(), 1):
+    most = LINES_EACH * len(entries)
+    lines = data[:MOST].split(b"\n", most)
+    if len(lines) > most and lines.pop():
+        unclear = unclear or f"descriptor 3: more than {most} lines"
+    for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         shown = line[:SHOWN].decode("utf-8", "backslashreplace")
