@@ -6,7 +6,7 @@
 
 Guarantees: those of an `Attempt`. Each entry is settled once, as soon as its result is known: the
 entries of a half that succeeded do not wait for the other half. An entry that was in
-several calls counts one attempt.
+several calls counts one attempt. None is rejected by a call that had others in it, too.
 Fails: never because of an entry or a handler.
 """
 
@@ -15,13 +15,14 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from watcher.attempt import Attempt, Begun
 from watcher.handle.batch_handler import BatchHandler
 from watcher.rules.batch_split import Members, Split, groups
-from watcher.rules.results import HANDLED, AttemptResult, HandlerResult, Verdict
+from watcher.rules.results import HANDLED, AttemptResult, HandlerResult, Verdict, shortened
 from watcher.spool.abort_request import AbortRequest
 
 # Descriptors of an entry: its files, a copy of one, and the message where the file is not that.
@@ -47,6 +48,17 @@ Settled = Callable[[Begun, AttemptResult], None]
 class _Result(NamedTuple):
     outcome: HandlerResult
     request: AbortRequest | None = None
+
+
+def _alike(numbers: Sequence[int], whole: HandlerResult) -> dict[int, _Result]:
+    """Return the results of entries that were in calls that failed, by the last of these calls.
+
+    Only an entry that was alone is rejected: of several, one may be bad and all others good.
+    """
+    if whole.verdict is Verdict.REJECT and len(numbers) > 1:
+        why = f"{whole.reason}: which entry is not known; with fewer at the next attempt"
+        whole = replace(whole, verdict=Verdict.RETRY, reason=shortened(why))
+    return dict.fromkeys(numbers, _Result(whole))
 
 
 class Batch:
@@ -122,13 +134,13 @@ class Batch:
                 self._settle(results | dict.fromkeys(left[:1], _Result(said.whole)))
             elif said.unsplit:
                 rest = sorted((*left, *split.rest()))
-                self._settle(dict.fromkeys(rest, _Result(said.whole)))
+                self._settle(_alike(rest, said.whole))
             elif aborted := self._aborted(left, said.whole):
                 self._settle(aborted)
                 split.interrupted(tuple(number for number in left if number in self._begun))
             else:
                 failed = sorted(split.failed(left))  # in the order of the entries
-                self._settle(dict.fromkeys(failed, _Result(said.whole)))
+                self._settle(_alike(failed, said.whole))
             called = split.next()
 
     def _aborted(self, left: Members, whole: HandlerResult) -> dict[int, _Result]:

@@ -2509,6 +2509,15 @@ MUTATIONS = [
         "test_an_entry_that_was_in_hand_when_a_process_died_is_called_alone",
     ),
     Mutation(
+        "an entry is rejected by a call that failed because of another one",
+        (2,),
+        "batch.py",
+        "    if whole.verdict is Verdict.REJECT and len(numbers) > 1:\n",
+        "    if not numbers:\n",
+        "spool/test_batch.py",
+        "test_only_an_entry_that_was_alone_is_rejected",
+    ),
+    Mutation(
         "of a batch in hand the ledger has one entry",
         (4,),
         "attempt.py",

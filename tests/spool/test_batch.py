@@ -118,11 +118,25 @@ def test_if_everything_fails_few_calls_are_made_and_each_entry_counts_one_attemp
     called = Function(*map(os.fsdecode, HUNDRED[:20]), error=error)
     run(spool, HUNDRED[:20], function(called))
     assert len(called.calls) == MOST_FAILURES
-    if error is Reject:
-        assert len([name for name in files(State.DEAD) if b".json" not in name]) == 20
-    else:
-        assert {s.attempts for s in deferred(files).values()} == {1}
-        assert len(deferred(files)) == 20
+    assert {s.attempts for s in deferred(files).values()} == {1}
+    assert len(deferred(files)) == 20
+
+
+def test_only_an_entry_that_was_alone_is_rejected(spool, put, files):
+    """Four bad entries, one in each quarter: the good ones were rejected with them."""
+    twenty = HUNDRED[:20]
+    for name in twenty:
+        put(name, name)
+    bad = ("003", "008", "012", "017")
+    called = Function(*bad, error=Reject)
+    run(spool, twenty, function(called))
+    assert len(called.calls) == MOST_FAILURES
+    again = sorted(name for name in files(State.DEFERRED) if b".json" not in name)
+    assert len(again) == 20
+    run(spool, [DEFERRED + name for name in again], function(called))
+    assert called.handled == Counter(os.fsdecode(name) for name in twenty) - Counter(bad)
+    dead = {os.fsdecode(name) for name in files(State.DEAD) if b".json" not in name}
+    assert dead == set(bad)
 
 
 def test_entries_keep_their_order_and_a_second_attempt_has_few_others(spool, put, files):
