@@ -25,6 +25,10 @@ All were measured in one run, in turn. Each program is stopped while the entries
 clock runs from the moment at which it goes on until the queue is empty. Files lie on {file system}
 and on tmpfs.
 """
+BUSY = """
+**The machine was busy** (its load before was {load before}): only large differences mean something.
+"""
+IDLE = 1.5  # a load up to which the machine counts as idle
 READING = """
 A cell has the median of {rounds}; the lowest and the highest; and how many times the rate of
 the subprocess loop with as many threads that is, in each round (the median).
@@ -35,6 +39,8 @@ def rendered(found: Mapping[str, Any], rows: Sequence[Row]) -> str:
     """Return the page."""
     about = {**found, **found["machine"], "command": COMMAND}
     parts = [INTRO.format_map(about), table([("", "this machine"), *found["machine"].items()])]
+    if float(found["machine"].get("load before", 0)) > IDLE:
+        parts.append(BUSY.format_map(about))
     parts.append(READING.format(rounds=rows[0].note))
     tables: list[str] = []
     cells: dict[str, dict[str, dict[str, str]]] = {}

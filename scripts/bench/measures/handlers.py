@@ -268,6 +268,9 @@ def _row(
     found: dict[tuple[str, str, int], list[float]], where: str, side: str, workers: int
 ) -> Row:
     speeds, bare = found[where, side, workers], found[where, BARE, workers]
-    words, note = f"{where}: {side}: {workers} at once", f"{len(speeds)} rounds"
+    words, note = (
+        f"{where}: {side}: {workers} at once",
+        f"{len(speeds)} round{'s' if len(speeds) > 1 else ''}",
+    )
     ratio = ratios(speeds, bare)
     return Row(MEASURE, words, "entries/s", spread(speeds), spread(bare), BARE, ratio, note=note)
