@@ -24,13 +24,15 @@ from watcher.spool.disk import Disk
 
 def unlink_before_the_handler() -> None:
     """Remove an entry, then hand it out: a death between the two loses it."""
-    begin = attempt.Attempt._begin
+    begin = attempt.Attempt.begin
 
-    def worse(self, claim, how):
-        moves.remove(claim.spool, claim.parts)
-        return begin(self, claim, how)
+    def worse(self, *arguments, **more):
+        begun = begin(self, *arguments, **more)
+        if isinstance(begun, attempt.Begun):
+            moves.remove(begun.claim.spool, begun.claim.parts)
+        return begun
 
-    attempt.Attempt._begin = worse
+    attempt.Attempt.begin = worse
 
 
 def no_lease() -> None:
