@@ -99,6 +99,13 @@ def unlink_in_the_place_of_the_archive() -> None:
     unlink.drop = lambda spool, part, directory: spool.disk.unlink(part.name, directory)
 
 
+def copy_again() -> None:
+    """Have `move` make a copy at each attempt, whatever an earlier one left in the target."""
+    from watcher.handle.kinds import move_files
+
+    move_files._Copy._earlier = lambda self: (self._free(0), False)
+
+
 BREAKS = {
     "unlink-before-the-handler": (unlink_before_the_handler, "sweep", "", "lost"),
     "no-lease": (no_lease, "sweep", "", "early"),
@@ -112,6 +119,7 @@ BREAKS = {
         "",
         "lost",
     ),
+    "copy-again": (copy_again, "move-far", "", "doubled"),
     "overwrite-the-replacement": (overwrite_the_replacement, "raw-threads", "", "lost"),
 }
 

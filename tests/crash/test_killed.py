@@ -39,7 +39,7 @@ ENVIRONMENT = {key: value for key, value in os.environ.items() if not key.starts
 ENVIRONMENT["PYTHONPATH"] = os.pathsep.join(map(str, (ROOT, ROOT / "scripts")))
 BREAKS = [
     *("unlink-before-the-handler", "no-lease", "copy-and-unlink", "forget-what-is-aside"),
-    *("keep-the-lock", "write-one-slot-for-all", "overwrite-the-replacement"),
+    *("keep-the-lock", "write-one-slot-for-all", "overwrite-the-replacement", "copy-again"),
 ]
 CASES = {
     *("enqueue", "sweep", "sweep-exec", "run", "run-worker", "run-exec", "run-exec-worker"),
