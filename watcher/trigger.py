@@ -7,7 +7,7 @@ scan has the command run again (`rules.trigger_pace`).
 Guarantees: one run at a time, also of several processes. For an entry that is ready a run follows,
 or it is remembered in `left` and has a next run, or a sweep finds it again. Memory for `MAX_LEFT`
 names.
-Fails: an entry or a command never makes a call raise; WatcherError if `.watcher/` cannot be used.
+Fails: a call never raises; if the directory or `.watcher/` cannot be used, the result is STUCK.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import NamedTuple, Protocol
 
 from watcher.arrive.scan import START, name_in, scan
 from watcher.claim.take import take
-from watcher.errors import counted
+from watcher.errors import WatcherError, counted
 from watcher.handle.entry import Entry
 from watcher.handle.kinds.run_trigger import TriggerCommand
 from watcher.observe.counters import Counters, Ended
@@ -41,6 +41,7 @@ from watcher.rules.results import (
 )
 from watcher.rules.retry import Policy
 from watcher.rules.trigger_pace import Pace, Run, after_run, ready_since, wait_for
+from watcher.settle.refused import describe_error
 from watcher.spool import run_lock
 from watcher.spool.claimed import ClaimOptions
 from watcher.spool.spool import Spool
@@ -148,6 +149,14 @@ class TriggerRuns:
         renamed: Renamed | None = None,
     ) -> AttemptResult:
         """Have the command run if the entry of this name is ready, and it is time for a run."""
+        try:
+            return self._look(spool, name, proof, event_time_ns, renamed)
+        except (OSError, WatcherError) as error:
+            return AttemptResult(AttemptEnd.STUCK, f"{display(name)}: {describe_error(error)}")
+
+    def _look(
+        self, spool: Spool, name: bytes, proof: Proof, event_time_ns: int, renamed: Renamed | None
+    ) -> AttemptResult:
         if is_deferred(name):
             why = f"{display(name)}: {_OF_ANOTHER_HANDLER}"
             there = spool.stat_at(name) is not None

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from watcher.config import load as configuration
-from watcher.errors import BadConfiguration
+from watcher.errors import BadConfiguration, Unavailable
 from watcher.handle.entry import Entry
 from watcher.handle.kinds.run_trigger import Trigger
+from watcher.rules.age import Ages, SystemClock
+from watcher.rules.evidence import Proof
 from watcher.rules.form import Form
-from watcher.rules.results import Verdict
+from watcher.rules.names import Layout
+from watcher.rules.results import AttemptEnd, Verdict
+from watcher.rules.retry import Policy
+from watcher.spool import run_lock
+from watcher.spool.claimed import ClaimOptions
+from watcher.spool.spool import Spool
+from watcher.sweep import SweepOptions
+from watcher.trigger import NoRecord, TriggerRuns
 
 REFUSED = {
     "concurrency = 2": ": concurrency: expected 1: a trigger runs its command once at a time",
@@ -55,3 +66,20 @@ def test_no_entry_is_handled_by_the_command():
     entry = Entry(queue="q", name=b"1", directory=b"/", parts=(), form=Form.RAW)
     result = Trigger(("true",)).load().run(entry)
     assert result.verdict is Verdict.MISCONFIGURED
+
+
+def test_a_lock_that_cannot_be_taken_is_the_result_and_no_exception(tmp_path, monkeypatch):
+    (tmp_path / "1.csv").touch()
+
+    def refuse(_spool):
+        raise Unavailable("our own directory cannot be used")
+
+    monkeypatch.setattr(run_lock, "take", refuse)
+    options = SweepOptions("q", ClaimOptions(0.0, Ages(SystemClock())), Policy())
+    runs = TriggerRuns(Trigger(("true",)).load(), options, NoRecord())
+    spool = Spool(os.fsencode(tmp_path), Layout(b".csv", raw=True))
+    report = runs(spool, b"1.csv", Proof.NONE)
+    assert (report.result, report.why) == (
+        AttemptEnd.STUCK,
+        "1.csv: our own directory cannot be used",
+    )

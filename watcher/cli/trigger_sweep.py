@@ -1,7 +1,7 @@
 """`watcher sweep` of a queue with a trigger: its command runs once if an entry is ready.
 
 It runs again while each run takes some of the entries and leaves others.
-Fails: WatcherError if `.watcher/` cannot be used.
+Fails: OSError if the directory cannot be listed.
 """
 
 from __future__ import annotations
@@ -38,8 +38,10 @@ def sweep_trigger(
             break
         before = len(ran)
         report = runs(spool, name, Proof.NONE)
-        if report.result is AttemptEnd.RETURNS:  # the daemon's run, or that of another sweep
-            show(report.why, {"result": "busy"})
+        # The daemon or another sweep runs the command, or `.watcher/` cannot be used.
+        if report.result in (AttemptEnd.RETURNS, AttemptEnd.STUCK):
+            busy = report.result is AttemptEnd.RETURNS
+            show(report.why, {"result": "busy" if busy else "stuck"})
             return os.EX_TEMPFAIL
         for run in ran[before:]:
             failed = run.run.failed
