@@ -164,25 +164,25 @@ def _python(more: str = "", function: str = "noop") -> str:
 SIDES = (
     Side(BARE, 800, loop),
     Side("exec", 800, daemon, _exec(), "exec"),
-    Side("exec, batch = 100", 8_000, daemon, _exec(f", batch = {BATCH}"), "exec", "batch"),
+    Side("exec, batch = 100", 6_000, daemon, _exec(f", batch = {BATCH}"), "exec", "batch"),
     Side(
         "worker",
-        4_000,
+        3_000,
         daemon,
         f"{{ worker = ['{sys.executable}', '-c', '''{WORKER}'''] }}",
         "worker",
     ),
-    Side("python", 10_000, daemon, _python(), "python"),
+    Side("python", 6_000, daemon, _python(), "python"),
     Side(
         "python, batch = 100",
-        10_000,
+        6_000,
         daemon,
         _python(f", batch = {BATCH}", "noop_batch"),
         "python",
         "batch",
     ),
-    Side("python, isolate", 3_000, daemon, _python(", isolate = true"), "python"),
-    Side("xargs -n 100", 12_000, xargs),
+    Side("python, isolate", 2_000, daemon, _python(", isolate = true"), "python"),
+    Side("xargs -n 100", 10_000, xargs),
     Side("inotifywait, while read", 800, inotifywait, at_once=(1,)),
 )
 
