@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -55,7 +56,12 @@ class Consumer:
 
 @pytest.fixture
 def consumer(tmp_path):
-    return Consumer(tmp_path)
+    """A consumer; a run that waits at the gate at the end is let go, and no later one waits."""
+    consuming = Consumer(tmp_path)
+    yield consuming
+    with contextlib.suppress(OSError):  # ENXIO: no process waits
+        os.close(os.open(consuming.gate, os.O_WRONLY | os.O_NONBLOCK))
+    consuming.gate.unlink()
 
 
 @pytest.fixture
