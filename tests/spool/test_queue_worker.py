@@ -145,6 +145,7 @@ def test_a_blind_queue_stays_blind_through_a_reload(runners):
 
 def test_a_blind_queue_finds_by_a_scan_what_no_event_told_of(runners, queue):
     worker = runners(1, 300.0)
+    worker._workers.stop()  # no thread of it reads the event, nor takes the entry
     for _ in range(2):
         worker.tick()
     (queue / "new.tmp").write_bytes(b"x")
