@@ -101,6 +101,11 @@ def _handler(settings: Queue) -> Iterator[Check]:
         yield from handler.try_target()
     except WatcherError as error:
         yield Check(BAD, "handler", str(error), error.exit_code)
+    except OSError as error:
+        where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+        what = f"its target cannot be used: {where}{error.strerror or error}"
+        denied = isinstance(error, PermissionError)
+        yield Check(BAD, "handler", what, os.EX_NOPERM if denied else os.EX_UNAVAILABLE)
     except Exception as error:  # noqa: BLE001 - an import may raise anything
         yield Check(BAD, "handler", f"cannot be loaded: {type(error).__name__}: {error}")
 
