@@ -34,8 +34,8 @@ from watcher.handle.handler_kinds import KINDS, settings_class
 
 MEASURE = 12
 AT_ONCE = (1, 2, 8)
-ROUNDS = (2, 5)  # at least and at most
-LONGEST = 280.0  # seconds for all rounds beyond the least
+ROUNDS = (1, 5)  # at least and at most
+LONGEST = 320.0  # seconds for all rounds together, if more than one
 WARM = 100  # entries before the clock begins: they start the processes that stay
 BATCH = 100
 TMPFS = "/dev/shm"  # noqa: S108 - the file system in memory that every Linux has
