@@ -157,14 +157,20 @@ def test_a_handler_that_cannot_be_run_is_bad(queue, check, tmp_path):
     assert [each["grade"] for each in found["handler"]] == ["bad", "bad"]
 
 
-def test_a_directory_of_a_handler_that_is_missing_is_named(queue, check, tmp_path):
+def test_a_directory_of_a_handler_that_cannot_be_used_is_named_once(queue, check, tmp_path):
     config, target = tmp_path / "w.toml", tmp_path / "target"
     config.write_text(f'[queues.q]\npath = "{queue}"\nhandler = {{ move = "{target}" }}\n')
     status, found = check("--config", config)
-    why = f"its target cannot be used: {target}: No such file or directory"
+    (only,) = found["handler"]
+    assert (status, only["grade"]) == (os.EX_NOINPUT, "bad")
+    assert f"{target}: does not exist; make it first: mkdir" in only["what"]
+    target.touch()
+    status, found = check("--config", config)
+    why = f"its target cannot be used: {target}: Not a directory"
     assert (status, found["handler"][0]["what"]) == (os.EX_UNAVAILABLE, why)
+    target.unlink()
     target.mkdir()
-    assert check("--config", config)[1]["handler"][0]["grade"] == "ok"
+    assert {each["grade"] for each in check("--config", config)[1]["handler"]} == {"ok"}
 
 
 def test_the_server_of_a_handler_is_asked_without_an_entry(queue, check, tmp_path):

@@ -244,7 +244,8 @@ class MoveSettings(HandlerSettings, frozen=True, forbid_unknown_fields=True):
 
     def try_target(self) -> Iterator[Check]:
         """Say whether the directory can be written to and synced."""
-        yield from try_directory(os.fsencode(self.moves_to()))
+        with contextlib.suppress(FileNotFoundError):  # the look at the queue names it
+            yield from try_directory(os.fsencode(self.moves_to()))
 
 
 def try_directory(path: bytes) -> Iterator[Check]:
