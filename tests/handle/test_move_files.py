@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import pickle
+import random
 import shutil
 import stat
 import tempfile
@@ -196,7 +197,7 @@ def test_terminate_ends_a_copy_and_the_entry_stays(elsewhere, claimed_entry, mon
 @pytest.mark.parametrize("size", [0, 1, 10, 11, 1005])
 def test_a_file_of_any_size_is_copied_in_pieces(elsewhere, claimed_entry, monkeypatch, size):
     monkeypatch.setattr(copy_bytes, "PIECE", 10)
-    data = os.urandom(size)
+    data = random.Random(2).randbytes(size)
     assert move_files.Move(str(elsewhere)).run(claimed_entry(data, form="raw")).copied
     assert list(files(elsewhere).values()) == [data]
 

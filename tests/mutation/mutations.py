@@ -2451,7 +2451,7 @@ MUTATIONS = [
         "handle/kinds/run_trigger.py",
         "        return HandlerResult(Verdict.MISCONFIGURED, _NO_ENTRY, ran=False)\n",
         "        return HandlerResult(Verdict.DONE)\n",
-        "unit/test_trigger_command.py",
+        "handle/test_trigger_command.py",
     ),
     # The queue in another program
     Mutation(
