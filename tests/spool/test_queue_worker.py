@@ -159,3 +159,19 @@ def test_a_blind_queue_finds_by_a_scan_what_no_event_told_of(runners, queue):
     worker.tick()
     assert worker.health.has("blind watch")
     assert worker.pending.known(b"stolen.csv")
+
+
+def test_an_entry_that_is_slow_to_be_claimed_is_published_when_it_is_in_hand(runners, queue):
+    """Its worker wakes the daemon's thread once, before the claim; on a loaded machine too soon."""
+    worker = runners(1, 300.0)
+    worker._workers.stop()
+    for _ in range(2):
+        worker.tick()
+    now = worker.detector.now()
+    assert worker.tick() > now + 10
+    worker.pending.push(b"report", Proof.RENAMED)
+    item = worker.pending.pop()
+    now = worker.detector.now()
+    assert worker.tick() < now + 2
+    worker.pending.finish(item.name)
+    assert worker.tick() > now + 10

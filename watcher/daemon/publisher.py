@@ -5,7 +5,8 @@ in `EVERY`: attempts that ended, what is in hand, the health, the watch, a sweep
 begins an entry wakes the daemon's thread if that sleeps for long (`EventReader.begin_work`), and
 one that ends an entry which the file names does too (`names_in_hand`). So the file is true within
 `EVERY` and a bit, and while nothing happens it is written by each sweep alone.
-Guarantees: no wake-up of its own but one, `EVERY` after a write, if something changed since.
+Guarantees: no wake-up of its own but one, `EVERY` after a write, if something changed since, and
+one in `EVERY` while a worker is about to have an entry in hand.
 Fails: never; that the file cannot be written is a trouble of the queue's health.
 """
 
@@ -80,13 +81,21 @@ class Publisher:
             return math.inf
         now, latest = self._detector.now(), self._published + 1.5 * self._settings.sweep_every
         if now < latest and self._said == self._about(spool):
-            return latest
+            return now + EVERY if self._is_claiming() else latest
         if now < self._published + EVERY:
             return self._published + EVERY
         self._publish(spool, now)
         # An entry that was just begun has no child process yet: that is looked at once more.
         begins = any(entry.process is None for entry, _ in list(self._attempt.in_hand.values()))
+        begins = begins or self._is_claiming()
         return now + (EVERY if begins else 1.5 * self._settings.sweep_every)
+
+    def _is_claiming(self) -> bool:
+        """Whether a worker has a name and does not have the entry in hand yet.
+
+        It woke the daemon's thread before (`EventReader.begin_work`), and does not do so again.
+        """
+        return len(self._detector.pending.working()) > len(self._attempt.in_hand)
 
     def end(self) -> None:
         """Publish the last word: this queue is no longer served."""
