@@ -237,7 +237,9 @@ def one_bad(stand: Stand) -> list[Row]:
         with open(script, "w") as file:
             file.write(COUNTING.format(record=record, python=sys.executable, bad=BAD_NAME))
         os.chmod(script, 0o700)
-        side = Side("", BATCH, daemon, f'{{ exec = ["{script}"], batch = {BATCH} }}')
+        side = Side(
+            "", BATCH, daemon, f'{{ exec = ["{script}"], batch = {BATCH}, batch_wait = "1s" }}'
+        )
         writer = Writer(place, BATCH)
         with _daemon(place, side, RAW, 1) as consumer:
             consumer.wait_armed()
