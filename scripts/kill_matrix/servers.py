@@ -160,7 +160,7 @@ _LMTP_ANSWERS = {DONE: "250 taken", RETRY: "451 not now", REJECT: "550 never"}
 _HTTP_ANSWERS = {DONE: 200, RETRY: 503, REJECT: 422}
 
 
-class _LmtpServer(socketserver.ThreadingUnixStreamServer):
+class _LmtpServer(socketserver.ThreadingTCPServer):
     daemon_threads = True
     block_on_close = False
     receiver: Receiver
@@ -203,9 +203,13 @@ class _HttpServer(http.server.ThreadingHTTPServer):
 
 @contextlib.contextmanager
 def lmtp(root: str) -> Iterator[None]:
-    """Serve LMTP on the socket `lmtp` of a run's directory."""
-    server = _LmtpServer(os.path.join(root, "lmtp"), _Lmtp)
+    """Serve LMTP on a port of the loopback interface, which `port_of` returns.
+
+    The path of a socket in a run's directory might be too long for the kernel.
+    """
+    server = _LmtpServer(("127.0.0.1", 0), _Lmtp)
     server.receiver = Receiver(root)
+    _note_port(root, server)
     with _serving(server):
         yield
 
@@ -215,10 +219,14 @@ def http_post(root: str) -> Iterator[None]:
     """Serve HTTP on a port of the loopback interface, which `port_of` returns."""
     server = _HttpServer(("127.0.0.1", 0), _Http)
     server.receiver = Receiver(root)
-    with open(os.path.join(root, "port"), "w", encoding="ascii") as file:
-        file.write(str(server.server_address[1]))
+    _note_port(root, server)
     with _serving(server):
         yield
+
+
+def _note_port(root: str, server: socketserver.TCPServer) -> None:
+    with open(os.path.join(root, "port"), "w", encoding="ascii") as file:
+        file.write(str(server.server_address[1]))
 
 
 def port_of(root: str) -> str:

@@ -206,7 +206,10 @@ TARGETS = {
         directory=_near,
     ),
     "lmtp": Target(
-        lambda root: f'{{ lmtp = "{root}/lmtp", from = "<>", to = {list(servers.RECIPIENTS)} }}',
+        lambda root: (
+            f'{{ lmtp = "127.0.0.1:{servers.port_of(root)}", from = "<>",'
+            f" to = {list(servers.RECIPIENTS)} }}"
+        ),
         servers.deliveries,
         servers.lmtp,
         kind="lmtp",

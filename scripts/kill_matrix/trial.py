@@ -83,8 +83,7 @@ def attempt(case: Case, point: Point | None, base: str, keep: str = "") -> Resul
         if result.findings and keep:
             name = f"{case.name}-{point.injection() if point else 'clean'}".replace(":", "-")
             kept = os.path.join(keep, name)
-            ignore = shutil.ignore_patterns("lmtp")  # a socket
-            shutil.copytree(root, kept, ignore=ignore, dirs_exist_ok=True)
+            shutil.copytree(root, kept, dirs_exist_ok=True)
         return result
     finally:
         shutil.rmtree(root)
