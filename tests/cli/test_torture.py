@@ -101,6 +101,7 @@ def test_a_short_torture_accounts_for_every_entry_and_leaves_nothing(torture):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_whole_of_it(torture):
     process = torture("--json")
     out, _err = process.communicate(timeout=100)

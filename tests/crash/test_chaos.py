@@ -19,7 +19,13 @@ pytestmark = [pytest.mark.promise2, pytest.mark.promise4]
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("more", [[], ["--gentle"]], ids=["kills", "reloads alone"])
+@pytest.mark.parametrize(
+    "more",
+    [
+        pytest.param([], id="kills"),
+        pytest.param(["--gentle"], id="reloads alone", marks=pytest.mark.long),
+    ],
+)
 def test_twenty_seconds_of_chaos_lose_nothing_and_mix_nothing_up(more):
     # Not below tmp_path: the other user may not go there.
     argv = [sys.executable, CHAOS, "--seconds", "20", "--seed", "1", *more]

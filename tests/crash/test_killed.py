@@ -105,7 +105,6 @@ def test_refused_now_and_then_nothing_is_lost(tmp_path):
     "arguments",
     [
         pytest.param(["--every", 30, "--looking", 15], id="kill"),
-        pytest.param(["--errors", "--every", 180], id="errors"),
         pytest.param(["--every", 10, "--looking", 6], id="kill more", marks=pytest.mark.long),
         pytest.param(["--errors", "--every", 60], id="more errors", marks=pytest.mark.long),
     ],

@@ -87,10 +87,10 @@ def test_nothing_is_lost_by_recovery_from_a_killed_process(base, name, weak):
 
 
 def twice():
-    """Return the transitions that a second crash follows; but for each fourth they are long."""
+    """Return the transitions that a second crash follows; but for each eighth they are long."""
     names = sorted(name for name in ALL if not name.startswith(LONG))
     return [
-        pytest.param(name, marks=[pytest.mark.long] if number % 4 else [])
+        pytest.param(name, marks=[pytest.mark.long] if number % 8 else [])
         for number, name in enumerate(names)
     ]
 

@@ -12,7 +12,10 @@ import pytest
 
 import writers
 
-STORM = [20_000, pytest.param(50_000, marks=pytest.mark.slow)]  # the kernel queues 16,384 events
+STORM = [
+    20_000,
+    pytest.param(50_000, marks=[pytest.mark.slow, pytest.mark.long]),
+]  # the kernel queues 16,384 events
 MANY = [3_000, pytest.param(10_000, marks=pytest.mark.slow)]
 
 
