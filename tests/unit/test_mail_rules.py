@@ -1,4 +1,4 @@
-"""What a mail server's reply means; who gets a message; which addresses are never sent."""
+"""What a mail server's reply means; which recipients an entry has; which addresses are never sent."""
 
 from __future__ import annotations
 

@@ -160,7 +160,7 @@ def _taken(
 def _send(
     connection: MailConnection, letter: Letter, taken: Sequence[str], outcomes: Outcomes
 ) -> None:
-    """Send the message, and read who gets it: one reply for all, or with LMTP one for each."""
+    """Send the message; read one reply for all recipients, or with LMTP one for each."""
     reply = connection.ask(Stage.DATA, b"DATA")
     found = meaning(Stage.DATA, reply)
     if found.ends:
