@@ -192,6 +192,7 @@ def test_a_queue_is_well_again_when_what_was_wrong_with_an_entry_went_with_it(
     assert over(daemon, "in the way of our own directory")
     daemon.send(signal.SIGUSR2)
     assert over(daemon, f"{name}.pck: {refused}")
+    assert over(daemon, "in the way of our own directory", 3)  # of the queue, and of its status
     daemon.send(signal.SIGUSR1)
     assert daemon.wait_for("status")[0]["detail"].startswith("healthy; ")
     assert daemon.end() == 0

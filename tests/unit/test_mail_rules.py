@@ -1,4 +1,4 @@
-"""What a mail server's reply means; which recipients an entry has; which addresses are never sent."""
+"""What a reply of a mail server means; which recipients an entry has; what is never sent."""
 
 from __future__ import annotations
 
