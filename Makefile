@@ -7,8 +7,8 @@ unexport PYTHONDONTWRITEBYTECODE
 
 VENV := .venv
 MAILMAN := .venv-mailman
-# Three processes a core: most tests wait for a daemon or a sweep longer than they compute.
-PYTEST := $(VENV)/bin/python -m pytest -q -n 6 --dist worksteal
+# Two processes a core: most tests wait for a daemon or a sweep now and then.
+PYTEST := $(VENV)/bin/python -m pytest -q -n 4 --dist worksteal
 
 help:
 	@echo "make setup     a virtual environment in $(VENV) (PYTHON=... to choose the interpreter)"
