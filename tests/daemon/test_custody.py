@@ -150,10 +150,10 @@ def test_an_entry_in_hand_is_done_with_though_its_directory_is_taken_away(
 
 
 def test_a_queue_directory_that_is_made_anew_says_what_was_known_before(queue, keeps, audit):
-    shutil.rmtree(queue, ignore_errors=True)
-    if queue.exists():
-        shutil.rmtree(queue)
+    keeps.send(signal.SIGSTOP)  # a look in the midst would know of what is left by then
+    shutil.rmtree(queue)
     queue.mkdir()
+    keeps.send(signal.SIGCONT)
     keeps.send(signal.SIGUSR2)
     keeps.wait(lambda: any("5 deferred" in e["detail"] for e in keeps.events("unhealthy")), SOON)
     rename_within(queue, "new")
