@@ -16,6 +16,9 @@ from watcher.rules.names import display
 from watcher.spool import links
 from watcher.spool.dirs import DIRECTORY, open_dir
 
+# Of `Disk.move`: the file system has neither RENAME_NOREPLACE nor links (FAT by FUSE).
+NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK)
+
 
 def open_target(path: bytes, *, writable: bool = True) -> int:
     """Open the directory at an absolute path, for the caller to close."""

@@ -16,7 +16,6 @@ disk or quota a RETRY (`rules.target_errors`); a message that cannot be decoded 
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import socket
 import threading
@@ -28,7 +27,7 @@ from watcher.errors import NoSuch, Undecodable, WatcherError
 from watcher.handle.copy_bytes import Stopped, copy_bytes, write_all
 from watcher.handle.entry import Entry
 from watcher.handle.handler_settings import HandlerSettings
-from watcher.handle.target_directory import open_below, open_target
+from watcher.handle.target_directory import NO_LINKS, open_below, open_target
 from watcher.rules.finding import OK, Check
 from watcher.rules.maildir_name import may_be_in, may_be_second, unique_name, without_flags
 from watcher.rules.names import display
@@ -39,8 +38,6 @@ from watcher.spool import state_files
 from watcher.spool.birth import birth_ns
 from watcher.spool.dirs import DIRECTORY, exists, names_in, open_dir
 from watcher.spool.disk import DISK, give
-
-_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK)
 
 
 class Folders:
@@ -233,7 +230,7 @@ def _commit(name: bytes, folders: Folders) -> None:
     try:
         DISK.move(name, folders.tmp, name, folders.new)
     except OSError as error:
-        if error.errno not in _NO_LINKS:
+        if error.errno not in NO_LINKS:
             raise
         DISK.move_aside(name, folders.tmp, folders.new)  # the name is free: it has the key
 

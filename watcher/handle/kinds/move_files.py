@@ -32,7 +32,7 @@ from watcher.errors import EntryEnded, WatcherError
 from watcher.handle.copy_bytes import Stopped, copy_bytes
 from watcher.handle.entry import Entry
 from watcher.handle.handler_settings import HandlerSettings
-from watcher.handle.target_directory import open_target
+from watcher.handle.target_directory import NO_LINKS, open_target
 from watcher.rules.archived_names import archived_name
 from watcher.rules.finding import OK, Check
 from watcher.rules.names import TRIES, display, free_number
@@ -44,7 +44,6 @@ from watcher.spool.disk import DISK
 from watcher.spool.part import Part
 
 KEY = b"user.watcher.key"  # xattr(7)
-_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK)
 
 
 class Move:
@@ -191,7 +190,7 @@ class _Copy:
         except FileExistsError:
             raise
         except OSError as error:
-            if error.errno not in _NO_LINKS:
+            if error.errno not in NO_LINKS:
                 raise
             DISK.archive(*names, self._folder)  # neither RENAME_NOREPLACE nor links: FAT by FUSE
 
