@@ -161,6 +161,14 @@ def _script(root: str, name: str, text: str) -> str:
 
 
 PYTHON = '{ python = "kill_matrix.handler:handle" }'
+_MOVED_FAR = Target(
+    lambda root: f'{{ move = "{_far(root)}" }}',
+    _moved_far,
+    lambda root: _directory(_far(root)),
+    kind="move",
+    in_hand=0,
+    directory=_far,
+)
 TARGETS = {
     "python": Target(lambda _root: PYTHON),
     "isolate": Target(lambda _root: '{ python = "kill_matrix.handler:handle", isolate = true }'),
@@ -181,22 +189,8 @@ TARGETS = {
         in_hand=0,
         directory=_near,
     ),
-    "move-raw": Target(
-        lambda root: f'{{ move = "{_far(root)}" }}',
-        _moved_far,
-        lambda root: _directory(_far(root)),
-        kind="move",
-        in_hand=0,
-        directory=_far,
-    ),
-    "move-far": Target(
-        lambda root: f'{{ move = "{_far(root)}" }}',
-        _moved_far,
-        lambda root: _directory(_far(root)),
-        kind="move",
-        in_hand=0,
-        directory=_far,
-    ),
+    "move-raw": _MOVED_FAR,
+    "move-far": _MOVED_FAR,
     "maildir": Target(
         lambda root: f'{{ maildir = "{_near(root)}" }}',
         _maildir,
