@@ -1,6 +1,6 @@
 """The handler of `lmtp` and `smtp`: a message to its recipients, each of them once.
 
-Guarantees: a recipient for whom the server accepted the message gets it again only after a crash
+Guarantees: the server gets a message again for a recipient that it accepted only after a crash
 between that reply and the note of the attempt, or if that note is lost; it then carries the same
 X-Watcher-Key. What is known of each recipient is remembered in the note beside the entry, and while
 this process lives in memory too. An attempt ends at its deadline, whatever the server does.
