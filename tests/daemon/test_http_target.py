@@ -69,7 +69,13 @@ def test_a_daemon_killed_before_it_knows_the_answer_sends_again_with_the_same_ke
 def test_a_token_that_the_server_refuses_holds_the_queue_and_costs_no_entry_an_attempt(
     queue, server, serve
 ):
-    server.script = lambda _request: answer(401, b"wrong token")
+    refused = []
+
+    def refuse(request):
+        refused.append(request)
+        return answer(401, b"wrong token")
+
+    server.script = refuse
     for number in range(8):
         rename_in(queue, f"{number}.csv")
     daemon = serve(initial="1h")
@@ -77,7 +83,7 @@ def test_a_token_that_the_server_refuses_holds_the_queue_and_costs_no_entry_an_a
         lambda: [each for each in daemon.events("unhealthy") if "401" in each["detail"]]
     )
     assert "answered 401: wrong token" in held["detail"]
-    daemon.wait(lambda: server.requests.qsize() == 3)  # then the next one waits for an hour
+    daemon.wait(lambda: len(refused) == 3)  # then the next one waits for an hour
     server.script = lambda _request: answer(200)
     daemon.send(signal.SIGUSR2)
     daemon.wait_for("finish", 8)

@@ -67,9 +67,14 @@ class HandlerTrial:
             if not self._doubt.held:  # the handler ran for another entry meanwhile
                 self._ready.put_back(item)
                 return
-            self._next = self._now() + self._policy.initial
+            if HANDLER not in self._why:
+                self._next = self._now() + self._policy.initial
+                self._ready.allow(0)
+            # An attempt that began earlier says nothing against a trial that is due or allowed: an
+            # operator may have asked for it since (`try_now`).
             self._hold(HANDLER, why)
-            self._ready.allow(1 if self._doubt.eager else 0)
+            if self._doubt.eager:
+                self._ready.allow_one()
             self._ready.put_aside(item)
         self.look()  # it may have run for another entry just now
 

@@ -305,6 +305,14 @@ class Ready:
             self._changed.notify_all()
             self._call_workers()
 
+    def allow_one(self) -> None:
+        """Give out one more entry, unless `allow` has let entries out that are not taken yet."""
+        with self._lock:
+            if self._permits == 0:
+                self._permits, self._again = 1, False
+                self._changed.notify_all()
+                self._call_workers()
+
     def pause(self, *, paused: bool) -> None:
         """Give out no entry while an operator has the queue paused. Permits stay as they are."""
         with self._lock:
