@@ -323,9 +323,53 @@ def test_a_runaway_is_ended_by_its_processor_time_and_says_where(isolated, entry
 @pytest.mark.slow
 def test_processor_time_is_counted_for_each_entry_anew(isolated, entry):
     handler = isolated(cpu=1.0)
-    busy = "end = time.process_time() + 0.6\nwhile time.process_time() < end: pass"
+    busy = "end = time.process_time() + 0.5\nwhile time.process_time() < end: pass"
     assert [handler.run(entry(busy)) for _ in range(4)] == [HANDLED] * 4
     assert handler.run(entry("sys.exit(calls)")).reason == "SystemExit: 5"  # one worker all along
+
+
+TICK_DODGER = """
+import os, time
+os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+coarse = 6  # CLOCK_MONOTONIC_COARSE, which moves at each tick of the kernel
+tick = time.clock_getres(coarse)
+print("ready", flush=True)
+while True:
+    before = time.clock_gettime_ns(coarse)
+    while time.clock_gettime_ns(coarse) == before:
+        pass
+    began = time.monotonic()
+    while time.monotonic() - began < 0.7 * tick:
+        pass
+    time.sleep(max(0.0, began + 1.02 * tick - time.monotonic()))
+"""
+
+
+@pytest.mark.slow
+def test_ticks_that_were_charged_to_earlier_entries_end_no_attempt(isolated, entry):
+    """A program that sleeps at each tick of the kernel has its time charged to the worker."""
+    handler = isolated(cpu=1.0)
+    pin = "os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})"
+    busy = "end = time.process_time() + 0.2\nwhile time.process_time() < end: pass"
+    with subprocess.Popen([sys.executable, "-c", TICK_DODGER], stdout=subprocess.PIPE) as dodger:
+        try:
+            dodger.stdout.readline()
+            assert handler.run(entry(pin)) == HANDLED
+            ended = [handler.run(entry(busy)) for _ in range(20)]
+        finally:
+            dodger.kill()
+    assert ended == [HANDLED] * 20
+    assert handler.run(entry("sys.exit(calls)")).reason == "SystemExit: 22"
+
+
+def test_a_function_may_have_the_profiling_timer_for_itself(isolated, entry):
+    handler = isolated(cpu=1.0)
+    own = "signal.signal(signal.SIGPROF, signal.SIG_IGN)\n"
+    own += "signal.setitimer(signal.ITIMER_PROF, 5, 5)"
+    for program in ("pass", own, "pass", "assert signal.getitimer(signal.ITIMER_PROF)[1] == 5"):
+        assert handler.run(entry(program)) == HANDLED
+    outcome = handler.run(entry("while True: pass"))
+    assert outcome.reason == "killed by signal 24 (SIGXCPU): more than 1s of processor time"
 
 
 # -- whose process, and for how long ----------------------------------------------------------

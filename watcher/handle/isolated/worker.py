@@ -28,6 +28,7 @@ from watcher.handle.adopted_children import usual_signals
 from watcher.handle.entry import Entry
 from watcher.handle.function import Function, FunctionBatch, function_of
 from watcher.handle.isolated import protocol
+from watcher.handle.isolated.processor_time import ProcessorTime
 from watcher.rules.results import HandlerResult, Verdict
 
 MOST_PARTS = 8
@@ -64,6 +65,7 @@ class Worker:
         self._function = function
         self._ended = False
         self._own_errors = os.dup(2)
+        self._processor_time: ProcessorTime | None = None  # counted where it is limited
 
     def serve(self) -> None:
         """Handle requests until the daemon closes the socket or this worker has to end."""
@@ -93,8 +95,8 @@ class Worker:
 
     def _work(self, entry: Entry, cpu: float | None) -> protocol.Response:
         if cpu is not None:
-            used = resource.getrusage(resource.RUSAGE_SELF)
-            _limit(resource.RLIMIT_CPU, math.ceil(used.ru_utime + used.ru_stime + cpu))
+            self._processor_time = self._processor_time or ProcessorTime()
+            _limit(resource.RLIMIT_CPU, math.ceil(self._processor_time.used() + cpu))
         outcome = self._function.run(entry)
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(Exception):
