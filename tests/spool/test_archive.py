@@ -670,14 +670,14 @@ def test_a_day_that_is_over_for_long_is_removed_with_its_folder(kept):
 def test_a_step_of_the_clock_removes_nothing_for_a_day(kept):
     spool, directory, clock = kept
     retention = Retention(clock)
-    assert not retention.batch(spool)
+    assert not retention.batch(spool, seconds=60.0)
     clock.stepped = 365 * 86400.0
-    assert not retention.batch(spool)
+    assert not retention.batch(spool, seconds=60.0)
     clock.seconds += 86400 - 1
-    assert not retention.batch(spool)
+    assert not retention.batch(spool, seconds=60.0)
     assert len(list(directory.iterdir())) == 1
     clock.seconds += 2
-    assert not retention.batch(spool)
+    assert not retention.batch(spool, seconds=60.0)
     assert retention.removed == 1
 
 
