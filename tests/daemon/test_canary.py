@@ -179,9 +179,12 @@ def test_an_idle_daemon_wakes_once_in_an_interval_and_a_worker_for_the_event(
     daemon.wait(lambda: list(tmp_path.glob("q*/.watcher/inflight/*/.canary*")))
     time.sleep(1.1)  # until the status is published for the last time
     main, others = woken(daemon, 0.8)
-    if sweep_every == "1h":  # else the sweeps wake it
-        assert 5 < main < 20  # ten intervals in a second; once for each queue would be a hundred
-    assert others < 20
+    # Ten intervals in a second; once for each queue would be a hundred. The sweeps wake the main
+    # thread, too, and a worker that wakes meanwhile waits for the interpreter: another switch.
+    sweeps = sweep_every != "1h"
+    if not sweeps:
+        assert 5 < main < 20
+    assert others < (50 if sweeps else 20)
     assert daemon.events("watch blind") == []
 
 
