@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -11,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from watcher.handle.hand_over import HandOver
+from watcher.observe import log
+from watcher.spool import last_words
 
 ROOT = Path(__file__).parents[2]
 HEAD = """
@@ -19,6 +22,16 @@ import watcher
 queue_dir = sys.argv[1]
 options = {"format": "raw", "writers": "rename"}
 """
+
+
+@pytest.fixture(autouse=True)
+def as_another_process(monkeypatch) -> Iterator[None]:
+    """Keep to the test what a program that embeds a queue sets for its whole process."""
+    monkeypatch.setattr(last_words, "_forgone", [])
+    monkeypatch.setattr(log, "_log", log._log)
+    action = signal.getsignal(signal.SIGIO)
+    yield
+    signal.signal(signal.SIGIO, action)
 
 
 @pytest.fixture
