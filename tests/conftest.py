@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import gc
 import glob
 import json
 import os
@@ -190,6 +191,17 @@ class Recorder:
         if not self.path.exists():
             return []
         return [json.loads(line) for line in self.path.read_bytes().splitlines()]
+
+
+@pytest.fixture
+def descriptors() -> Iterator[Callable[[], int]]:
+    """Return what counts the descriptors of this process.
+
+    Meanwhile no garbage is collected: it would close what earlier tests left open.
+    """
+    gc.disable()
+    yield lambda: len(os.listdir("/proc/self/fd"))
+    gc.enable()
 
 
 @pytest.fixture

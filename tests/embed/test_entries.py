@@ -290,17 +290,17 @@ def test_lines_go_to_the_logger_and_to_no_descriptor(queue_dir, put, caplog, cap
     assert r"the word\nof two lines" in said[0][1]
 
 
-def test_nothing_of_a_closed_queue_is_left(queue_dir, put):
+def test_nothing_of_a_closed_queue_is_left(queue_dir, put, descriptors):
     put("a")
     with watcher.entries(queue_dir, **RAW) as queue:
         queue.take(PATIENCE).done()  # faulthandler and the like are ready
-    before, threads = len(os.listdir("/proc/self/fd")), set(threading.enumerate())
+    before, threads = descriptors(), set(threading.enumerate())
     for _ in range(3):
         put("a")
         with watcher.entries(queue_dir, **RAW) as queue:
             queue.take(PATIENCE).done()
             assert os.listdir(queue_dir / ".watcher" / "inflight")
     # What another test left may have gone meanwhile.
-    assert len(os.listdir("/proc/self/fd")) <= before
+    assert descriptors() <= before
     assert set(threading.enumerate()) <= threads
     assert os.listdir(queue_dir / ".watcher" / "inflight") == []

@@ -408,17 +408,19 @@ def test_threads_have_a_worker_each_which_goes_with_its_thread(isolated, entry, 
     assert not children() & set(map(int, pids))  # reaped
 
 
-def test_200_entries_and_some_deaths_leak_neither_descriptors_nor_processes(isolated, entry):
+def test_200_entries_and_some_deaths_leak_neither_descriptors_nor_processes(
+    isolated, entry, descriptors
+):
     handler = isolated()
     given = [entry("", stem=b"%d" % number) for number in range(200)]
     handler.run(given[0])
     count = entry("raise Reject(str(len(os.listdir('/proc/self/fd'))))", stem=b"count")
-    ours, its = len(os.listdir("/proc/self/fd")), handler.run(count).reason
+    ours, its = descriptors(), handler.run(count).reason
     for number, one in enumerate(given):
         if number % 50 == 20:
             assert handler.run(entry("os._exit(1)", stem=b"c%d" % number)).exit_status == 1
         assert handler.run(one) == HANDLED
-    assert len(os.listdir("/proc/self/fd")) == ours + 4  # the four entries made meanwhile
+    assert descriptors() == ours + 4  # the four entries made meanwhile
     assert handler.run(count).reason == its
     assert len(children()) == 1
     handler._mine.process.end()
@@ -662,12 +664,14 @@ def test_want_of_something_is_a_retry(isolated, entry, monkeypatch, number):
     assert handler.run(entry()) == HANDLED
 
 
-def test_running_out_of_descriptors_at_any_step_is_a_retry_and_leaks_none(isolated, entry):
+def test_running_out_of_descriptors_at_any_step_is_a_retry_and_leaks_none(
+    isolated, entry, descriptors
+):
     import resource
 
     handler, given = isolated(keep=False), entry()
     handler.run(given)
-    before = sorted(os.listdir("/proc/self/fd"), key=int)
+    count, before = descriptors(), os.listdir("/proc/self/fd")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     free = [number for number in range(1000) if str(number) not in before]
     verdicts = []
@@ -680,7 +684,7 @@ def test_running_out_of_descriptors_at_any_step_is_a_retry_and_leaks_none(isolat
     assert verdicts[0] is Verdict.RETRY
     assert verdicts[-1] is Verdict.DONE
     assert set(verdicts) <= {Verdict.RETRY, Verdict.DONE}
-    assert sorted(os.listdir("/proc/self/fd"), key=int) == before
+    assert descriptors() == count
     assert not children()
 
 

@@ -426,16 +426,16 @@ def test_no_command_that_starts_meanwhile_inherits_the_descriptors(worker, entry
     assert seen == [False]
 
 
-def test_an_entry_leaves_no_descriptor_open(worker, entry, claimed_entry):
+def test_an_entry_leaves_no_descriptor_open(worker, entry, claimed_entry, descriptors):
     handler = worker()
     handler.run(entry())
     raw, pck = entry(), claimed_entry(b"echo done", {"long": "x" * worker_request.INLINE})
-    before = len(os.listdir("/proc/self/fd"))
+    before = descriptors()
     for _ in range(3):
         assert [handler.run(raw), handler.run(pck)] == [HANDLED, HANDLED]
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert descriptors() == before
     handler._drop(5.0)
-    assert len(os.listdir("/proc/self/fd")) == before - 7
+    assert descriptors() == before - 7
 
 
 # -- settings --------------------------------------------------------------------------------------

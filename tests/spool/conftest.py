@@ -205,12 +205,6 @@ def terms_fixture() -> Callable[..., ClaimOptions]:
     return terms
 
 
-@pytest.fixture
-def descriptors() -> Callable[[], int]:
-    """Say how many descriptors this process has open."""
-    return lambda: len(os.listdir("/proc/self/fd"))
-
-
 def odd(queue: Path, kind: str, name: bytes) -> None:
     """Make something with an entry's name that is none."""
     path = os.path.join(os.fsencode(queue), name)

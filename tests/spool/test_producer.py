@@ -368,15 +368,17 @@ def fail_at(monkeypatch, call, when, error):
 
 @pytest.mark.parametrize(("call", "when"), [("open", 2), ("write", 1), ("fsync", 1), ("rename", 1)])
 @pytest.mark.parametrize("number", ERRORS, ids=errno.errorcode.get)
-def test_whatever_fails_before_the_rename_leaves_nothing(queue, monkeypatch, call, when, number):
-    before = len(os.listdir("/proc/self/fd"))
+def test_whatever_fails_before_the_rename_leaves_nothing(
+    queue, monkeypatch, descriptors, call, when, number
+):
+    before = descriptors()
     calls = fail_at(monkeypatch, call, when, OSError(number, os.strerror(number)))
     with pytest.raises(ERRORS[number], match=re.escape(os.strerror(number))):
         enqueue(queue, b"message")
     assert len(calls) == when
     monkeypatch.undo()
     assert names(queue) == []
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert descriptors() == before
 
 
 def test_each_step_waits_for_the_one_before(queue, monkeypatch):

@@ -43,10 +43,6 @@ def spool(tmp_path: Path) -> Spool:
     return Spool(os.fsencode(tmp_path), Layout(b"", raw=True))
 
 
-def open_descriptors() -> set[str]:
-    return set(os.listdir("/proc/self/fd"))
-
-
 def test_a_process_makes_one_directory_of_its_own(spool: Spool, tmp_path: Path) -> None:
     found: list[process_dir.ProcessDirectory] = []
     all_at_once(lambda _number: found.append(process_dir.process_dir_for(spool)))
@@ -102,13 +98,13 @@ def test_what_is_in_hand_goes_into_the_ledger_of_a_new_directory(spool: Spool, t
     assert {slot.inode for slot in ledger.read(process_dir.process_dir_for(spool).fd)} == {1, 2}
 
 
-def test_a_directory_of_ours_is_opened_once(spool: Spool) -> None:
+def test_a_directory_of_ours_is_opened_once(spool: Spool, descriptors: Callable[[], int]) -> None:
     spool.state_root()
-    before = open_descriptors()
+    before = descriptors()
     found: list[int] = []
     all_at_once(lambda _number: found.append(spool.make_state_dir(State.DEFERRED)))
     assert len(set(found)) == 1
-    assert len(open_descriptors()) == len(before) + 1
+    assert descriptors() == before + 1
 
 
 def test_the_file_for_last_words_is_opened_once_and_closed_once(tmp_path, monkeypatch) -> None:
