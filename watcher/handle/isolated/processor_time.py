@@ -1,13 +1,13 @@
 """How much processor time this process has taken, as the kernel counts it for RLIMIT_CPU.
 
 The kernel has two counts: exact times (getrusage(2), CLOCK_PROCESS_CPUTIME_ID), and the ticks of
-its timer that fell into the process, which RLIMIT_CPU and ITIMER_PROF go by. On a loaded machine
-the second runs ahead of the first by a third and more, and it never falls back. A limit that is set
-from getrusage(2) would be in the past after some minutes of work, and would end every attempt.
+its timer that fell into the process, which RLIMIT_CPU and ITIMER_PROF go by. Beside a program that
+sleeps at each tick the second count grew 40 % faster than the first. What it is ahead adds up over
+the life of the process: a limit that is set from getrusage(2) would at last be in the past.
 Source: setrlimit(2), setitimer(2); kernel/time/posix-cpu-timers.c and kernel/sched/cputime.c.
 
-Guarantees: an own timer is left alone if the function sets it; from then on the exact times are
-added. The kernel clears it in a child that is forked.
+Guarantees: if the function sets ITIMER_PROF for itself, its timer stays; from then on the exact
+times are added. The kernel clears the timer in a child that is forked.
 Fails: never.
 """
 
