@@ -194,14 +194,17 @@ class Recorder:
 
 
 @pytest.fixture
-def descriptors() -> Iterator[Callable[[], int]]:
-    """Return what counts the descriptors of this process.
-
-    Meanwhile no garbage is collected: it would close what earlier tests left open.
-    """
+def no_collection() -> Iterator[None]:
+    """Collect no garbage: that would close descriptors that earlier tests left open."""
     gc.disable()
-    yield lambda: len(os.listdir("/proc/self/fd"))
+    yield
     gc.enable()
+
+
+@pytest.fixture
+def descriptors(no_collection: None) -> Callable[[], int]:
+    """Return what counts the descriptors of this process."""
+    return lambda: len(os.listdir("/proc/self/fd"))
 
 
 @pytest.fixture
