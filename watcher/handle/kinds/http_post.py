@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, ClassVar
 from urllib.parse import urlsplit
 
 from watcher import durations
+from watcher.credentials.secret_file import read_secret
 from watcher.errors import BadConfiguration
 from watcher.handle.handler_settings import HandlerSettings
-from watcher.handle.secret_file import check_secret, read_secret
 from watcher.rules.finding import BAD, OK, WARNING, Check
 from watcher.rules.http_answer import without_query
 from watcher.rules.option import Option, one_of, period
@@ -182,26 +182,9 @@ class Http(HandlerSettings, frozen=True, forbid_unknown_fields=True):
 
         if not self.http.startswith("https:"):  # no message leaves for a URL of another scheme
             return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        try:
-            context = ssl.create_default_context(cafile=self.ca_file)
-        except (OSError, ValueError) as error:
-            raise BadConfiguration(
-                f"handler.ca_file: {self.ca_file}: no certificates can be read: {_why(error)}"
-            ) from None
-        if self.cert_file is not None:
-            if self.key_file is not None:
-                check_secret(self.key_file, "handler.key_file")
-            else:
-                check_secret(self.cert_file, "handler.cert_file")
-            try:
-                # An empty password: OpenSSL would ask for one at the terminal.
-                context.load_cert_chain(self.cert_file, self.key_file, password="")
-            except (OSError, ValueError) as error:
-                raise BadConfiguration(
-                    f"handler.cert_file: {self.cert_file}: no certificate with its key can be"
-                    f" read: {_why(error)}"
-                ) from None
-        return context
+        from watcher.credentials.tls_context import tls_context
+
+        return tls_context("handler", self.ca_file, self.cert_file, self.key_file)
 
     def endless(self) -> str:
         """Return "": each attempt has a deadline."""
@@ -245,10 +228,6 @@ def _is_url(text: str) -> bool:
     if not text.startswith(("http://", "https://")) or not parts.hostname or "@" in parts.netloc:
         return False
     return port != 0 and not parts.fragment and re.fullmatch(r"[\x21-\x7e]+", text) is not None
-
-
-def _why(error: OSError | ValueError) -> str:
-    return getattr(error, "strerror", None) or type(error).__name__
 
 
 _DOUBTFUL = {
