@@ -1,0 +1,60 @@
+"""What the answers of a JetStream server to a publish mean for an entry. PURE.
+
+    answer                                       the entry
+    -------------------------------------------  -----------------------------------------------
+    stored, or known already by its key          done
+    the message is larger than the stream takes  rejected: no later attempt can succeed
+    anything else                                the queue is held: another entry fares no better
+
+To hold the queue is MISCONFIGURED: no attempt counts, no entry loses its place, and one entry is
+tried at the pace of the retry policy until it is taken.
+
+Source: the error codes of nats-server, server/errors.json.
+"""
+
+from __future__ import annotations
+
+from watcher.rules.results import HandlerResult, Verdict, shortened
+
+NOT_NOW = 503
+TOO_LARGE = 10054  # JSStreamMessageExceedsMaximumErr
+_CURES = {
+    10023: "the server is short of resources",  # JSInsufficientResourcesErr
+    10028: "the account has used what it may",  # JSMemoryResourcesExceededErr
+    10047: "the server's storage is full",  # JSStorageResourcesExceededErr
+    10060: "another stream takes this subject; see `subject`",  # JSStreamNotMatchErr
+    10077: "the stream is full; see `watcher nats check`",  # JSStreamStoreFailedF
+    10109: "the stream is sealed",  # JSStreamSealedErr
+}
+NO_STREAM = -1  # of no server: none answered, as no stream has the subject
+
+
+def is_final(status: int, code: int) -> bool:
+    """Whether an error is the server's answer, and not that it has none now.
+
+    503 alone means that the stream has no leader now, or that JetStream is not ready.
+    """
+    return status != NOT_NOW or code == TOO_LARGE or code in _CURES
+
+
+def refused(code: int, description: str, subject: str) -> HandlerResult:
+    """Return the result for an error that the server gave as the answer to one publish."""
+    if code == NO_STREAM:
+        return held(f"no stream takes the subject {subject}; `watcher nats init` makes one")
+    said = description.strip() or f"error {code}"
+    if code == TOO_LARGE:
+        why = f"{said}: raise the stream's maximum message size, and requeue it"
+        return HandlerResult(Verdict.REJECT, shortened(why))
+    cure = _CURES.get(code)
+    return held(f"{said}: {cure}" if cure else said)
+
+
+def held(why: str) -> HandlerResult:
+    """Return the result for what concerns no entry alone: the queue waits until it works again."""
+    return HandlerResult(Verdict.MISCONFIGURED, shortened(why), ran=False)
+
+
+def too_large(size: int, limit: int) -> HandlerResult:
+    """Return the result for an entry that no message can hold."""
+    why = f"{size} bytes with its headers is more than the server takes: raise its max_payload"
+    return HandlerResult(Verdict.REJECT, shortened(f"{why} ({limit}), and requeue it"))
