@@ -1,0 +1,277 @@
+"""The messages that this process has in hand, and how each of them ends.
+
+    done     acknowledged (+ACK), and the answer of the server is waited for
+    retry    a record is stored, then the message is given back until a moment (-NAK)
+    reject   a dead letter is stored, then the message is ended for good (+TERM)
+    release  a record is stored, then the message is given back at once: no attempt was made
+
+Each end is confirmed by the server. While no server answers, the thread that ends an entry waits,
+and tries again: the handler's work is done, and must not be done twice. `give_up` ends that.
+
+Guarantees: nothing is acknowledged that the caller did not end. What is stored comes before what
+gives the message away, so that a crash between the two repeats it, and loses nothing.
+Fails: TryAgain after `give_up`; the server then delivers the message again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import CancelledError
+from typing import NamedTuple
+
+import nats.errors
+from nats.js.errors import APIError, NotFoundError
+
+from watcher.errors import TryAgain, one_line
+from watcher.jetstream.connection import Connection, OpenClient, Unreachable
+from watcher.jetstream.messages import ENTRY, ID, KEY, METADATA, QUEUE, decoded
+from watcher.jetstream.streams import DEAD, STATE
+from watcher.rules.delivery import Record, arrived, begins, released
+
+ANSWER = 5.0  # seconds for the server's answers to the steps of one end
+PAUSE = 1.0  # seconds between two tries
+REMEMBERED = 65_536  # messages that were done
+GOODBYE = 5.0  # seconds for what is given back when the process ends
+_NOT_OURS = frozenset({ID.lower(), "nats-expected-stream"})  # headers of a message that stay behind
+
+
+class DeadLetter(NamedTuple):
+    """Why an entry goes to the dead letters, and after how much."""
+
+    reason: str
+    facts: Mapping[str, object]
+
+
+class Delivery:
+    """One message in hand. Its thread and the loop's thread use it in turn."""
+
+    def __init__(
+        self,
+        *,
+        subject: str,
+        reply: str,
+        sequence: int,
+        number: int,
+        headers: Mapping[str, str],
+        payload: bytes,
+    ) -> None:
+        self.subject = subject
+        self.reply = reply
+        self.sequence = sequence
+        self.number = number  # which delivery this is
+        self.headers = {name.lower(): value for name, value in headers.items()}
+        self.payload = payload
+        self.record = Record()
+        self.stored = False  # whether the server has a record
+        self.over = False  # whether its end is confirmed
+
+    @property
+    def name(self) -> str:
+        """The entry's name; of a message of another program, its number in the stream."""
+        name = decoded(self.headers.get(ENTRY.lower(), ""))
+        usable = name and name not in (".", "..") and not set(name) & {"/", "\0"}
+        return name if usable else str(self.sequence)
+
+    @property
+    def queue(self) -> str:
+        """The queue that it was in; "" if the message does not say it."""
+        return decoded(self.headers.get(QUEUE.lower(), ""))
+
+    def key(self, stream: str) -> str:
+        """Return the idempotency key: that of the message, or the stream and its number there."""
+        headers = self.headers
+        return headers.get(KEY.lower()) or headers.get(ID.lower()) or f"{stream}.{self.sequence}"
+
+    @property
+    def metadata(self) -> dict[str, object]:
+        """The writer's metadata, as JSON has it; {} if there is none."""
+        with contextlib.suppress(ValueError):
+            found = json.loads(self.headers.get(METADATA.lower(), "{}"))
+            if isinstance(found, dict):
+                return found
+        return {}
+
+
+class Deliveries:
+    """What one process has in hand of one stream; any thread may call what is no coroutine."""
+
+    def __init__(self, connection: Connection, stream: str) -> None:
+        self.stream = stream
+        self.on_trouble: Callable[[str | None], None] = lambda _why: None
+        self._connection = connection
+        self._lock = threading.Lock()  # for the next two
+        self._in_hand: dict[int, Delivery] = {}  # by the number in the stream
+        self._done_lately: dict[int, None] = {}  # numbers, the oldest first
+        self._given_up = threading.Event()
+        self.changed: Callable[[], None] = lambda: None  # called in the loop's thread
+
+    def __len__(self) -> int:
+        return len(self._in_hand)
+
+    def all(self) -> list[Delivery]:
+        """Return what is in hand."""
+        with self._lock:
+            return list(self._in_hand.values())
+
+    def give_up(self) -> None:
+        """Have ends that no server confirms wait no longer: the process is about to exit."""
+        self._given_up.set()
+
+    # -- how a message comes: in the loop's thread ----------------------------------------------
+
+    async def take(self, client: OpenClient, delivery: Delivery) -> bool:
+        """Take a message in hand, with its record; return False if it is in hand already.
+
+        Then the new delivery is the one that is acknowledged. So is that of a message which was
+        done: the server lost what it knew of that.
+        """
+        if delivery.sequence in self._done_lately:
+            await client.publish(delivery.reply, b"+ACK")
+            return False
+        with self._lock:
+            known = self._in_hand.get(delivery.sequence)
+            if known is not None:
+                known.reply, known.number = delivery.reply, delivery.number
+                return False
+            self._in_hand[delivery.sequence] = delivery
+        if delivery.number > 1:
+            data = await self._stored(client, delivery.sequence)
+            if data is not None:
+                delivery.record, delivery.stored = Record.read(data), True
+            delivery.record = arrived(delivery.record, delivery.number)
+        return True
+
+    def drop(self, delivery: Delivery) -> None:
+        """Forget a message: the server delivers it again after its acknowledgement time."""
+        with self._lock:
+            self._in_hand.pop(delivery.sequence, None)
+        self.changed()
+
+    async def _stored(self, client: OpenClient, sequence: int) -> bytes | None:
+        state = self.stream + STATE
+        try:
+            found = await client.context.get_last_msg(state, f"{state}.{sequence}")
+        except NotFoundError:
+            return None
+        return found.data or b""
+
+    # -- how it ends ----------------------------------------------------------------------------
+
+    def begin(self, delivery: Delivery) -> None:
+        """Record that an attempt begins, if it is not a first delivery: its worker may die."""
+        if delivery.number > 1:
+            record = begins(delivery.record, delivery.number)
+            self._insist(delivery, lambda client: self._record(client, delivery, record))
+
+    def done(self, delivery: Delivery) -> None:
+        """Acknowledge a message for good."""
+        self._insist(delivery, lambda client: self._done(client, delivery))
+
+    def retry(self, delivery: Delivery, record: Record, seconds: float) -> None:
+        """Give a message back: it is delivered again in so many seconds, to any worker."""
+        self._insist(delivery, lambda client: self.give_back(client, delivery, record, seconds))
+
+    def reject(self, delivery: Delivery, letter: DeadLetter) -> None:
+        """Store a dead letter, and end the message."""
+        self._insist(delivery, lambda client: self.bury(client, delivery, letter))
+
+    def release_all(self) -> None:
+        """Give back everything that is in hand and not over; for the end of the process."""
+
+        async def release(client: OpenClient) -> None:
+            for delivery in self.all():
+                await self.give_back(client, delivery, released(delivery.record), 0.0)
+
+        if self._in_hand:
+            with contextlib.suppress(*_TROUBLES, Unreachable, CancelledError):
+                self._connection.call(release, GOODBYE)
+
+    def _insist(self, delivery: Delivery, end: Callable[[OpenClient], Awaitable[None]]) -> None:
+        """Take a step, however long that takes; raise TryAgain after `give_up`."""
+        while not delivery.over:
+            try:
+                self._connection.call(end, ANSWER)
+                break
+            except (Unreachable, *_TROUBLES) as error:
+                why = "no answer in time" if isinstance(error, TimeoutError) else str(error)
+                self.on_trouble(one_line(why))
+                if self._given_up.wait(PAUSE):
+                    raise TryAgain(f"the server does not confirm it: {why}") from None
+            except CancelledError:
+                raise TryAgain("the connection is closed") from None
+        self.on_trouble(None)
+
+    # -- in the loop's thread -------------------------------------------------------------------
+
+    async def _done(self, client: OpenClient, delivery: Delivery) -> None:
+        await self._confirm(client, delivery, b"+ACK")
+        with self._lock:
+            self._done_lately[delivery.sequence] = None
+            if len(self._done_lately) > REMEMBERED:
+                del self._done_lately[next(iter(self._done_lately))]
+        if delivery.stored:
+            await self._forget_record(client, delivery)
+
+    async def give_back(
+        self, client: OpenClient, delivery: Delivery, record: Record, seconds: float
+    ) -> None:
+        """Store a record and give the message back."""
+        await self._record(client, delivery, record)
+        delay = json.dumps({"delay": round(seconds * 1e9)}).encode() if seconds > 0 else b""
+        await self._confirm(client, delivery, b"-NAK " + delay if delay else b"-NAK")
+
+    async def _record(self, client: OpenClient, delivery: Delivery, record: Record) -> None:
+        state = self.stream + STATE
+        await self._store(client, f"{state}.{delivery.sequence}", record.format(), {})
+        delivery.record, delivery.stored = record, True
+
+    async def bury(self, client: OpenClient, delivery: Delivery, letter: DeadLetter) -> None:
+        """Store a dead letter and end the message."""
+        kept = {name: text for name, text in delivery.headers.items() if name not in _NOT_OURS}
+        headers = kept | {
+            ID: f"{delivery.key(self.stream)}.{delivery.sequence}",
+            KEY: delivery.key(self.stream),
+            "Watcher-Subject": delivery.subject,
+            "Watcher-Reason": one_line(letter.reason),
+            "Watcher-Facts": json.dumps(letter.facts),
+        }
+        dead = self.stream + DEAD
+        tail = delivery.subject.partition(".")[2] or "_"
+        await self._store(client, f"{dead}.{tail}", delivery.payload, headers)
+        await self._confirm(client, delivery, b"+TERM " + one_line(letter.reason).encode()[:200])
+        if delivery.stored:
+            await self._forget_record(client, delivery)
+
+    async def _store(
+        self, client: OpenClient, subject: str, payload: bytes, headers: Mapping[str, str]
+    ) -> None:
+        """Publish, and wait until it is stored; raises APIError."""
+        answer = json.loads(await (await client.replies.send(subject, payload, headers or None)))
+        if "error" in answer:
+            raise APIError.from_error(answer["error"])
+
+    async def _confirm(self, client: OpenClient, delivery: Delivery, word: bytes) -> None:
+        """Send the end of a delivery, and wait until the server has taken note of it."""
+        await (await client.replies.send(delivery.reply, word))
+        delivery.over = True
+        with self._lock:
+            self._in_hand.pop(delivery.sequence, None)
+        self.changed()
+
+    async def _forget_record(self, client: OpenClient, delivery: Delivery) -> None:
+        """Remove the record of a message that is over; what stays goes with its age."""
+        state = self.stream + STATE
+        with contextlib.suppress(*_TROUBLES):
+            await client.context.purge_stream(state, subject=f"{state}.{delivery.sequence}")
+
+
+_TROUBLES = (OSError, ValueError, nats.errors.Error)
+
+
+async def heartbeat(client: OpenClient, deliveries: Deliveries) -> None:
+    """Tell the server of each message in hand that a worker has it still."""
+    for delivery in deliveries.all():
+        await client.publish(delivery.reply, b"+WPI")
