@@ -42,6 +42,7 @@ class Entry:
     __slots__ = (
         "_directory",
         "_ended",
+        "_given",
         "_identity",
         "_key",
         "_key_name",
@@ -97,7 +98,25 @@ class Entry:
         self.is_unique_name = is_unique_name
         self._identity = identity
         self._key: str | None = None
+        self._given: dict[str, object] | None = None  # what an earlier attempt remembered
         self.damage: str | None = None
+
+    def describe(
+        self,
+        *,
+        queue: str,
+        key: str,
+        metadata: dict[str, object],
+        attempt: int,
+        crashes: int,
+        remembered: dict[str, object],
+    ) -> None:
+        """Say what the file does not: it is a copy of a message, which has the key and the rest.
+
+        Called before a handler has the entry.
+        """
+        self.queue, self.attempt, self.crashes = queue, attempt, crashes
+        self._key, self._metadata, self._given = key, metadata, remembered
 
     @property
     def name(self) -> str:
@@ -115,7 +134,7 @@ class Entry:
 
         A handler that reads it may open the file: the key is computed now, for `is_as_read`.
         """
-        if not (self.is_unique_name or self.lent):
+        if not (self.is_unique_name or self.lent or self._given is not None):
             with self._lock, contextlib.suppress(OSError, EntryEnded):
                 if self._message is None:
                     _ = self.key
@@ -139,6 +158,8 @@ class Entry:
 
         It is read from the note beside a deferred entry, at each access.
         """
+        if self._given is not None:
+            return self._given
         message = self.parts[0]
         if self.layout is None or message.directory is None:
             return {}
@@ -181,8 +202,11 @@ class Entry:
         """Whether the message's file still holds what was read of it; raises OSError.
 
         None if that is not known: neither key, message nor path was read; or the message was not
-        read, and the file is so large that the key covers only samples of it.
+        read, and the file is so large that the key covers only samples of it; or the file is a copy
+        (`describe`), which has no writer.
         """
+        if self._given is not None:
+            return None
         with self._lock:
             if self._key is not None and self._compute_key() != self._key:
                 return False
@@ -237,6 +261,8 @@ class Entry:
         except Undecodable as error:
             self.damage = str(error)
             raise
+        if self._given is not None and self._metadata is not None:
+            decoded = mailman.Contents(decoded.message, self._metadata)
         self._message, self._metadata = decoded
         return decoded
 

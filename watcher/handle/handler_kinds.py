@@ -27,6 +27,7 @@ KINDS: dict[str, str] = {
     "lmtp": "watcher.handle.kinds.lmtp:Lmtp",
     "smtp": "watcher.handle.kinds.smtp:Smtp",
     "http": "watcher.handle.kinds.http_post:Http",
+    "nats": "watcher.handle.kinds.hand_to_nats:Nats",
     "trigger": "watcher.handle.kinds.run_trigger:Trigger",
 }
 
