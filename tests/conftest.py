@@ -251,13 +251,20 @@ def environment() -> dict[str, str]:
 def start_daemon(
     watcher_command: list[str], environment: dict[str, str]
 ) -> Iterator[Callable[..., Daemon]]:
-    """Start `watcher run QUEUE OPTION... -- HANDLER...`; it is ready when the call returns."""
+    """Start `watcher run QUEUE OPTION... -- HANDLER...`; it is ready when the call returns.
+
+    `command` may be another daemon's.
+    """
     started: list[Daemon] = []
 
     def start(
-        queue: Path | None, *options: str, handler: list[str] | None = None, ready: bool = True
+        queue: Path | None,
+        *options: str,
+        handler: list[str] | None = None,
+        ready: bool = True,
+        command: str = "run",
     ) -> Daemon:
-        argv = [*watcher_command, "run", *([str(queue)] if queue else []), *options]
+        argv = [*watcher_command, command, *([str(queue)] if queue else []), *options]
         argv += ["--log-format", "json"]
         daemon = Daemon([*argv, "--", *handler] if handler else argv, environment)
         started.append(daemon)

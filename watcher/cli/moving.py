@@ -118,7 +118,8 @@ def operate(
 ) -> int:
     """Run one command; return its exit status."""
     place, entries = chosen.for_moving(queue_dir, entries)
-    names, states, wanted = _names(entries), _states(move, flags["state"]), filter_from(flags)
+    given, states, wanted = names_of(entries), _states(move, flags["state"]), filter_from(flags)
+    names = None if given is None else [os.fsencode(name) for name in given]
     queues = chosen.choose(place, flags["config"], flags)
     if names is not None and not queues.alone:
         raise Usage(f"{place}: in each of its directories a name is another entry: say which one")
@@ -199,12 +200,12 @@ def say_none(spool: Spool) -> None:
         )
 
 
-def _names(entries: Sequence[str]) -> list[bytes] | None:
-    """Return the given names; None for ALL."""
+def names_of(entries: Sequence[str]) -> list[str] | None:
+    """Return the given names, each once; None for ALL. Raises Usage."""
     if not entries:
         raise Usage("expected the names of entries, or ALL")
     if ALL not in entries:
-        return [os.fsencode(entry) for entry in dict.fromkeys(entries)]
+        return list(dict.fromkeys(entries))
     if len(entries) > 1:
         raise Usage("ALL stands alone; an entry of this name is asked for as STATE/ALL")
     return None

@@ -17,9 +17,14 @@ def _rate(_context: click.Context, _option: click.Parameter, text: str | None) -
         raise click.BadParameter(str(error)) from None
 
 
+rate_option = click.option(
+    "--rate", metavar="N/s", callback=_rate, help="Only so many a second; or N/m, N/h."
+)
+
+
 @click.command("requeue")
 @moving.command_options(Move.REQUEUE)
-@click.option("--rate", metavar="N/s", callback=_rate, help="Only so many a second; or N/m, N/h.")
+@rate_option
 def command(queue_dir: str | None, entries: tuple[str, ...], **flags: object) -> int:
     """Have dead, deferred or orphaned entries handled again, at once, as if for the first time.
 

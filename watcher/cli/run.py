@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -20,6 +20,43 @@ if TYPE_CHECKING:
     from watcher.config.daemon_settings import DaemonSettings
     from watcher.config.queue_settings import Queue
     from watcher.handle.handler import Handler
+
+_PAGE = (
+    click.option("--http", metavar="ADDRESS", help="Serve the page and the metrics there [no]."),
+    click.option(
+        "--http-token-file", metavar="FILE", help="A file with the token that clients have to send."
+    ),
+)
+_LOG = (
+    click.option(
+        "--log-format",
+        type=click.Choice(["text", "json"]),
+        default="text",
+        help="How a line of the log is written [text].",
+    ),
+    click.option(
+        "--log-level",
+        type=click.Choice(["debug", "info", "warning", "error"]),
+        default="info",
+        help="The lowest level that is logged [info].",
+    ),
+)
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def page_options(command: F) -> F:
+    """Add the options for the page and the metrics."""
+    for option in reversed(_PAGE):
+        command = option(command)
+    return command
+
+
+def log_options(command: F) -> F:
+    """Add the options for the log."""
+    for option in reversed(_LOG):
+        command = option(command)
+    return command
+
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
@@ -48,22 +85,8 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.
     type=click.Choice(["any", "rename"]),
     help="With --format raw: rename if every writer renames its files in [any].",
 )
-@click.option("--http", metavar="ADDRESS", help="Serve the page and the metrics there [no].")
-@click.option(
-    "--http-token-file", metavar="FILE", help="A file with the token that clients have to send."
-)
-@click.option(
-    "--log-format",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    help="How a line of the log is written [text].",
-)
-@click.option(
-    "--log-level",
-    type=click.Choice(["debug", "info", "warning", "error"]),
-    default="info",
-    help="The lowest level that is logged [info].",
-)
+@page_options
+@log_options
 def command(
     queue_dir: str | None,
     handler: tuple[str, ...],
@@ -78,6 +101,22 @@ def command(
     drain, a second one stops at once; HUP reloads the configuration, USR1 logs the status, USR2
     sweeps now.
     """
+
+    def load() -> Mapping[str, Queue]:
+        return parameters.queues_for(queue_dir, config, flags, handler)
+
+    given = {key: flags.pop(key) for key in ("http", "http_token_file")}
+    return serve(load, config, given, log_format, log_level)
+
+
+def serve(
+    load: Callable[[], Mapping[str, Queue]],
+    config: str | None,
+    page_flags: Mapping[str, object],
+    log_format: str,
+    log_level: str,
+) -> int:
+    """Run a daemon for the queues that `load` returns; return its exit code."""
     asked = _note_signals()
     from watcher.handle.adopted_children import usual_signals
     from watcher.observe import log
@@ -86,15 +125,10 @@ def command(
 
     log.setup(log_format, log_level)
 
-    def load() -> Mapping[str, Queue]:
-        return parameters.queues_for(queue_dir, config, flags, handler)
-
-    given = {key: flags.pop(key) for key in ("http", "http_token_file")}
-
     def load_daemon() -> DaemonSettings:
         from watcher.config.daemon_settings import daemon_settings
 
-        return daemon_settings(config or os.environ.get("WATCHER_CONFIG"), given, os.environ)
+        return daemon_settings(config or os.environ.get("WATCHER_CONFIG"), page_flags, os.environ)
 
     try:
         return _run(load, load_daemon, asked, json=log_format == "json")

@@ -37,10 +37,12 @@ def load(file: str, environment: Mapping[str, str]) -> dict[str, Queue]:
     """Read a TOML file of queues; raises BadConfiguration."""
     tree = read_toml(file)
     check_table(tree.pop("daemon", {}), file)
+    tree.pop("work", None)  # those of `watcher work`
     queues = tree.pop("queues", None)
     if tree:
         raise BadConfiguration(
-            f"{file}: {next(iter(tree))}: unknown key; expected [queues.NAME] or [daemon]"
+            f"{file}: {next(iter(tree))}: unknown key;"
+            " expected [queues.NAME], [work.NAME] or [daemon]"
         )
     if not isinstance(queues, dict) or not queues:
         raise BadConfiguration(f"{file}: queues: expected a table [queues.NAME] for each queue")

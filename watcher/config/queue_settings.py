@@ -14,6 +14,7 @@ import msgspec
 
 from watcher.errors import BadConfiguration
 from watcher.handle.handler_settings import HandlerSettings
+from watcher.jetstream.server_settings import ServerSettings
 from watcher.rules.journal_keep import DEFAULT_SIZE
 from watcher.rules.path_pattern import PathPattern, directory_queue
 from watcher.rules.patterns import DEFAULT_IGNORE, compiled, ending_for, without
@@ -29,6 +30,13 @@ if TYPE_CHECKING:
     from watcher.spool.state_home import Outside
 
 EVERY_NAME = ("*",)
+
+
+class MessageSource(msgspec.Struct, frozen=True):
+    """The stream whose messages have their copies in the directory of a queue."""
+
+    server: ServerSettings
+    stream: str
 
 
 class Queue(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,6 +77,7 @@ class Queue(msgspec.Struct, frozen=True, kw_only=True):
     archive: str | None = None  # relative: to the queue directory
     archive_dated: bool = False
     archive_for: float | None = None
+    messages: MessageSource | None = None  # None: writers put the entries there
     origin: str = ""  # where the settings came from, for messages
 
     def of_directory(self, path: str, below: str) -> Queue:

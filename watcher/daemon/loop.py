@@ -149,7 +149,7 @@ class Daemon:
         if words := warning_for(os.fsencode(settings.path), settings.layout):
             log.event(settings.name, "mind", words, logging.WARNING)
         context = Context(self._sources, self._reader, self._clock, self._wake_for, self._delivery)
-        worker = QueueWorker(self._next_tag, settings, handler, context)
+        worker = _class_for(settings)(self._next_tag, settings, handler, context)
         # First: `take_over` gives the watch the new worker's tag.
         self._reader.routes = {**self._reader.routes, worker.tag: (worker.on_events,)}
         if before is not None:
@@ -385,3 +385,12 @@ def _status(worker: QueueWorker) -> str:
     except (OSError, WatcherError) as error:
         holds = f"its entries cannot be counted: {error}"
     return worker.status(holds)
+
+
+def _class_for(settings: Queue) -> type[QueueWorker]:
+    """Return what serves a queue; the part for streams is imported where it is used."""
+    if settings.messages is None:
+        return QueueWorker
+    from watcher.daemon.message_worker import MessageWorker
+
+    return MessageWorker

@@ -51,6 +51,7 @@ from watcher.settle.finish import REWRITTEN, WENT, Finisher
 from watcher.settle.moves import prepare
 from watcher.settle.refused import DiskRetry
 from watcher.settle.unremovable import Unremovable
+from watcher.spool.claimed import ClaimOptions
 from watcher.spool.journal import FLUSH_AFTER
 from watcher.spool.process_dir import has_others
 from watcher.spool.spool import Spool
@@ -94,14 +95,14 @@ class QueueWorker:
             self._disk_patience.pause,
             lambda text: self._current().detector.watch.on_disk(text),  # noqa: PLW0108 - the heir's
         )
-        settlement = Finisher(settings.name, terms, settings.retry, clock, log.transition, disk)
+        settlement = self._make_finisher(terms, clock, disk)
         settlement.unremovable = self._unremovable = Unremovable(self.detector.now)
         self._returning = Returning(self.detector.now)
         self._follow_up = FollowUp(
             self.detector, self.health, self._unremovable, self._current, self._wake
         )
         settlement.emitted = frozenset(move for move in Move if log.shows(move))
-        self._attempt = Attempt(handler, settlement, settings.breaker)
+        self._attempt = self._make_attempt(handler, settlement)
         self._trigger = trigger_for(handler, self._attempt, self.detector, self.health, self._wake)
         self._publisher = Publisher(settings, self.health, self.detector, self._attempt)
         self.health.on_change = self._wake
@@ -119,6 +120,13 @@ class QueueWorker:
             clock,
         )
         self._workers = Workers(settings.name, settings.concurrency, self._serve, self.health)
+
+    def _make_finisher(self, terms: ClaimOptions, clock: Clock, disk: DiskRetry) -> Finisher:
+        settings = self.settings
+        return Finisher(settings.name, terms, settings.retry, clock, log.transition, disk)
+
+    def _make_attempt(self, handler: Handler, finisher: Finisher) -> Attempt:
+        return Attempt(handler, finisher, self.settings.breaker)
 
     def start(self) -> None:
         """Start the workers; the watch and the first scan come with the first tick."""

@@ -187,10 +187,10 @@ def _has_metadata(
         return False
     finally:
         found.close()
-    return all(key in values and value in _texts(values[key]) for key, value in where)
+    return all(key in values and value in texts_of(values[key]) for key, value in where)
 
 
-def _texts(value: object) -> set[str]:
+def texts_of(value: object) -> set[str]:
     """Return the ways to write a metadata value on the command line."""
     from watcher import mailman
 

@@ -1,0 +1,120 @@
+"""The copies of messages in the directory of a `watcher work`, which is a queue of its own.
+
+Each message that this process has in hand has a copy there, under the entry's own name, so that a
+handler finds the file that the writer made. A second message of the same name waits until the first
+one is over, so entries of one name are handled in the order of the stream.
+
+Guarantees: the directory has nothing else: what an earlier process left is removed at the start,
+because the server delivers it again. A directory that this program did not make is refused.
+Fails: BadConfiguration for a directory that cannot be used; `add` raises OSError.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from collections import deque
+from collections.abc import Callable
+
+from watcher.errors import BadConfiguration
+from watcher.jetstream.deliveries import Delivery
+from watcher.rules.names import NAME_MAX, OURS, display
+
+MARK = ".made-by-watcher-work"
+_SCRATCH = ".copy-"
+
+
+def prepare(path: str) -> None:
+    """Make the directory of copies, or empty it; raise BadConfiguration."""
+    try:
+        os.makedirs(path, mode=0o700, exist_ok=True)
+        status = os.lstat(path)
+        found = set(os.listdir(path))
+    except OSError as error:
+        raise BadConfiguration(f"{path}: cannot be made or read: {error.strerror}") from None
+    if status.st_uid != os.geteuid():
+        raise BadConfiguration(f"{path}: belongs to another user: name another `directory`")
+    if found - {os.fsdecode(OURS)} and MARK not in found:
+        raise BadConfiguration(
+            f"{path}: has files that `watcher work` did not make, and would remove: name another"
+            " `directory`"
+        )
+    try:
+        os.close(os.open(os.path.join(path, MARK), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        raise BadConfiguration(f"{path}: nothing can be put there: {error.strerror}") from None
+
+
+def clear(path: str) -> None:
+    """Remove the copies; raises OSError."""
+    for name in os.listdir(path):
+        if name == MARK:
+            continue
+        there = os.path.join(path, name)
+        if os.path.isdir(there) and not os.path.islink(there):
+            shutil.rmtree(there)
+        else:
+            os.unlink(there)
+
+
+class Copies:
+    """The messages that have a copy, or wait for one, by the name of the copy."""
+
+    def __init__(self, path: str, is_entry: Callable[[bytes], bool]) -> None:
+        self._path = os.fsencode(path)
+        self._is_entry = is_entry
+        self._lock = threading.Lock()  # for the next one; the loop's thread and workers use it
+        self._by_name: dict[bytes, deque[Delivery]] = {}
+
+    def add(self, delivery: Delivery) -> None:
+        """Write the copy of a message, unless another one of its name is there."""
+        name = self._name_of(delivery)
+        with self._lock:
+            waiting = self._by_name.setdefault(name, deque())
+            waiting.append(delivery)
+            if len(waiting) > 1:
+                return
+        self._write(name, delivery)
+
+    def of(self, name: bytes) -> Delivery | None:
+        """Return the message whose copy has this name; None if it is no copy."""
+        with self._lock:
+            waiting = self._by_name.get(name)
+            return waiting[0] if waiting else None
+
+    def settled(self, name: bytes) -> None:
+        """Write the next copy of a name if the message of the last one is over."""
+        with self._lock:
+            waiting = self._by_name.get(name)
+            if not waiting or not waiting[0].over:
+                return
+            waiting.popleft()
+            if not waiting:
+                del self._by_name[name]
+                return
+            following = waiting[0]
+        self._write(name, following)
+
+    def _name_of(self, delivery: Delivery) -> bytes:
+        name = os.fsencode(delivery.name)
+        usable = len(name) <= NAME_MAX and self._is_entry(name)
+        return name if usable else b"%d" % delivery.sequence
+
+    def _write(self, name: bytes, delivery: Delivery) -> None:
+        scratch = os.path.join(self._path, os.fsencode(f"{_SCRATCH}{delivery.sequence}"))
+        fd = os.open(
+            scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
+        )
+        try:
+            view = memoryview(delivery.payload)
+            while view:
+                view = view[os.write(fd, view) :]
+        finally:
+            os.close(fd)
+        os.rename(scratch, os.path.join(self._path, name))
+
+
+def described(delivery: Delivery) -> str:
+    """Return a message for a line of the log."""
+    return display(os.fsencode(delivery.name))

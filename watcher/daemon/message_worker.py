@@ -1,0 +1,261 @@
+"""A queue worker whose entries are copies of messages of a stream: `watcher work`.
+
+    the server  ->  Puller  ->  Copies (a file in the directory)  ->  the worker of any queue
+    the server  <-  Deliveries  <-  MessageFinisher  <-  the handler's result
+
+Guarantees: those of `QueueWorker` and `Deliveries`. While the queue is held or paused, nothing is
+asked for. When the worker has drained, what it has not begun is given back to the server, and no
+attempt counts.
+Fails: never; the health of the queue says what is wrong with the server.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Container, Mapping
+from concurrent.futures import Future
+
+from watcher.attempt import Attempt, Begun
+from watcher.config.queue_settings import Queue
+from watcher.daemon.message_copies import Copies, clear, described, prepare
+from watcher.daemon.queue_worker import Context, QueueWorker
+from watcher.daemon.returning import Returning
+from watcher.errors import WatcherError
+from watcher.handle.batch_handler import BatchHandler
+from watcher.handle.handler import Handler
+from watcher.jetstream.connection import Connection, OpenClient
+from watcher.jetstream.deliveries import DeadLetter, Deliveries, Delivery
+from watcher.jetstream.pull import Puller
+from watcher.observe import log
+from watcher.rules import delivery as rules
+from watcher.rules.age import Clock
+from watcher.rules.evidence import Proof
+from watcher.rules.kinds import Kind
+from watcher.rules.lifecycle import Move, State, Transition
+from watcher.rules.names import display
+from watcher.rules.results import AttemptEnd, AttemptResult, HandlerResult, Renamed
+from watcher.rules.stamp import Schedule
+from watcher.settle.finish import Finisher
+from watcher.settle.finish_delivery import MessageFinisher
+from watcher.settle.refused import DiskRetry
+from watcher.spool.abort_request import AbortRequest
+from watcher.spool.claimed import ClaimOptions
+from watcher.spool.spool import Spool
+
+AHEAD = 2  # messages in hand for each thread: while one is handled, the next one comes
+LATER = 30.0  # seconds until a message comes again that could not be written down
+GOODBYE = 10.0  # seconds that a drained worker waits for the server's answers
+NO_COPY = "no copy of a message: files are not put here by hand"
+
+
+class NeverReturns(Returning):
+    """Knows that a name which comes again is another message's, and no loop."""
+
+    def ended(self, name: bytes, report: AttemptResult, reasons: Container[str]) -> None:
+        """Remember nothing."""
+
+
+class MessageAttempt(Attempt):
+    """Attempts at copies of messages."""
+
+    copies: Copies  # these three are set before the first attempt
+    begins: Callable[[Delivery], None]
+    stream: str
+
+    def begin(  # noqa: D102 - as `Attempt.begin`
+        self,
+        spool: Spool,
+        name: bytes,
+        proof: Proof,
+        event_time_ns: int = 0,
+        renamed: Renamed | None = None,
+        number: int = 0,
+    ) -> Begun | AttemptResult:
+        begun = super().begin(spool, name, proof, event_time_ns, renamed, number)
+        if not isinstance(begun, Begun):
+            return begun
+        delivery = self.copies.of(begun.claim.name)
+        if delivery is None:
+            self.let_go(begun)
+            return AttemptResult(AttemptEnd.PINNED, f"{display(name)}: {NO_COPY}")
+        try:
+            self.begins(delivery)
+        except WatcherError as error:
+            self.let_go(begun)
+            return AttemptResult(AttemptEnd.STUCK, f"{display(name)}: {error}")
+        record = delivery.record
+        if record.attempts:
+            begun.claim.schedule = Schedule(
+                record.due_ms or record.first_ms,
+                record.attempts,
+                record.crashes,
+                waited=record.waited(time.time_ns() // 1_000_000),
+            )
+        begun.entry.describe(
+            queue=delivery.queue or self.settlement.queue,
+            key=delivery.key(self.stream),
+            metadata=delivery.metadata,
+            attempt=record.attempts + 1,
+            crashes=record.crashes,
+            remembered=dict(record.remembered),
+        )
+        return begun
+
+    def settle(
+        self, begun: Begun, outcome: HandlerResult, request: AbortRequest | None = None
+    ) -> AttemptResult:
+        """End an attempt; then the next message of the name has its turn."""
+        report = super().settle(begun, outcome, request)
+        try:
+            self.copies.settled(begun.claim.name)
+        except OSError as error:
+            why = f"{display(begun.claim.name)}: cannot be written: {error.strerror}"
+            return AttemptResult(AttemptEnd.STUCK, why)
+        return report
+
+
+class MessageWorker(QueueWorker):
+    """One stream in this process: its puller, its copies, its worker threads."""
+
+    def __init__(self, tag: int, settings: Queue, handler: Handler, context: Context) -> None:
+        source = settings.messages
+        assert source is not None  # noqa: S101 - `Daemon` chose this class by it
+        self._connection = Connection(lambda: source.server.access(settings.origin.rstrip(".")))
+        self._deliveries = Deliveries(self._connection, source.stream)
+        layout = settings.layout
+        self._copies = Copies(settings.path, lambda name: layout.kind(name) is Kind.ENTRY)
+        super().__init__(tag, settings, handler, context)
+        most = handler.most if isinstance(handler, BatchHandler) else 1
+        self._room = settings.concurrency * most * AHEAD
+        self._deliveries.on_trouble = lambda why: self.health.trouble("settle", why)
+        self._puller = Puller(
+            self._deliveries,
+            self._free,
+            self._arrive,
+            lambda why: self.health.trouble("stream", why),
+        )
+        self._returning = NeverReturns(self.detector.now)
+        self._pulling: Future[None] | None = None
+        self._drained_by = float("inf")
+        self._closed_stream = False
+
+    def _make_finisher(self, terms: ClaimOptions, clock: Clock, disk: DiskRetry) -> Finisher:
+        settings = self.settings
+        finisher = MessageFinisher(
+            settings.name, terms, settings.retry, clock, log.transition, disk
+        )
+        finisher.messages = self
+        return finisher
+
+    def _make_attempt(self, handler: Handler, finisher: Finisher) -> Attempt:
+        attempt = MessageAttempt(handler, finisher, self.settings.breaker)
+        attempt.copies, attempt.begins = self._copies, self._deliveries.begin
+        attempt.stream = self._deliveries.stream
+        return attempt
+
+    # -- how a message comes ------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Empty the directory, start the workers, and begin to pull."""
+        prepare(self.settings.path)
+        clear(self.settings.path)
+        super().start()
+        self._pulling = self._connection.spawn(self._puller.run)
+
+    def tick(self) -> float:
+        """Do what is due; let the puller look whether there is room."""
+        due = super().tick()
+        self._puller.look()
+        return due
+
+    def _free(self) -> int:
+        """Return how many messages there is room for; called in the loop's thread."""
+        if self._stopping.is_set() or self.pending.held:
+            return 0
+        return self._room - len(self._deliveries)
+
+    async def _arrive(self, client: OpenClient, delivery: Delivery) -> None:
+        """Write the copy of a message that came, if its attempt is due."""
+        now_ms = time.time_ns() // 1_000_000
+        record = delivery.record
+        if (left := rules.early(record, now_ms)) > 0:
+            await self._deliveries.give_back(client, delivery, rules.released(record), left)
+            return
+        if delivery.number > 1 and record.crashes >= self.settings.retry.max_crashes:
+            await self._bury_poison(client, delivery)
+            return
+        try:
+            self._copies.add(delivery)
+        except OSError as error:
+            self.health.trouble("copies", f"{self.settings.path}: {error.strerror}")
+            await self._deliveries.give_back(client, delivery, rules.released(record), LATER)
+        else:
+            self.health.trouble("copies", None)
+
+    async def _bury_poison(self, client: OpenClient, delivery: Delivery) -> None:
+        record = delivery.record
+        times = f"{record.crashes} times" if record.crashes > 1 else "once"
+        why = f"poison: it was {times} with a worker that died or lost the server"
+        facts = {"queue": self.settings.name, "attempts": record.attempts}
+        letter = DeadLetter(why, facts | {"crashes": record.crashes})
+        await self._deliveries.bury(client, delivery, letter)
+        log.transition(
+            Transition(
+                self.settings.name,
+                described(delivery).encode(),
+                Move.REJECT,
+                State.DEAD,
+                why,
+                key=delivery.key(self._deliveries.stream),
+            )
+        )
+
+    # -- how it ends: `Messages` --------------------------------------------------------------
+
+    def done(self, name: bytes) -> None:
+        """Acknowledge the message of a copy."""
+        if (delivery := self._copies.of(name)) is not None:
+            self._deliveries.done(delivery)
+
+    def retry(
+        self, name: bytes, schedule: Schedule, remembered: Mapping[str, object] | None
+    ) -> None:
+        """Give the message of a copy back for its next attempt."""
+        delivery = self._copies.of(name)
+        if delivery is None:
+            return
+        before = delivery.record
+        crashed = schedule.crashes > before.crashes
+        now_ms = time.time_ns() // 1_000_000
+        record = rules.failed(before, now_ms, schedule.due_ms, crashed=crashed)
+        if remembered is not None:
+            record = record._replace(remembered=remembered)
+        self._deliveries.retry(delivery, record, schedule.delay)
+
+    def reject(self, name: bytes, why: str, facts: Mapping[str, object]) -> None:
+        """Move the message of a copy to the dead letters."""
+        if (delivery := self._copies.of(name)) is not None:
+            self._deliveries.reject(delivery, DeadLetter(why, facts))
+
+    # -- the end ------------------------------------------------------------------------------
+
+    def drain(self) -> None:
+        """Pull no more, and begin no entry any more."""
+        super().drain()
+        if self._pulling is not None:
+            self._pulling.cancel()
+        self._drained_by = time.monotonic() + GOODBYE
+
+    def drained(self) -> bool:
+        """Whether every thread has ended; if so, give back what was not begun."""
+        if time.monotonic() > self._drained_by:
+            self._deliveries.give_up()
+        ended = super().drained()
+        if ended and not self._closed_stream:
+            self._closed_stream = True
+            self._deliveries.release_all()
+            self._connection.close()
+            with contextlib.suppress(OSError):
+                clear(self.settings.path)
+        return ended

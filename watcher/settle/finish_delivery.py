@@ -1,0 +1,76 @@
+"""Finish an attempt at a copy of a message: the message is ended first, then the copy is removed.
+
+`watcher work` handles copies of messages of a stream, which lie in a directory of its own. Where a
+queue removes, defers or puts away an entry, this tells the server so, and removes the copy.
+
+Guarantees: as `Finisher`, with the server in place of the disk: a message is acknowledged only
+after "done", and what a next attempt needs is stored before the message is given back.
+Fails: as `Finisher`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from watcher.durations import show
+from watcher.rules.lifecycle import Move, State
+from watcher.rules.results import AttemptEnd, AttemptResult
+from watcher.rules.stamp import Schedule
+from watcher.settle import moves
+from watcher.settle.finish import FinishedAttempt, Finisher
+from watcher.spool.claimed import Claim
+
+
+class Messages(Protocol):
+    """Where the messages are whose copies are handled; `name` is that of a copy."""
+
+    def done(self, name: bytes) -> None:
+        """Acknowledge a message; returns once the server has confirmed it. Raises TryAgain."""
+
+    def retry(
+        self, name: bytes, schedule: Schedule, remembered: Mapping[str, object] | None
+    ) -> None:
+        """Give a message back for its next attempt; raises TryAgain."""
+
+    def reject(self, name: bytes, why: str, facts: Mapping[str, object]) -> None:
+        """Move a message to the dead letters; raises TryAgain."""
+
+
+class MessageFinisher(Finisher):
+    """Ends attempts at copies of messages."""
+
+    messages: Messages  # set before the first attempt
+
+    def _remove(self, finished: FinishedAttempt) -> AttemptResult:
+        outcome, name = finished.outcome, finished.claim.name
+        moved = outcome.move_to is not None and not outcome.copied
+        if not moved:
+            self.messages.done(name)
+        report = super()._remove(finished)
+        if moved:  # the copy is where it belongs now, and a message without it would be lost
+            self.messages.done(name)
+        return report
+
+    def _reject(self, finished: FinishedAttempt, why: str) -> AttemptResult:
+        claim = finished.claim
+        facts = self._facts(finished)
+        self.record(claim, State.CLAIMED, Move.REJECT, why)
+        self.messages.reject(claim.name, why, facts)
+        self._remove_copy(claim)
+        self.emit(claim, State.CLAIMED, Move.REJECT, why, finished)
+        return AttemptResult(AttemptEnd.REJECTED, why)
+
+    def _defer(self, finished: FinishedAttempt, schedule: Schedule) -> AttemptResult:
+        claim, reason = finished.claim, finished.outcome.reason
+        self.messages.retry(claim.name, schedule, finished.outcome.remembered)
+        self._remove_copy(claim)
+        wait = f"in {show(round(schedule.delay, 1))}" if schedule.delay else "at once"
+        detail = f"{reason}; attempt {schedule.attempts + 1} {wait}"
+        due = schedule.due_ms / 1000
+        self.emit(claim, State.CLAIMED, Move.DEFER, detail, finished, next_try=due)
+        return AttemptResult(AttemptEnd.DEFERRED, reason, schedule.delay)
+
+    @staticmethod
+    def _remove_copy(claim: Claim) -> None:
+        moves.remove(claim.spool, claim.parts)
