@@ -40,6 +40,8 @@ COMMANDS = {
     "abort": "end a running attempt at one entry",
     "pause": "have no attempt begin until resume",
     "resume": "have attempts begin again",
+    "work": "handle what queues handed over to NATS JetStream",
+    "nats": "make the streams of such a hand-off, and check them",
     "explain": "why a file is or is not ready, with the evidence",
     "check": "try what a directory and this machine can do",
     "torture": "find out which promises hold on a file system, by killing processes",

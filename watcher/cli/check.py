@@ -60,7 +60,7 @@ def command(
         if not as_json:
             click.echo(shown)
         for check in checks:
-            _show(shown, check, as_json)
+            show_check(shown, check, as_json)
             if check.grade == BAD or (strict and check.grade == WARNING):
                 codes.add(check.code if check.grade == BAD else os.EX_UNAVAILABLE)
     if not codes:
@@ -121,7 +121,8 @@ def _queues(
     return chosen.choose(queue_dir, config, flags, handler, "try")
 
 
-def _show(where: str, check: Check, as_json: bool) -> None:
+def show_check(where: str, check: Check, as_json: bool) -> None:
+    """Print one finding."""
     import json
 
     if as_json:
