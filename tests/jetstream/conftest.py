@@ -10,7 +10,7 @@ pytest.importorskip("nats")
 
 from tests.claimed_entry import claimed_entry
 from tests.nats_server import PROGRAM, NatsServer, serving
-from watcher.jetstream.streams import Wanted, make
+from watcher.jetstream.stream_setup import Wanted, make
 
 __all__ = ["claimed_entry"]
 

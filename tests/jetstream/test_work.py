@@ -14,7 +14,7 @@ pytest.importorskip("nats")
 
 
 from watcher.jetstream.messages import headers_of
-from watcher.jetstream.streams import CONSUMER, consumer_configuration
+from watcher.jetstream.stream_setup import CONSUMER, consumer_configuration
 
 HANDLER = """
 import json, os, sys, time

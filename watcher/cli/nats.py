@@ -30,7 +30,7 @@ def init(config: str | None, **flags: Any) -> int:
     What exists is left as it is, and what differs is printed, unless --update is given. No message
     is removed.
     """
-    from watcher.jetstream.streams import Wanted
+    from watcher.jetstream.stream_setup import Wanted
 
     code = os.EX_OK
     for target in streams_for(config, flags):
@@ -84,7 +84,7 @@ def check(config: str | None, strict: bool, as_json: bool, **flags: Any) -> int:
 
 def _init(target: StreamTarget, wanted: Any, *, update: bool, dry_run: bool) -> int:
     from watcher.jetstream.calls import calling
-    from watcher.jetstream.streams import configurations, make
+    from watcher.jetstream.stream_setup import configurations, make
 
     if dry_run:
         for each in configurations(wanted):

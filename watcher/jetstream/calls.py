@@ -14,7 +14,7 @@ from nats.js.errors import APIError, NotFoundError
 from watcher.errors import BadConfiguration, TryAgain, Unavailable
 from watcher.jetstream.connection import Connection, Unreachable
 from watcher.jetstream.server_settings import ServerSettings
-from watcher.jetstream.streams import said
+from watcher.jetstream.stream_setup import said
 
 
 @contextlib.contextmanager

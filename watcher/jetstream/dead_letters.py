@@ -19,7 +19,7 @@ from nats.js.errors import NotFoundError
 
 from watcher.jetstream.connection import Connection, OpenClient
 from watcher.jetstream.messages import ENTRY, ID, KEY, METADATA, QUEUE, decoded
-from watcher.jetstream.streams import DEAD
+from watcher.jetstream.stream_setup import DEAD
 
 SUBJECT, REASON, FACTS = "Watcher-Subject", "Watcher-Reason", "Watcher-Facts"
 _OF_LETTERS = frozenset(name.lower() for name in (SUBJECT, REASON, FACTS, ID))

@@ -28,7 +28,7 @@ from nats.js.errors import APIError, NotFoundError
 from watcher.errors import TryAgain, one_line
 from watcher.jetstream.connection import Connection, OpenClient, Unreachable
 from watcher.jetstream.messages import ENTRY, ID, KEY, METADATA, QUEUE, decoded
-from watcher.jetstream.streams import DEAD, STATE
+from watcher.jetstream.stream_setup import DEAD, STATE
 from watcher.rules.delivery import Record, arrived, begins, released
 
 ANSWER = 5.0  # seconds for the server's answers to the steps of one end

@@ -14,7 +14,7 @@ from nats.js.errors import APIError
 from watcher.errors import BadConfiguration, one_line
 from watcher.jetstream.connection import Connection, Unreachable
 from watcher.jetstream.server_settings import ServerSettings
-from watcher.jetstream.streams import looked, said
+from watcher.jetstream.stream_setup import looked, said
 from watcher.rules.finding import BAD, Check
 from watcher.rules.stream_rules import findings
 

@@ -24,7 +24,7 @@ from nats.js.errors import APIError, NotFoundError
 from watcher.errors import BadConfiguration, one_line
 from watcher.jetstream.connection import Connect, OpenClient, Unreachable
 from watcher.jetstream.deliveries import Deliveries, Delivery, heartbeat
-from watcher.jetstream.streams import ACK_WAIT, CONSUMER, said
+from watcher.jetstream.stream_setup import ACK_WAIT, CONSUMER, said
 
 if TYPE_CHECKING:
     from nats.aio.msg import Msg
