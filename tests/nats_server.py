@@ -40,7 +40,7 @@ class NatsServer:
         self.config = directory / "server.conf"
         self.config.write_text(
             f'listen: "127.0.0.1:{self.port}"\nhttp: "127.0.0.1:{self.monitor_port}"\n'
-            f'jetstream {{ store_dir: "{directory}/store", sync_interval: {sync} }}\n{more}\n'
+            f'jetstream {{ store_dir: "{directory}/store", sync_interval: "{sync}" }}\n{more}\n'
         )
         self.process: subprocess.Popen[bytes] | None = None
         self.log = directory / "server.log"
