@@ -39,6 +39,6 @@ def init() -> Callable[..., None]:
 
     def make_streams(server: NatsServer, name: str = "MAIL", **changes: object) -> None:
         wanted = Wanted(name, (f"{name}.>",))._replace(**changes)
-        server.call(lambda client: make(client, wanted, update=False))
+        server.call(lambda client: make(client, wanted))
 
     return make_streams

@@ -18,7 +18,7 @@ SERVER = ServerFacts((2, 12, 1), 1 << 20, servers=3, sync=0.0)
 DEAD = StreamFacts("MAIL-DEAD", ("MAIL-DEAD.>",))
 STREAM = StreamFacts("MAIL", ("MAIL.>",), replicas=3, window=2 * HOUR, max_age=720 * HOUR)
 CONSUMER = ConsumerFacts("watcher", 5, 60.0, 1, 10_000)
-GOOD = Facts(SERVER, STREAM, 2 * HOUR, "MAIL.*", 1000, CONSUMER, DEAD)
+GOOD = Facts(SERVER, STREAM, 2 * HOUR, ("MAIL.*",), 1000, CONSUMER, DEAD)
 
 
 def found(facts):

@@ -80,7 +80,8 @@ class Lazy(click.Group):
         except KeyboardInterrupt:
             raise click.Abort from None
         except Usage as error:
-            error.args = (f"{ctx.invoked_subcommand}: {error}",)
+            words = filter(None, (ctx.invoked_subcommand, ctx.meta.get("watcher.subcommand")))
+            error.args = (f"{' '.join(words)}: {error}",)
             raise
 
     def format_commands(

@@ -42,52 +42,98 @@ class StreamTarget(NamedTuple):
     place: str  # where the options are, for messages
     server: ServerSettings
     stream: str
-    subject: str = ""  # that entries are published under, with `*` for what differs
+    subjects: tuple[str, ...] = ()  # that entries are published under, `*` for what differs
     outage: float = 7200.0  # seconds
     monitor: str = ""
+    largest: int = 0  # bytes of the largest entry, where a queue says it
 
 
-def streams_for(config: str | None, flags: Mapping[str, Any]) -> Iterator[StreamTarget]:
-    """Yield each stream of the configuration once, or the one that the flags name."""
-    from watcher.jetstream.server_settings import ServerSettings
+def streams_for(config: str | None, flags: Mapping[str, Any]) -> list[StreamTarget]:
+    """Return each stream of the configuration once, or the one that the flags name.
 
+    `--stream` alone chooses among those of the configuration. Raises Usage.
+    """
     file = config or os.environ.get("WATCHER_CONFIG")
-    if flags["server"] is not None or flags["stream"] is not None or file is None:
-        if flags["server"] is None or flags["stream"] is None:
-            raise Usage("name --server and --stream, or a configuration with --config FILE")
-        names = ServerSettings._fields[1:]
-        server = ServerSettings(flags["server"], *(flags[name] for name in names))
-        if (wrong := server.mistake()) is not None:
-            option = f"--{(wrong[0] or 'server').replace('_', '-')}"
-            raise Usage(f"{option}: expected {wrong[1]}")
-        yield StreamTarget("command line", server, flags["stream"])
-        return
-    yield from _configured(file)
+    if flags["server"] is not None:
+        if config is not None:
+            raise Usage("--server: not with --config, which says where the server is")
+        if flags["stream"] is None:
+            raise Usage("--server: name the stream too, with --stream")
+        return [_named(flags)]
+    for name in _SERVER_FLAGS:
+        if flags[name] is not None:
+            raise Usage(f"--{name.replace('_', '-')}: goes with --server")
+    if file is None:
+        raise Usage("name --server and --stream, or a configuration with --config FILE")
+    stream = flags["stream"]
+    found = [one for one in _configured(file) if stream in (None, one.stream)]
+    if not found:
+        raise Usage(f"--stream: {file} has no stream {stream}")
+    return found
+
+
+_SERVER_FLAGS = (
+    *("credentials_file", "token_file", "user", "password_file"),
+    *("ca_file", "cert_file", "key_file"),
+)
+
+
+def _named(flags: Mapping[str, Any]) -> StreamTarget:
+    """Return the stream that the flags name."""
+    from watcher.jetstream.server_settings import ServerSettings
+    from watcher.rules.nats_subject import STREAM_NAME
+
+    stream = flags["stream"]
+    if not STREAM_NAME.fullmatch(stream):
+        raise Usage(f"--stream: expected letters, digits, - and _, at most 64; got {stream!r}")
+    files = {
+        name: os.path.abspath(flags[name]) if name.endswith("_file") else flags[name]
+        for name in _SERVER_FLAGS
+        if flags[name]
+    }
+    server = ServerSettings(flags["server"], **files)
+    if (wrong := server.mistake()) is not None:
+        option = f"--{(wrong[0] or 'server').replace('_', '-')}"
+        raise Usage(f"{option}: expected {wrong[1]}")
+    return StreamTarget("command line", server, stream)
 
 
 def _configured(file: str) -> Iterator[StreamTarget]:
+    """Yield the streams of a configuration, each with what all of its users need."""
     from watcher.config.load import load
     from watcher.config.toml import read_toml
     from watcher.config.work_settings import work_from_file
     from watcher.handle.kinds.hand_to_nats import Nats
 
-    found: dict[tuple[str, str], StreamTarget] = {}
+    found: dict[tuple[tuple[str, ...], str], StreamTarget] = {}
+
+    def add(one: StreamTarget) -> None:
+        key = one.server.urls, one.stream
+        before = found.setdefault(key, one)
+        found[key] = before._replace(
+            subjects=tuple(dict.fromkeys(before.subjects + one.subjects)),
+            outage=max(before.outage, one.outage),
+            monitor=before.monitor or one.monitor,
+            largest=max(before.largest, one.largest),
+        )
+
     tree = read_toml(file)
     for settings in load(file, os.environ).values() if "queues" in tree else ():
         if isinstance(handler := settings.handler, Nats):
-            target = StreamTarget(
-                f"{settings.origin}handler",
-                handler.server,
-                handler.stream,
-                handler.template.pattern,
-                handler.outage,
-                handler.monitor,
+            add(
+                StreamTarget(
+                    f"{settings.origin}handler",
+                    handler.server,
+                    handler.stream,
+                    (handler.template.pattern,),
+                    handler.outage,
+                    handler.monitor,
+                    settings.max_size if settings.capped else 0,
+                )
             )
-            found.setdefault((handler.nats, handler.stream), target)
     for settings in work_from_file(file).values() if "work" in tree else ():
         if (source := settings.messages) is not None:
-            target = StreamTarget(settings.origin.rstrip("."), source.server, source.stream)
-            found.setdefault((source.server.servers, source.stream), target)
+            add(StreamTarget(settings.origin.rstrip("."), source.server, source.stream))
     if not found:
         raise Usage(f"{file}: no queue has a handler nats, and there is no table [work.NAME]")
     yield from found.values()

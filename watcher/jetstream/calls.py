@@ -12,9 +12,9 @@ import nats.errors
 from nats.js.errors import APIError, NotFoundError
 
 from watcher.errors import BadConfiguration, TryAgain, Unavailable
+from watcher.jetstream.api_errors import said
 from watcher.jetstream.connection import Connection, Unreachable
 from watcher.jetstream.server_settings import ServerSettings
-from watcher.jetstream.stream_setup import said
 
 
 @contextlib.contextmanager
@@ -30,10 +30,10 @@ def calling(server: ServerSettings, place: str) -> Iterator[Connection]:
     except NotFoundError as error:
         raise Unavailable(f"{said(error)}: `watcher nats init` makes it") from None
     except APIError as error:
-        raise Unavailable(f"{server.servers}: {said(error)}") from None
+        raise Unavailable(f"{server.shown}: {said(error)}") from None
     except TimeoutError:
-        raise TryAgain(f"{server.servers}: no answer in time") from None
+        raise TryAgain(f"{server.shown}: no answer in time") from None
     except nats.errors.Error as error:
-        raise Unavailable(f"{server.servers}: {error}") from None
+        raise Unavailable(f"{server.shown}: {error}") from None
     finally:
         connection.close()

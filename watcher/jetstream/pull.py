@@ -22,9 +22,10 @@ import nats.errors
 from nats.js.errors import APIError, NotFoundError
 
 from watcher.errors import BadConfiguration, one_line
+from watcher.jetstream.api_errors import said
 from watcher.jetstream.connection import Connect, OpenClient, Unreachable
 from watcher.jetstream.deliveries import Deliveries, Delivery, heartbeat
-from watcher.jetstream.stream_setup import ACK_WAIT, CONSUMER, said
+from watcher.jetstream.stream_setup import ACK_WAIT, CONSUMER
 
 if TYPE_CHECKING:
     from nats.aio.msg import Msg

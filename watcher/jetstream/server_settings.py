@@ -72,6 +72,11 @@ class ServerSettings(NamedTuple):
         return tuple(_url(text.strip()) for text in self.servers.split(","))
 
     @property
+    def shown(self) -> str:
+        """The servers' hosts and ports, for a message."""
+        return ", ".join(url.partition("://")[2] for url in self.urls)
+
+    @property
     def uses_tls(self) -> bool:
         """Whether nothing may be sent without TLS."""
         return any((self.ca_file, self.cert_file)) or self.servers.startswith(f"{_TLS}:")

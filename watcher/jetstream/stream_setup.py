@@ -1,48 +1,54 @@
-"""The streams of one name on a server: made by `init`, looked at by `check`.
+"""The streams of one name on a server, as `watcher nats init` makes them.
 
     NAME            the entries; Limits, so that the server knows a message by its id for the window
     NAME-DEAD       dead letters: what no attempt can or will succeed with, without an age limit
     NAME-STATE      one small message for each entry that was tried and is not done yet
     consumer `watcher` of NAME   which entries are handled; shared by all workers
 
-Guarantees: nothing that exists is changed unless that is asked for, and no message is removed.
-Fails: what `Connection.call` raises; APIError of nats-py in `ApiTrouble`.
+Guarantees: nothing that exists is changed unless that is asked for, and then no message is removed,
+and no subject is taken from a stream. A setting that was not asked for, and that breaks no promise,
+is left as its operator chose it.
+Fails: what `Connection.call` raises; APIError of nats-py.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import time
-import urllib.request
 from collections.abc import Iterator
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
 from nats.js import api
-from nats.js.errors import APIError, NotFoundError, ServiceUnavailableError
+from nats.js.errors import APIError, NotFoundError
 
-from watcher.errors import one_line
-from watcher.jetstream.connection import Connection, OpenClient
-from watcher.rules.stream_rules import ConsumerFacts, Facts, ServerFacts, StreamFacts
+from watcher.durations import show
+from watcher.jetstream.api_errors import said
+from watcher.jetstream.connection import OpenClient
+from watcher.rules.stream_rules import covers
 
 CONSUMER = "watcher"
 DEAD, STATE = "-DEAD", "-STATE"
 ACK_WAIT = 30.0  # seconds; workers renew it while a handler runs
 MOST_ON_THE_WAY = 10_000  # max_ack_pending
-LOOK = 5.0  # seconds for a look
+WINDOW = 7200.0  # seconds
+MAX_AGE = 30 * 86400.0  # seconds
 
 
 class Wanted(NamedTuple):
-    """The streams that `init` makes; times in seconds, sizes in bytes, 0: no limit."""
+    """The streams that `init` makes; times in seconds, sizes in bytes, 0: no limit.
+
+    `asked`: the settings, by the server's names for them, that the operator named; of the others an
+    existing stream may have its own.
+    """
 
     name: str
     subjects: tuple[str, ...]
     replicas: int = 1
-    window: float = 7200.0
-    max_age: float = 30 * 86400.0
+    window: float = WINDOW
+    max_age: float = MAX_AGE
     max_bytes: int = 0
-    max_message: int = 0
+    on_the_way: int = MOST_ON_THE_WAY
+    asked: frozenset[str] = frozenset()
 
 
 class Difference(NamedTuple):
@@ -52,6 +58,7 @@ class Difference(NamedTuple):
     what: str
     now: object
     wanted: object
+    why: str = ""  # why it cannot be changed
 
 
 def configurations(wanted: Wanted) -> list[api.StreamConfig]:
@@ -62,7 +69,6 @@ def configurations(wanted: Wanted) -> list[api.StreamConfig]:
         "num_replicas": wanted.replicas,
         "discard": api.DiscardPolicy.NEW,
         "max_msgs": -1,
-        "max_msg_size": wanted.max_message or -1,
         "allow_direct": True,
     }
     return [
@@ -78,7 +84,7 @@ def configurations(wanted: Wanted) -> list[api.StreamConfig]:
         api.StreamConfig(
             name=wanted.name + DEAD,
             subjects=[f"{wanted.name}{DEAD}.>"],
-            duplicate_window=min(wanted.window, wanted.max_age or wanted.window),
+            duplicate_window=wanted.window,
             description="dead letters of watcher work",
             **common,
         ),
@@ -88,12 +94,12 @@ def configurations(wanted: Wanted) -> list[api.StreamConfig]:
             max_age=wanted.max_age,
             max_msgs_per_subject=1,
             description="attempts of watcher work at entries that are not done",
-            **common | {"max_msg_size": -1},
+            **common,
         ),
     ]
 
 
-def consumer_configuration() -> api.ConsumerConfig:
+def consumer_configuration(on_the_way: int = MOST_ON_THE_WAY) -> api.ConsumerConfig:
     """Return the consumer as it is to be."""
     return api.ConsumerConfig(
         durable_name=CONSUMER,
@@ -101,12 +107,12 @@ def consumer_configuration() -> api.ConsumerConfig:
         deliver_policy=api.DeliverPolicy.ALL,
         ack_wait=ACK_WAIT,
         max_deliver=-1,
-        max_ack_pending=MOST_ON_THE_WAY,
+        max_ack_pending=on_the_way,
     )
 
 
 class Made(NamedTuple):
-    """What `init` did: names that it made, that were there, and what differs there."""
+    """What `init` did, or would do: names that it made, left and changed, and what differs."""
 
     made: list[str]
     there: list[str]
@@ -114,197 +120,152 @@ class Made(NamedTuple):
     differences: list[Difference]
 
 
-async def make(client: OpenClient, wanted: Wanted, *, update: bool) -> Made:
-    """Make what is missing; with `update` change what differs."""
+class Orders(NamedTuple):
+    """Whether what differs is changed, and whether this only says what it would do."""
+
+    update: bool = False
+    dry_run: bool = False
+
+
+LEAVE = Orders()
+
+
+async def make(client: OpenClient, wanted: Wanted, orders: Orders = LEAVE) -> Made:
+    """Make what is missing, and change what differs if that is asked for."""
     result = Made([], [], [], [])
     for config in configurations(wanted):
-        name = str(config.name)
-        try:
-            info = await client.context.stream_info(name)
-        except NotFoundError:
-            await client.context.add_stream(config)
-            result.made.append(name)
-            continue
-        differing = list(_differences(name, info.config, config))
-        if differing and update:
-            await client.context.update_stream(_merged(info.config, config))
-            result.changed.append(name)
-        else:
-            result.there.append(name)
-            result.differences.extend(differing)
-    where = f"{wanted.name}, consumer {CONSUMER}"
-    try:
-        found = await client.context.consumer_info(wanted.name, CONSUMER)
-    except NotFoundError:
-        await client.context.add_consumer(wanted.name, consumer_configuration())
-        result.made.append(where)
-    else:
-        config_now, consumer = found.config, consumer_configuration()
-        differing = [
-            Difference(where, key, _plain(getattr(config_now, key)), _plain(getattr(consumer, key)))
-            for key in ("ack_policy", "ack_wait", "max_deliver", "max_ack_pending")
-            if _plain(getattr(config_now, key)) != _plain(getattr(consumer, key))
-        ]
-        if differing and update:
-            await client.context.add_consumer(wanted.name, consumer)
-            result.changed.append(where)
-        else:
-            result.there.append(where)
-            result.differences.extend(differing)
+        await _make_stream(client, config, wanted.asked, orders, result)
+    await _make_consumer(client, wanted, orders, result)
     return result
 
 
-_COMPARED = (
-    *("subjects", "retention", "storage", "num_replicas", "discard", "max_age", "max_bytes"),
-    *("max_msgs", "max_msg_size", "max_msgs_per_subject", "duplicate_window", "allow_direct"),
-)
+async def _make_stream(
+    client: OpenClient,
+    config: api.StreamConfig,
+    asked: frozenset[str],
+    orders: Orders,
+    result: Made,
+) -> None:
+    name = str(config.name)
+    try:
+        info = await client.context.stream_info(name)
+    except NotFoundError:
+        if not orders.dry_run:
+            await client.context.add_stream(config)
+        result.made.append(name)
+        return
+    differing = []
+    for one in _differences(info.config, config, asked):
+        why = await _obstacle(client, info, one) if orders.update else ""
+        differing.append(one._replace(why=why))
+    changes = {one.what: getattr(config, one.what) for one in differing if not one.why}
+    if not changes or not orders.update:
+        result.there.append(name)
+        result.differences.extend(differing)
+        return
+    if "subjects" in changes:
+        changes["subjects"] = _joined(info.config.subjects or [], changes["subjects"])
+    result.differences.extend(one for one in differing if one.why)
+    try:
+        if not orders.dry_run:
+            await client.context.update_stream(info.config.evolve(**changes))
+    except APIError as error:
+        refused = (one._replace(why=said(error)) for one in differing if not one.why)
+        result.differences.extend(refused)
+        result.there.append(name)
+    else:
+        result.changed.append(name)
+
+
+async def _make_consumer(client: OpenClient, wanted: Wanted, orders: Orders, result: Made) -> None:
+    where = f"{wanted.name}, consumer {CONSUMER}"
+    config = consumer_configuration(wanted.on_the_way)
+    try:
+        now = (await client.context.consumer_info(wanted.name, CONSUMER)).config
+    except NotFoundError:
+        if not orders.dry_run:
+            await client.context.add_consumer(wanted.name, config)
+        result.made.append(where)
+        return
+    differing = [
+        Difference(where, key, plain(getattr(now, key)), plain(getattr(config, key)))
+        for key in ("ack_policy", "max_deliver", "max_ack_pending")
+        if key != "max_ack_pending" or key in wanted.asked
+        if plain(getattr(now, key)) != plain(getattr(config, key))
+    ]
+    if not differing or not orders.update:
+        result.there.append(where)
+        result.differences.extend(differing)
+        return
+    changes = {one.what: getattr(config, one.what) for one in differing}
+    try:
+        if not orders.dry_run:
+            await client.context.add_consumer(wanted.name, now.evolve(**changes))
+    except APIError as error:
+        result.there.append(where)
+        result.differences.extend(one._replace(why=said(error)) for one in differing)
+    else:
+        result.changed.append(where)
+
+
+_COMPARED = ("retention", "storage", "num_replicas", "discard", "max_age", "max_bytes")
+_IF_ASKED = frozenset({"num_replicas", "max_age", "max_bytes"})
 
 
 def _differences(
-    name: str, now: api.StreamConfig, wanted: api.StreamConfig
+    now: api.StreamConfig, wanted: api.StreamConfig, asked: frozenset[str]
 ) -> Iterator[Difference]:
+    name = str(wanted.name)
+    there = tuple(now.subjects or ())
+    missing = [one for one in wanted.subjects or () if not any(covers(has, one) for has in there)]
+    if missing:
+        yield Difference(name, "subjects", there, tuple(missing))
     for key in _COMPARED:
-        there, here = _plain(getattr(now, key)), _plain(getattr(wanted, key))
-        if key == "duplicate_window" and not here:
-            continue  # the server's own
-        if there != here:
-            yield Difference(name, key, there, here)
+        is_now, is_wanted = plain(getattr(now, key)), plain(getattr(wanted, key))
+        without_age = key == "max_age" and is_wanted is None  # dead letters stay
+        if key in _IF_ASKED - asked and not without_age:
+            continue
+        if is_now != is_wanted and not (key == "max_bytes" and is_wanted is None):
+            yield Difference(name, key, is_now, is_wanted)
+    if plain(now.max_msgs_per_subject) and not plain(wanted.max_msgs_per_subject):
+        yield Difference(name, "max_msgs_per_subject", now.max_msgs_per_subject, None)
+    window, least = now.duplicate_window or 0.0, wanted.duplicate_window or 0.0
+    if window < least or (window > least > 0 and "duplicate_window" in asked):
+        yield Difference(name, "duplicate_window", window, least)
 
 
-def _merged(now: api.StreamConfig, wanted: api.StreamConfig) -> api.StreamConfig:
-    """Return the settings of now with those that watcher compares."""
-    changes = {key: getattr(wanted, key) for key in _COMPARED if getattr(wanted, key) is not None}
-    if not changes["duplicate_window"]:
-        del changes["duplicate_window"]
-    return now.evolve(**changes)
+async def _obstacle(client: OpenClient, info: api.StreamInfo, one: Difference) -> str:
+    """Return why a setting of a stream cannot be changed without a loss, or at all."""
+    if one.what == "storage" or (one.what == "retention" and one.now == "workqueue"):
+        return "no server changes that: make a stream of another name, and let this one run dry"
+    if one.what == "max_age" and isinstance(one.wanted, float):
+        oldest = await age_of(client, str(info.config.name), info.state.first_seq)
+        if oldest is not None and oldest >= one.wanted:
+            return f"that would remove messages: the oldest is {show(round(oldest))} old"
+    if one.what == "max_bytes" and isinstance(one.wanted, int) and info.state.bytes > one.wanted:
+        return f"it has {info.state.bytes} bytes already"
+    return ""
 
 
-def _plain(value: Any) -> Any:
+def _joined(now: list[str], more: list[str]) -> list[str]:
+    """Return the subjects of now with more of them; one that another one covers is left out."""
+    return [one for one in now if not any(covers(each, one) for each in more)] + [
+        one for one in more if not any(covers(each, one) for each in now)
+    ]
+
+
+async def age_of(client: OpenClient, stream: str, number: int) -> float | None:
+    """Return how old the first message from a number on is, in seconds; None if there is none."""
+    with contextlib.suppress(NotFoundError):
+        message = await client.context.get_msg(stream, seq=number, next=True, subject=">")
+        if message.time is not None:
+            return max(0.0, time.time() - message.time.timestamp())
+    return None
+
+
+def plain(value: Any) -> Any:
     """Return a setting as it is compared: none and no limit are alike."""
     if isinstance(value, list):
         return tuple(value)
     value = getattr(value, "value", value)
     return None if value in (None, -1, 0) else value
-
-
-# -- a look --------------------------------------------------------------------------------------
-
-
-async def look(
-    client: OpenClient, name: str, *, outage: float, subject: str, largest: int, monitor: str
-) -> Facts | None:
-    """Return what is known of a stream; None if it does not exist."""
-    context = client.context
-    try:
-        info = await context.stream_info(name)
-    except NotFoundError:
-        return None
-    dead = None
-    with contextlib.suppress(NotFoundError):
-        dead = stream_facts(await context.stream_info(name + DEAD))
-    cluster = info.cluster
-    servers = 1 if cluster is None or not cluster.name else len(cluster.replicas or ()) + 1
-    version = client.connected_server_version
-    if cluster is not None and cluster.name:
-        servers = max(servers, len(client.servers))
-    return Facts(
-        ServerFacts(
-            (version.major, version.minor, version.patch),
-            client.max_payload,
-            servers,
-            sync_of(monitor) if monitor else None,
-        ),
-        stream_facts(info),
-        outage,
-        subject,
-        largest,
-        await _consumer_facts(client, name, info),
-        dead,
-    )
-
-
-def stream_facts(info: api.StreamInfo) -> StreamFacts:
-    """Return a stream as the rules know it."""
-    config, state = info.config, info.state
-    return StreamFacts(
-        str(config.name),
-        tuple(config.subjects or ()),
-        _plain(config.retention) or "limits",
-        _plain(config.storage) or "file",
-        config.num_replicas or 1,
-        _plain(config.discard) != "new",
-        config.max_age or 0.0,
-        config.duplicate_window or 0.0,
-        max(0, config.max_bytes or 0),
-        max(0, config.max_msgs or 0),
-        max(0, config.max_msg_size or 0),
-        state.bytes,
-        state.messages,
-        not config.no_ack,
-        config.sealed,
-        config.mirror.name if config.mirror is not None else "",
-    )
-
-
-async def _consumer_facts(
-    client: OpenClient, name: str, info: api.StreamInfo
-) -> ConsumerFacts | None:
-    try:
-        found = await client.context.consumer_info(name, CONSUMER)
-    except NotFoundError:
-        return None
-    floor = found.ack_floor.stream_seq if found.ack_floor is not None else 0
-    pending, on_the_way = found.num_pending or 0, found.num_ack_pending or 0
-    oldest = None
-    if pending or on_the_way:
-        first = max(floor + 1, info.state.first_seq)
-        with contextlib.suppress(NotFoundError):
-            message = await client.context.get_msg(name, seq=first, next=True, subject=">")
-            if message.time is not None:
-                oldest = max(0.0, time.time() - message.time.timestamp())
-    return ConsumerFacts(
-        CONSUMER,
-        pending,
-        oldest,
-        on_the_way,
-        max(0, found.config.max_ack_pending or 0),
-        max(0, found.config.max_deliver or 0),
-        _plain(found.config.ack_policy) == "explicit",
-    )
-
-
-def sync_of(monitor: str) -> float | None:
-    """Return the seconds between two syncs, as the monitoring page of a server says; 0: always."""
-    if urlsplit(monitor).scheme not in ("http", "https"):
-        return None
-    try:
-        with urllib.request.urlopen(f"{monitor.rstrip('/')}/varz", timeout=LOOK) as page:  # noqa: S310 - http or https
-            config = json.loads(page.read(1 << 20))["jetstream"]["config"]
-        return 0.0 if config.get("sync_always") else float(config["sync_interval"]) / 1e9
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def said(error: APIError) -> str:
-    """Return an error of the server in words."""
-    if isinstance(error, ServiceUnavailableError):
-        return "JetStream is not available there: not enabled, or without a leader now"
-    return one_line(str(error.description or error))
-
-
-def looked(
-    connection: Connection,
-    name: str,
-    *,
-    outage: float,
-    subject: str = "",
-    largest: int = 0,
-    monitor: str = "",
-) -> Facts | None:
-    """Return what `look` does, from any thread."""
-    return connection.call(
-        lambda client: look(
-            client, name, outage=outage, subject=subject, largest=largest, monitor=monitor
-        ),
-        2 * LOOK,
-    )

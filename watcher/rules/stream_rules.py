@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from watcher.durations import show
+from watcher.errors import counted
 from watcher.rules.finding import BAD, OK, WARNING, Check
 
 OLDEST = (2, 10)  # the first version that can sync each message
@@ -28,6 +29,7 @@ class ServerFacts(NamedTuple):
     max_payload: int  # bytes
     servers: int = 1  # of the cluster that has the stream
     sync: float | None = None  # seconds between two syncs of the disk; 0: always; None: not known
+    no_sync: str = ""  # why it is not known, if a monitoring page was named
 
 
 class StreamFacts(NamedTuple):
@@ -49,6 +51,7 @@ class StreamFacts(NamedTuple):
     acknowledges: bool = True
     sealed: bool = False
     copied_from: str = ""  # the stream that it mirrors
+    of_a_subject: int = 0  # messages of one subject that it keeps
 
 
 class ConsumerFacts(NamedTuple):
@@ -61,6 +64,12 @@ class ConsumerFacts(NamedTuple):
     most_on_the_way: int = 0
     deliveries: int = 0  # how often a message is delivered at most; 0: no limit
     explicit: bool = True  # whether each message is acknowledged by itself
+    paused: bool = False
+    pushes: bool = False  # it sends messages to a subject, and answers no request
+    only: tuple[str, ...] = ()  # the subjects that it delivers; none: all
+    without_bodies: bool = False
+    in_memory: bool = False
+    forgotten_after: float = 0.0  # seconds without a worker after which it is removed; 0: never
 
 
 class Facts(NamedTuple):
@@ -69,8 +78,8 @@ class Facts(NamedTuple):
     server: ServerFacts
     stream: StreamFacts
     outage: float
-    subject: str = ""  # one that entries are published under; "" if that is not known
-    largest: int = 0  # bytes of the largest entry that the queue takes
+    subjects: tuple[str, ...] = ()  # that entries are published under, where that is known
+    largest: int = 0  # bytes of the largest entry that a queue takes; 0: not known
     consumer: ConsumerFacts | None = None
     dead_letters: StreamFacts | None = None
 
@@ -90,6 +99,8 @@ def _sync(facts: Facts) -> Finding:
     sync = facts.server.sync
     if facts.server.version[:2] < OLDEST:
         return None
+    if sync is None and (why := facts.server.no_sync):
+        return WARNING, f"whether it syncs each message is not known: its monitoring page {why}"
     if sync is None:
         return WARNING, (
             "whether it syncs each message is not known: name its monitoring URL (--monitor), or"
@@ -119,10 +130,26 @@ def _mirror(facts: Facts) -> Finding:
 
 
 def _subject(facts: Facts) -> Finding:
-    if not facts.subject or any(covers(one, facts.subject) for one in facts.stream.subjects):
+    has = facts.stream.subjects
+    for subject in facts.subjects:
+        if not any(covers(one, subject) for one in has):
+            takes = ", ".join(has)
+            return BAD, f"the stream does not take {subject}; it takes {takes}: see `subject`"
+    return None
+
+
+def _of_a_subject(facts: Facts) -> Finding:
+    if not (most := facts.stream.of_a_subject):
         return None
-    has = ", ".join(facts.stream.subjects)
-    return BAD, f"the stream does not take {facts.subject}; it takes {has}: see `subject`"
+    if facts.stream.discards_old:
+        return BAD, (
+            f"keeps {counted(most, 'message', 'messages')} of each subject: a new entry removes an"
+            " older one, handled or not (max_msgs_per_subject); set no limit"
+        )
+    return WARNING, (
+        f"takes {counted(most, 'message', 'messages')} of each subject (max_msgs_per_subject): then"
+        " queues are held until older ones go; set no limit"
+    )
 
 
 def _retention(facts: Facts) -> Finding:
@@ -200,9 +227,9 @@ def _size(facts: Facts) -> Finding:
     if facts.largest and most < facts.largest:
         return WARNING, (
             f"takes messages of {most} bytes: a larger entry goes to dead/ (max_payload of the"
-            f" server, max_msg_size of the stream; the queue takes {facts.largest})"
+            f" server, max_msg_size of the stream; a queue takes {facts.largest})"
         )
-    return None
+    return OK, f"takes messages of {most} bytes, with their headers"
 
 
 def _dead_letters(facts: Facts) -> Finding:
@@ -217,13 +244,31 @@ def _consumer(facts: Facts) -> Finding:
     consumer = facts.consumer
     if consumer is None:
         return WARNING, "no consumer: `watcher nats init` makes it"
+    name = f"the consumer {consumer.name}"
     if not consumer.explicit:
-        return BAD, f"the consumer {consumer.name} does not acknowledge each message"
+        return BAD, f"{name} does not acknowledge each message"
+    if consumer.pushes:
+        return BAD, f"{name} sends messages by itself (deliver_subject): no worker gets any"
+    if consumer.without_bodies:
+        return BAD, f"{name} delivers headers alone (headers_only): every entry would be empty"
     if consumer.deliveries:
         return WARNING, (
-            f"the consumer {consumer.name} delivers a message {consumer.deliveries} times at most:"
-            " then it is lost; use no limit, workers count attempts themselves"
+            f"{name} delivers a message {consumer.deliveries} times at most: then it is lost; use"
+            " no limit, workers count attempts themselves"
         )
+    if consumer.only:
+        only = ", ".join(consumer.only)
+        return WARNING, f"{name} delivers {only} alone: other entries are never handled"
+    if consumer.in_memory or consumer.forgotten_after:
+        when = show(consumer.forgotten_after) if consumer.forgotten_after else ""
+        how = f"without a worker for {when} (inactive_threshold)" if when else "a restart"
+        return WARNING, f"{name} is forgotten after {how}: every entry would be handled again"
+    return _on_the_way(consumer)
+
+
+def _on_the_way(consumer: ConsumerFacts) -> Finding:
+    if consumer.paused:
+        return WARNING, f"the consumer {consumer.name} is paused: no worker gets a message"
     most = consumer.most_on_the_way
     if most and consumer.on_the_way >= most:
         return WARNING, (
@@ -240,6 +285,7 @@ RULES: tuple[tuple[str, Rule], ...] = (
     ("sealed", _sealed),
     ("mirror", _mirror),
     ("subject", _subject),
+    ("subject", _of_a_subject),
     ("retention", _retention),
     ("storage", _storage),
     ("replicas", _replicas),

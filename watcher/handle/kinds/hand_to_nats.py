@@ -124,11 +124,11 @@ class Nats(HandlerSettings, frozen=True, forbid_unknown_fields=True):
 
     def try_target(self) -> Iterator[Check]:
         """Look at the server and the stream; nothing is published."""
-        from watcher.jetstream.look import target_findings
+        from watcher.jetstream.look import Expected, target_findings
 
-        server, stream = self.server, self.stream
-        subject = self.template.pattern
-        found = list(target_findings(server, "handler", stream, self.outage, subject, self.monitor))
+        stream = self.stream
+        expected = Expected(self.outage, (self.template.pattern,), self.monitor)
+        found = list(target_findings(self.server, "handler", stream, expected))
         doubtful = [check for check in found if check.grade != OK]
         yield from doubtful
         if not doubtful:
