@@ -63,6 +63,11 @@ def test_a_value_is_one_token_of_the_streams_subjects(value):
     assert not {" ", "*", ">"} & set(subject)
 
 
+def test_no_metadata_addresses_the_server():
+    fill = parse("{metadata.a}.{metadata.b}.{metadata.c}").fill
+    assert fill("q", {"a": "$JS", "b": "API", "c": "INFO"}) == "%24JS.API.INFO"
+
+
 def test_the_pattern_of_a_template_covers_what_it_fills_in():
     template = parse("MAIL.{queue}.{metadata.lang}")
     assert template.pattern == "MAIL.*.*"
@@ -87,3 +92,18 @@ def test_the_pattern_of_a_template_covers_what_it_fills_in():
 )
 def test_a_stream_covers_subjects(pattern, subject, does):
     assert covers(pattern, subject) is does
+
+
+@pytest.mark.parametrize(
+    ("value", "is_token"),
+    [
+        ("\ud800", "%ED%A0%80"),
+        ("\udcff", "%FF"),
+        pytest.param(10**5000, "_", id="a number that has no text"),
+        ("$JS", "%24JS"),
+        ("_INBOX", "%5FINBOX"),
+        pytest.param(["a"] * 100_000, token(str(["a"] * 100)), id="a long list"),
+    ],
+)
+def test_a_hostile_value_is_a_token_like_another(value, is_token):
+    assert token(value) == is_token

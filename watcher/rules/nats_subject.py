@@ -4,8 +4,9 @@
     MAIL.{metadata.lang}    a value of the entry's metadata
 
 A subject is a row of tokens with dots between them. What is filled in becomes one token: the bytes
-that a token cannot have are written as in a URL, %2E for a dot. A value that is not there, or is
-empty, is "_". So no metadata can choose another stream, or address the server itself.
+that a token cannot have are written as in a URL, %2E for a dot, and so are a dollar sign and a _ at
+its start. A value that is not there, is empty, or has no text is "_". So no metadata can choose a
+subject with other tokens than the template has, or one of the server's own ($JS, $SYS, _INBOX).
 
 Fails: `parse` raises WrongValue.
 Source: docs.nats.io, "Subject-Based Messaging".
@@ -25,7 +26,7 @@ LONGEST = 255  # bytes of a subject; the server's own limit (max_control_line) i
 NOTHING = "_"
 _TOKEN = re.compile(r"[!-~]+")  # printable ASCII
 _FIELD = re.compile(r"\{([^{}]*)\}")
-_SAFE = "!#$&'()+,-/:;<=?@[]^_`{|}~\"\\"  # neither . * > % nor a space
+_SAFE = "!#&'()+,-/:;<=?@[]^_`{|}~\"\\"  # neither . * > % $ nor a space
 STREAM_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -54,9 +55,23 @@ def token(value: object) -> str:
     """Return one token of a subject that stands for a value."""
     if value is None:
         return NOTHING
-    data = value if isinstance(value, bytes) else os.fsencode(str(value))
-    text = quote(data, safe=_SAFE).replace(".", "%2E").replace("*", "%2A").replace(">", "%3E")
+    data = value if isinstance(value, bytes) else _encoded(value)
+    text = quote(data[:LONGEST], safe=_SAFE).replace(".", "%2E").replace("*", "%2A")
+    text = text.replace(">", "%3E")
+    if text[:1] == NOTHING:
+        text = f"%5F{text[1:]}"
     return text[: LONGEST // 2] or NOTHING
+
+
+def _encoded(value: object) -> bytes:
+    try:
+        text = str(value)[:LONGEST]
+    except (ValueError, RecursionError):  # a number of thousands of digits; nested too deep
+        return b""
+    try:
+        return os.fsencode(text)
+    except UnicodeEncodeError:  # a surrogate that stands for no byte
+        return text.encode("utf-8", "surrogatepass")
 
 
 def parse(text: str) -> SubjectTemplate:
