@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from watcher.rules.nats_answers import NO_STREAM, TOO_LARGE, held, is_final, refused, too_large
+from watcher.rules.nats_answers import (
+    LARGE_HEADERS,
+    NO_STREAM,
+    TOO_LARGE,
+    held,
+    is_final,
+    refused,
+    too_large,
+)
 from watcher.rules.results import LONGEST_REASON, Verdict
 
 
@@ -12,6 +20,9 @@ def test_a_message_that_the_stream_never_takes_is_rejected():
     result = refused(TOO_LARGE, "message size exceeds maximum allowed", "MAIL.in")
     assert result.verdict is Verdict.REJECT
     assert "maximum message size" in result.reason
+    result = refused(LARGE_HEADERS, "header size exceeds maximum allowed of 64k", "MAIL.in")
+    assert result.verdict is Verdict.REJECT
+    assert "its metadata is too large" in result.reason
     result = too_large(2_000_000, 1_048_576)
     assert result.verdict is Verdict.REJECT
     assert "max_payload" in result.reason
@@ -51,7 +62,9 @@ def test_a_reason_is_one_short_line():
         (503, 10008, False),
         (503, 503, False),
         (404, 1, True),
+        (409, 10158, False),  # the first of two publishes with one id is on its way
+        (429, 10167, False),  # too many requests
     ],
 )
-def test_only_a_server_without_a_leader_is_asked_again(status, code, final):
+def test_what_passes_is_asked_again(status, code, final):
     assert is_final(status, code) is final

@@ -4,6 +4,8 @@
     -------------------------------------------  -----------------------------------------------
     stored, or known already by its key          done
     the message is larger than the stream takes  rejected: no later attempt can succeed
+    its headers are larger than any stream takes  rejected: its metadata is too large
+    the stream has no leader, or too much to do  published again, until the attempt's deadline
     anything else                                the queue is held: another entry fares no better
 
 To hold the queue is MISCONFIGURED: no attempt counts, no entry loses its place, and one entry is
@@ -18,6 +20,9 @@ from watcher.rules.results import HandlerResult, Verdict, shortened
 
 NOT_NOW = 503
 TOO_LARGE = 10054  # JSStreamMessageExceedsMaximumErr
+LARGE_HEADERS = 10097  # JSStreamHeaderExceedsMaximumErr
+# JSStreamDuplicateMessageConflict: the first of two is not stored yet; JSStreamTooManyRequests
+_PASSING = (10158, 10167)
 _CURES = {
     10023: "the server is short of resources",  # JSInsufficientResourcesErr
     10028: "the account has used what it may",  # JSMemoryResourcesExceededErr
@@ -27,6 +32,7 @@ _CURES = {
     10109: "the stream is sealed",  # JSStreamSealedErr
 }
 NO_STREAM = -1  # of no server: none answered, as no stream has the subject
+DENIED = -2  # of no server: it says that beside the answers
 
 
 def is_final(status: int, code: int) -> bool:
@@ -34,6 +40,8 @@ def is_final(status: int, code: int) -> bool:
 
     503 alone means that the stream has no leader now, or that JetStream is not ready.
     """
+    if code in _PASSING:
+        return False
     return status != NOT_NOW or code == TOO_LARGE or code in _CURES
 
 
@@ -42,6 +50,9 @@ def refused(code: int, description: str, subject: str) -> HandlerResult:
     if code == NO_STREAM:
         return held(f"no stream takes the subject {subject}; `watcher nats init` makes one")
     said = description.strip() or f"error {code}"
+    if code == LARGE_HEADERS:
+        why = f"{said}: its metadata is too large for a message"
+        return HandlerResult(Verdict.REJECT, shortened(why))
     if code == TOO_LARGE:
         why = f"{said}: raise the stream's maximum message size, and requeue it"
         return HandlerResult(Verdict.REJECT, shortened(why))
