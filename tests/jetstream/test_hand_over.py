@@ -85,7 +85,13 @@ def test_an_entry_that_the_server_knows_is_done_and_stored_once(shared_server, i
 
 
 def test_a_batch_has_one_result_for_each_entry(shared_server, init, handler, claimed_entry, raw):
-    init(shared_server, "BATCH", max_message=10_000)
+    init(shared_server, "BATCH")
+
+    async def limit(client):
+        config = (await client.context.stream_info("BATCH")).config
+        await client.context.update_stream(config.evolve(max_msg_size=10_000))
+
+    shared_server.call(limit)
     entries = [raw(b"%d" % number) for number in range(50)]
     entries[7] = raw(b"x" * 20_000)  # more than the stream takes
     entries[9] = raw(b"x" * 2_000_000)  # more than the server takes

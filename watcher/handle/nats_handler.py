@@ -48,7 +48,7 @@ class NatsHandler:
         self.most = most
         self.wait = wait
         self._target = target
-        self._publisher = Publisher(Connection(target.access))
+        self._publisher = Publisher(Connection(target.access), target.stream)
         self._terminated = False
 
     def run(self, entry: Entry) -> HandlerResult:

@@ -5,7 +5,7 @@ this package and the handler import it. It is a library for asyncio, so a thread
 event loop; the other threads hand it coroutines and wait for their ends.
 
 Guarantees: a call ends at its deadline, or when `cut` is called, whatever the server does. Where
-TLS is configured nothing is sent without it: nats-py alone lets the server decide that. A
+TLS is configured nothing is sent without it (`open_client`). A
 connection that broke is made anew by the next call, to the server of the list that answers. One
 that is idle is closed, and its thread ends. No secret is in an error.
 Fails: `call` raises Unreachable, or what the coroutine and `access` raise.
@@ -23,17 +23,17 @@ from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple, TypeVar
 
 import nats.errors
-from nats.aio.client import Client
-from nats.js.client import JetStreamContext
+from nats.aio.client import RawCredentials
 
 from watcher.errors import one_line
-from watcher.jetstream.replies import Replies
+from watcher.jetstream.open_client import OpenClient
 
 T = TypeVar("T")
 Connect = Callable[[], Awaitable["OpenClient"]]
 
 CONNECT = 5  # seconds for a connection to one server
 ALL = 15.0  # seconds for a connection to any of them
+LATE = 5.0  # seconds after its deadline at which a call is given up, whatever its loop does
 IDLE = 30.0  # seconds without a call after which connection and thread end
 PING = 20  # seconds between two looks whether the server is still there
 
@@ -46,7 +46,7 @@ class Access(NamedTuple):
 
     servers: tuple[str, ...]  # as nats://HOST:PORT or tls://HOST:PORT
     context: ssl.SSLContext | None = None
-    credentials: str = ""  # the path of a .creds file
+    credentials: str = ""  # the text of a .creds file
     user: str = ""
     password: str = ""
     token: str = ""
@@ -62,33 +62,6 @@ class Unreachable(Exception):
     def __init__(self, why: str, *, refused: bool = False) -> None:
         super().__init__(why)
         self.refused = refused
-
-
-class OpenClient(Client):
-    """A client of nats-py; with `needs_tls` it sends nothing to a server that offers no TLS.
-
-    Attributes
-    ----------
-    context:  the library's interface to JetStream
-    replies:  requests that are on their way at once
-    ended:    set when the connection is closed, by whichever side
-    """
-
-    def __init__(self, *, needs_tls: bool) -> None:
-        super().__init__()
-        self.context: JetStreamContext = self.jetstream()
-        self.replies = Replies(self)
-        self.ended = asyncio.Event()
-        self._needs_tls = needs_tls
-
-    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
-        if initial_connection and self._needs_tls and not info.get("tls_required"):
-            raise nats.errors.SecureConnWantedError
-        await super()._process_info(info, initial_connection)
-
-    async def on_closed(self) -> None:
-        """Note the end of the connection."""
-        self.ended.set()
 
 
 class Connection:
@@ -118,7 +91,7 @@ class Connection:
             )
             self._running.add(future)
         try:
-            return future.result()
+            return future.result(seconds + LATE)
         except BaseException:
             future.cancel()  # a signal handler raised in this thread
             raise
@@ -158,7 +131,7 @@ class Connection:
 
     def _started(self) -> _Session:
         """Return the session, which is begun if need be. The caller holds the lock."""
-        if self._session is None:
+        if self._session is None or not self._session.is_alive:
             self._session = _Session(self._access)
             self._session.thread.start()
         return self._session
@@ -185,6 +158,11 @@ class _Session:
         self._last_error: BaseException | None = None
         self._idle: asyncio.TimerHandle | None = None
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether its thread runs, or is yet to be started."""
+        return self.thread.ident is None or self.thread.is_alive()
+
     def stop(self) -> None:
         """Have the loop end, and the thread with it; any thread may call it."""
         self.loop.call_soon_threadsafe(self.loop.stop)
@@ -202,7 +180,7 @@ class _Session:
         """Cancel what still runs, and close the connection."""
         others = asyncio.all_tasks() - {asyncio.current_task()}
         if self._client is not None:
-            await _close(self._client)
+            await self._client.leave()
         for task in others:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
@@ -216,31 +194,39 @@ class _Session:
         """Run one call; `on_idle` is called when none followed for `IDLE` seconds."""
         try:
             async with asyncio.timeout(seconds):
-                return await work(await self.client())
+                return await work(await self.client(seconds))
         finally:
             if self._idle is not None:
                 self._idle.cancel()
             self._idle = self.loop.call_later(IDLE, on_idle)
 
-    async def client(self) -> OpenClient:
-        """Return an open connection, which is made if need be; raise Unreachable."""
+    async def client(self, seconds: float = ALL) -> OpenClient:
+        """Return an open connection, which is made if need be; raise Unreachable.
+
+        Less than the seconds are used, so that a caller with that deadline gets the reason.
+        """
         async with self._connecting:
             if self._client is not None and not self._client.is_connected:
                 gone, self._client = self._client, None
-                await _close(gone)
+                await gone.leave()
             if self._client is None:
-                self._client = await self._connected()
+                self._client = await self._connected(min(ALL, 0.9 * seconds))
             return self._client
 
-    async def _connected(self) -> OpenClient:
+    async def _connected(self, seconds: float) -> OpenClient:
         access = self._access()
         self._last_error = None
         client = OpenClient(needs_tls=access.context is not None)
+
+        async def on_error(error: BaseException) -> None:
+            self._last_error = error
+            client.on_denied(error)
+
         given: dict[str, Any] = {
             key: value
             for key, value in (
                 ("tls", access.context),
-                ("user_credentials", access.credentials),
+                ("user_credentials", RawCredentials(access.credentials)),
                 ("user", access.user),
                 ("password", access.password),
                 ("token", access.token),
@@ -248,11 +234,11 @@ class _Session:
             if value
         }
         try:
-            async with asyncio.timeout(ALL):
+            async with asyncio.timeout(seconds):
                 await client.connect(
                     list(access.servers),
                     name=access.name,
-                    error_cb=self._on_error,
+                    error_cb=on_error,
                     closed_cb=client.on_closed,
                     allow_reconnect=False,
                     connect_timeout=CONNECT,
@@ -263,13 +249,13 @@ class _Session:
                     max_outstanding_pings=2,
                     **given,
                 )
-        except (OSError, ValueError, nats.errors.Error, ssl.SSLError) as error:
-            await _close(client)
+        except asyncio.CancelledError:
+            await client.drop()
+            raise
+        except Exception as error:  # noqa: BLE001 - what the library makes of a server's nonsense
+            await client.leave()
             raise self._unreachable(access, error) from None
         return client
-
-    async def _on_error(self, error: BaseException) -> None:
-        self._last_error = error
 
     def _unreachable(self, access: Access, error: BaseException) -> Unreachable:
         """Return what the end of an attempt to connect means."""
@@ -299,12 +285,8 @@ def _reason(error: BaseException) -> tuple[str, bool]:
     if isinstance(error, OSError):
         number = error.errno or 0
         return os.strerror(number) if number > 0 else error.strerror or str(error), False
+    if not isinstance(error, nats.errors.Error):
+        return "it does not speak the protocol of NATS", False
     text = one_line(str(error)).removeprefix("nats: ").strip("' ")
     refused = "authorization" in text.lower() or "authentication" in text.lower()
     return text or type(error).__name__, refused
-
-
-async def _close(client: Client) -> None:
-    with contextlib.suppress(Exception):
-        async with asyncio.timeout(1.0):
-            await client.close()

@@ -17,8 +17,9 @@ import nats.errors
 from nats.js import api
 from nats.js.errors import NotFoundError
 
-from watcher.jetstream.connection import Connection, OpenClient
+from watcher.jetstream.connection import Connection
 from watcher.jetstream.messages import ENTRY, ID, KEY, METADATA, QUEUE, decoded
+from watcher.jetstream.open_client import OpenClient
 from watcher.jetstream.stream_setup import DEAD
 
 SUBJECT, REASON, FACTS = "Watcher-Subject", "Watcher-Reason", "Watcher-Facts"

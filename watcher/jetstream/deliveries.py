@@ -26,8 +26,9 @@ import nats.errors
 from nats.js.errors import APIError, NotFoundError
 
 from watcher.errors import TryAgain, one_line
-from watcher.jetstream.connection import Connection, OpenClient, Unreachable
+from watcher.jetstream.connection import Connection, Unreachable
 from watcher.jetstream.messages import ENTRY, ID, KEY, METADATA, QUEUE, decoded
+from watcher.jetstream.open_client import OpenClient
 from watcher.jetstream.stream_setup import DEAD, STATE
 from watcher.rules.delivery import Record, arrived, begins, released
 

@@ -20,7 +20,8 @@ from nats.js.errors import APIError, NotFoundError
 
 from watcher.errors import BadConfiguration, one_line
 from watcher.jetstream.api_errors import said
-from watcher.jetstream.connection import Connection, OpenClient, Unreachable
+from watcher.jetstream.connection import Connection, Unreachable
+from watcher.jetstream.open_client import OpenClient
 from watcher.jetstream.server_settings import ServerSettings
 from watcher.jetstream.stream_setup import CONSUMER, DEAD, age_of, plain
 from watcher.rules.finding import BAD, Check

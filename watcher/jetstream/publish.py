@@ -5,26 +5,33 @@ server knows a message by its `Nats-Msg-Id` for as long as the stream's duplicat
 message whose answer was lost is published again without harm, to whichever server answers.
 
 Guarantees: `stored` is said of no message without the server's answer. A call ends at its deadline.
-Fails: never; what keeps a message from being stored is its answer.
+Fails: BadConfiguration if a file of secrets cannot be read, CancelledError after `cut`. What keeps
+a message from being stored is its answer.
 """
 
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
+import contextlib
 import functools
 import json
 import time
+from asyncio import FIRST_COMPLETED
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import nats.errors
 
-from watcher.errors import one_line
-from watcher.jetstream.connection import Connection, OpenClient, Unreachable
+from watcher.errors import BadConfiguration, one_line
+from watcher.jetstream.connection import Connection, Unreachable
 from watcher.jetstream.messages import Message
-from watcher.rules.nats_answers import NO_STREAM, is_final
+from watcher.jetstream.open_client import OpenClient
+from watcher.jetstream.replies import Denied
+from watcher.rules.nats_answers import DENIED, NO_STREAM, is_final
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0  # seconds before what was not stored is published again
+BELIEVED = 5.0  # seconds for which a server's limit is believed: its operator may raise it
 CLEANUP = 1.0  # seconds by which the call may outlast its deadline
 
 
@@ -45,11 +52,18 @@ STORED = Answer(stored=True)
 
 
 class Publisher:
-    """Publishes over one connection. Any thread may call it."""
+    """Publishes to one stream over one connection. Any thread may call it."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, stream: str) -> None:
         self._connection = connection
-        self.largest: int | None = None  # bytes of a message, as the server said last
+        self._stream = stream
+        self._limit = 0, 0.0  # bytes of a message, and when the server said it
+
+    @property
+    def largest(self) -> int | None:
+        """The largest message that the server takes, in bytes; None if it is to be asked (anew)."""
+        largest, when = self._limit
+        return largest if largest and time.monotonic() - when < BELIEVED else None
 
     def cut(self) -> None:
         """End the calls that are under way, and refuse others."""
@@ -75,7 +89,9 @@ class Publisher:
                 )
             except Unreachable as error:
                 why, refused = str(error), error.refused
-            except (TimeoutError, OSError, nats.errors.Error) as error:
+            except (concurrent.futures.CancelledError, BadConfiguration):
+                raise
+            except Exception as error:  # noqa: BLE001 - what the library makes of a server's nonsense
                 why = _words(error)
             if refused or deadline - time.monotonic() <= pause:
                 break
@@ -93,44 +109,56 @@ class Publisher:
         client: OpenClient,
     ) -> str:
         """Publish messages once, and put the answers into `found`; return why some are missing."""
-        self.largest = client.max_payload
+        loop = asyncio.get_running_loop()
+        began, largest = loop.time(), client.max_payload
+        self._limit = largest, client.opened
+        if began - client.opened > BELIEVED and any(
+            one.size > largest for one in messages.values()
+        ):
+            await client.drop()
+            return "the server is asked for its limit anew"
         waiting: dict[asyncio.Future[bytes], int] = {}
-        async with asyncio.timeout(seconds):
-            for number, message in messages.items():
-                if message.size > client.max_payload:
-                    found[number] = Answer(stored=False, too_large=client.max_payload)
-                    continue
-                future = await client.replies.send(
-                    message.subject, message.payload, message.headers
-                )
-                waiting[future] = number
-        why = ""
-        for future, answer in (await gathered(client, list(waiting), seconds)).items():
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                for number, message in messages.items():
+                    if message.size > largest:
+                        found[number] = Answer(stored=False, too_large=largest)
+                        continue
+                    future = await client.replies.send(
+                        message.subject, message.payload, message.headers
+                    )
+                    waiting[future] = number
+        left = max(0.0, began + seconds - loop.time())
+        why = await _gather(client, list(waiting), left)
+        for future, number in waiting.items():
+            answer = _answer_of(future, self._stream) if future.done() else Answer(stored=False)
+            future.cancel()
             if answer.stored or answer.code:
-                found[waiting[future]] = answer
-            else:
+                found[number] = answer
+            elif answer.why:
                 why = answer.why
+        if why and client.heard < began:
+            await client.drop()  # it may be a connection that only this side still knows
         return why
 
 
-async def gathered(
+async def _gather(
     client: OpenClient, waiting: Sequence[asyncio.Future[bytes]], seconds: float
-) -> dict[asyncio.Future[bytes], Answer]:
-    """Wait for the answers to some requests while the connection is open; return what is known."""
+) -> str:
+    """Wait for the answers while the connection is open; return why some are missing, or ""."""
     closed = asyncio.ensure_future(client.ended.wait())
     every = asyncio.ensure_future(_all(waiting))
-    await asyncio.wait({every, closed}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-    missing = "the connection broke" if closed.done() else "no answer in time"
-    answers = {}
-    for future in waiting:
-        if future.done():
-            answers[future] = _answer_of(future)
-        else:
-            future.cancel()
-            answers[future] = Answer(stored=False, why=missing)
-    every.cancel()
-    closed.cancel()
-    return answers
+    try:
+        await asyncio.wait({every, closed}, timeout=seconds, return_when=FIRST_COMPLETED)
+        if every.done():
+            return ""
+        if not closed.done():
+            return "no answer in time"
+        said = client.last_error
+        return f"the connection broke: {_words(said)}" if said else "the connection broke"
+    finally:
+        every.cancel()
+        closed.cancel()
 
 
 async def _all(waiting: Sequence[asyncio.Future[bytes]]) -> None:
@@ -138,25 +166,36 @@ async def _all(waiting: Sequence[asyncio.Future[bytes]]) -> None:
         await asyncio.wait(waiting)
 
 
-def _answer_of(future: asyncio.Future[bytes]) -> Answer:
+def _answer_of(future: asyncio.Future[bytes], stream: str) -> Answer:
     """Return what an answer says; one without a code says that the server cannot store it now."""
-    if isinstance(future.exception(), nats.errors.NoRespondersError):
+    error = future.exception()
+    if isinstance(error, nats.errors.NoRespondersError):
         return Answer(stored=False, code=NO_STREAM)
+    if isinstance(error, Denied):
+        return Answer(stored=False, why=str(error), code=DENIED)
     try:
         said = json.loads(future.result())
-        error = said.get("error")
-        if error is None and said["stream"] and said["seq"]:
-            return STORED
-        code, words = int(error["code"]), str(error.get("description", ""))
-        number = int(error.get("err_code", code))
+        if (refusal := said.get("error")) is None:
+            return _stored(said["stream"], said["seq"], stream)
+        code, words = int(refusal["code"]), str(refusal.get("description", ""))
+        number = int(refusal.get("err_code", code))
         return Answer(stored=False, why=one_line(words), code=number * is_final(code, number))
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return Answer(stored=False, why="an answer that is none of JetStream")
+
+
+def _stored(stream: object, number: object, wanted: str) -> Answer:
+    """Return the answer that a stream stored a message under a number."""
+    if stream != wanted:  # a program that subscribed to the subject, perhaps
+        return Answer(stored=False, why=f"{one_line(str(stream))[:64]} answered, not {wanted}")
+    if type(number) is not int or number <= 0:
+        return Answer(stored=False, why="an answer that is none of JetStream")
+    return STORED
 
 
 def _words(error: BaseException) -> str:
     """Return an error of the library in words."""
-    if isinstance(error, TimeoutError):
+    if isinstance(error, TimeoutError | nats.errors.TimeoutError):
         return "no answer in time"
     said = getattr(error, "description", None) or str(error) or type(error).__name__
     return one_line(str(said)).removeprefix("nats: ")

@@ -23,8 +23,9 @@ from nats.js.errors import APIError, NotFoundError
 
 from watcher.errors import BadConfiguration, one_line
 from watcher.jetstream.api_errors import said
-from watcher.jetstream.connection import Connect, OpenClient, Unreachable
+from watcher.jetstream.connection import Connect, Unreachable
 from watcher.jetstream.deliveries import Deliveries, Delivery, heartbeat
+from watcher.jetstream.open_client import OpenClient
 from watcher.jetstream.stream_setup import ACK_WAIT, CONSUMER
 
 if TYPE_CHECKING:

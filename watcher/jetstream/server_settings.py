@@ -7,12 +7,13 @@ Fails: BadConfiguration that names the option, the file, and what is wrong with 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
-from watcher.credentials.secret_file import check_secret, read_secret
+from watcher.credentials.secret_file import read_secret
 from watcher.errors import BadConfiguration
 from watcher.rules.option import Option, WrongValue
 
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from watcher.jetstream.connection import Access
 
 PORT = 4222
+_CREDENTIALS = re.compile(
+    r"BEGIN NATS USER JWT-*\n[\w.-]+\n.*BEGIN USER NKEY SEED-*\n(?P<seed>\w+)(\n|$)", re.DOTALL
+)
 _TLS = "tls"
 _SCHEMES = ("nats", _TLS)
 EXPECTED = 'servers like "nats://HOST:4222" or "tls://HOST:4222", with commas between them'
@@ -107,12 +111,10 @@ class ServerSettings(NamedTuple):
                 )
         from watcher.jetstream.connection import Access
 
-        if self.credentials_file is not None:
-            check_secret(self.credentials_file, f"{place}.credentials_file")
         return Access(
             self.urls,
             self._context(place) if self.uses_tls else None,
-            self.credentials_file or "",
+            _credentials(self.credentials_file, f"{place}.credentials_file"),
             self.user or "",
             _secret(self.password_file, f"{place}.password_file"),
             _secret(self.token_file, f"{place}.token_file"),
@@ -142,3 +144,19 @@ def _url(text: str) -> str:
 
 def _secret(path: str | None, option: str) -> str:
     return "" if path is None else read_secret(path, option)
+
+
+def _credentials(path: str | None, option: str) -> str:
+    """Return the text of a .creds file. nats-py reads one without a JWT for ever."""
+    text = _secret(path, option)
+    if path is not None:
+        import nkeys
+
+        try:
+            seed = _CREDENTIALS.search(text)
+            nkeys.from_seed(bytearray(seed["seed"].encode() if seed else b""))
+        except Exception:  # noqa: BLE001 - the library's errors are of many types
+            raise BadConfiguration(
+                f"{option}: {path}: expected a user's JWT and key, as `nsc` writes them"
+            ) from None
+    return text

@@ -23,7 +23,7 @@ from nats.js.errors import APIError, NotFoundError
 
 from watcher.durations import show
 from watcher.jetstream.api_errors import said
-from watcher.jetstream.connection import OpenClient
+from watcher.jetstream.open_client import OpenClient
 from watcher.rules.stream_rules import covers
 
 CONSUMER = "watcher"
@@ -47,7 +47,6 @@ class Wanted(NamedTuple):
     window: float = WINDOW
     max_age: float = MAX_AGE
     max_bytes: int = 0
-    max_message: int = 0
     on_the_way: int = MOST_ON_THE_WAY
     asked: frozenset[str] = frozenset()
 
@@ -70,7 +69,6 @@ def configurations(wanted: Wanted) -> list[api.StreamConfig]:
         "num_replicas": wanted.replicas,
         "discard": api.DiscardPolicy.NEW,
         "max_msgs": -1,
-        "max_msg_size": wanted.max_message or -1,
         "allow_direct": True,
     }
     return [
@@ -96,7 +94,7 @@ def configurations(wanted: Wanted) -> list[api.StreamConfig]:
             max_age=wanted.max_age,
             max_msgs_per_subject=1,
             description="attempts of watcher work at entries that are not done",
-            **common | {"max_msg_size": -1},
+            **common,
         ),
     ]
 
@@ -210,9 +208,8 @@ async def _make_consumer(client: OpenClient, wanted: Wanted, orders: Orders, res
         result.changed.append(where)
 
 
-_SIZES = ("max_bytes", "max_msg_size")
-_COMPARED = ("retention", "storage", "num_replicas", "discard", "max_age", *_SIZES)
-_IF_ASKED = frozenset({"num_replicas", "max_age", *_SIZES})
+_COMPARED = ("retention", "storage", "num_replicas", "discard", "max_age", "max_bytes")
+_IF_ASKED = frozenset({"num_replicas", "max_age", "max_bytes"})
 
 
 def _differences(
@@ -228,7 +225,7 @@ def _differences(
         without_age = key == "max_age" and is_wanted is None  # dead letters stay
         if key in _IF_ASKED - asked and not without_age:
             continue
-        if is_now != is_wanted and not (key in _SIZES and is_wanted is None):
+        if is_now != is_wanted and not (key == "max_bytes" and is_wanted is None):
             yield Difference(name, key, is_now, is_wanted)
     if plain(now.max_msgs_per_subject) and not plain(wanted.max_msgs_per_subject):
         yield Difference(name, "max_msgs_per_subject", now.max_msgs_per_subject, None)
