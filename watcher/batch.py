@@ -80,6 +80,7 @@ class Batch:
         self._ending = ending
         self._begun: dict[int, Begun] = {}  # by number; what is settled is taken out
         self._decoded = 0
+        self._suspect = False
 
     @property
     def number(self) -> int:
@@ -89,16 +90,22 @@ class Batch:
     def add(self, begun: Begun) -> None:
         """Take an entry that was begun with `number`; it is settled by `run`, or by `let_go`."""
         self._begun[begun.number] = begun
+        self._suspect = self._suspect or begun.entry.crashes > 0
         if not begun.entry.plain:
             self._decoded += sum(part.size for part in begun.entry.parts)
 
     def full(self) -> bool:
-        """Whether no other entry is to be added."""
-        return len(self._begun) >= self._handler.most or self._decoded >= MOST_DECODED
+        """Whether no other entry is to be added.
+
+        None is added after one that was in hand when a process died. That one is called alone, and
+        if it ends another process, the entries that wait beside it would count as suspects again.
+        """
+        most = self._handler.most
+        return self._suspect or len(self._begun) >= most or self._decoded >= MOST_DECODED
 
     def run(self) -> None:
         """Call the handler for every entry, and settle each; then others may be added."""
-        self._decoded = 0
+        self._decoded, self._suspect = 0, False
         now = time.monotonic()
         for number, begun in list(self._begun.items()):
             self._begun[number] = begun._replace(began=now)

@@ -2509,6 +2509,15 @@ MUTATIONS = [
         "test_an_entry_that_was_in_hand_when_a_process_died_is_called_alone",
     ),
     Mutation(
+        "one death counts against every entry that an earlier death made a suspect",
+        (4,),
+        "batch.py",
+        "        return self._suspect or len",
+        "        return len",
+        "spool/test_batch.py",
+        "test_of_entries_that_were_in_hand_at_a_death_the_next_one_counts_one_alone",
+    ),
+    Mutation(
         "an entry is rejected by a call that failed because of another one",
         (2,),
         "batch.py",

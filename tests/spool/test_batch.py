@@ -200,6 +200,21 @@ def test_an_entry_that_was_in_hand_when_a_process_died_is_called_alone(spool, pu
     assert called.calls == [["new"], *([os.fsdecode(name)] for name in names)]
 
 
+def test_of_entries_that_were_in_hand_at_a_death_the_next_one_counts_one_alone(spool, put, files):
+    """Killed three times in an outage, a daemon made poison of all that it had in hand."""
+    for name in HUNDRED[:5]:
+        put(name, name)
+    for _death in range(2):
+        pid = os.fork()
+        if pid == 0:
+            faulthandler.disable()
+            last_words._armed.clear()
+            sweep(spool_of(spool), function(lambda _entries: os._exit(1)))
+        os.waitpid(pid, 0)
+        recover(spool, settle_by())
+    assert sorted(s.crashes for s in deferred(files).values()) == [1, 1, 1, 1, 2]
+
+
 def spool_of(spool):
     """Open the same queue in a process of its own."""
     return type(spool)(spool.path, spool.layout)
