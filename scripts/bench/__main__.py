@@ -3,7 +3,8 @@
     python scripts/bench [--quick] [--only 1,2] [--in DIRECTORY] [--save]
 
 Prints one line for each number, with its target. --save writes docs/benchmarks/results.json and
-makes docs/benchmarks.md from it; measure 12 has a page of its own, docs/benchmarks/handlers.md.
+makes docs/benchmarks.md from it; measure 12 has a page of its own, docs/benchmarks/handlers.md, and
+so have 13 to 17, docs/benchmarks/beyond-one-machine.md.
 All programs work in DIRECTORY (.bench), on the same file system.
 Ends with 0 also if a target is not met: targets are reported, not enforced.
 """
@@ -20,21 +21,26 @@ import time
 _SCRIPTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path[:0] = [_SCRIPTS, os.path.dirname(_SCRIPTS)]  # this file is run as a directory
 
-from bench import handlers_page, machine, page, reference, rooms  # noqa: E402 - sys.path is set first
+from bench import handlers_page, machine, machines_page, page, reference, rooms  # noqa: E402 - sys.path is set first
 from bench.measures import (  # noqa: E402 - the same
     backlog,
     calls,
     commands,
     commit,
     deferred,
+    fairness,
+    growth,
+    hand_over,
     handlers,
     idle,
+    idle_machines,
     latency,
     mask,
     peers,
     price,
     service,
     throughput,
+    work_rate,
 )
 from bench.rows import Row  # noqa: E402 - the same
 from bench.stand import Stand, warn  # noqa: E402 - the same
@@ -51,6 +57,11 @@ MEASURES = {
     "10": mask.measure,
     "11": service.measure,
     "12": handlers.measure,
+    "13": hand_over.measure,
+    "14": work_rate.measure,
+    "15": growth.measure,
+    "16": fairness.measure,
+    "17": idle_machines.measure,
     "peers": peers.measure,
     "4": backlog.measure,
 }
@@ -76,7 +87,10 @@ def save(found: dict[str, object], rows: list[Row]) -> None:
     of_handlers = [row for row in rows if row.measure == handlers.MEASURE]
     if of_handlers:
         handlers_page.write(found, of_handlers, DOCS)
-    rows = [row for row in rows if row.measure != handlers.MEASURE]
+    if of_machines := [row for row in rows if row.measure in machines_page.SECTIONS]:
+        machines_page.write(found, of_machines, DOCS)
+    with_own_page = {handlers.MEASURE, *machines_page.SECTIONS}
+    rows = [row for row in rows if row.measure not in with_own_page]
     if not rows:
         return
     found = {**found, "rows": [row.as_json() for row in rows]}

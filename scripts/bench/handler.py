@@ -24,6 +24,7 @@ LOADED = time.monotonic_ns()
 STARTED = time.process_time_ns()  # what the start took of the processor
 EXPECT = int(os.environ.get("BENCH_EXPECT") or 0)
 DIE_AT = int(os.environ.get("BENCH_DIE_AT", "-1"))  # entries handled before the daemon is killed
+DAWDLES, STUCK = 0.02, 60.0  # seconds
 STRIDE = 10_000  # in a long backlog the time of every 10,000th entry is kept
 
 
@@ -126,3 +127,24 @@ def noop(entry: Entry) -> None:
 
 def noop_batch(entries: list[Entry]) -> None:
     """Do nothing at all, for many entries."""
+
+
+def dawdling(_entry: Entry) -> None:
+    """Take as long as a request to another program."""
+    time.sleep(DAWDLES)
+
+
+def stuck(_entry: Entry) -> None:
+    """Not end while the benchmark looks."""
+    time.sleep(STUCK)
+
+
+def stuck_batch(_entries: list[Entry]) -> None:
+    """Not end while the benchmark looks."""
+    time.sleep(STUCK)
+
+
+def failing_first(entry: Entry) -> None:
+    """Fail once."""
+    if entry.attempt == 1:
+        raise ValueError(entry.name)

@@ -1,0 +1,106 @@
+"""Make docs/benchmarks/beyond-one-machine.md from measures 13 to 17.
+
+Each measure is a section, which `--save` replaces when that measure was made; the numbers are kept
+in beyond-one-machine.json. PURE but for `write`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from bench.handlers_page import IDLE
+from bench.page import table
+from bench.rows import Row
+
+NAME = "benchmarks/beyond-one-machine"
+
+
+class Section(NamedTuple):
+    """What is said about a measure."""
+
+    heading: str
+    reading: str
+
+
+SECTIONS = {
+    13: Section(
+        "Hand-off",
+        """`watcher run` with the handler `nats` on its default settings (journal, a line of the log
+for each entry), beside nats-py alone: the same files, as many on their way at once, an unlink after
+the answer. The files lie on disk or in memory; the server's store is always on disk. A cell has the
+median, the lowest and the highest, and the ratio to the bare client's rate in the same round.""",
+    ),
+    14: Section(
+        "Work",
+        """`watcher work` on its default settings, the server synced always, beside a pull loop of
+nats-py that handles nothing. A cell has the median, the lowest and the highest, and the ratio to
+the loop that waits for the answer to each acknowledgement, as `watcher work` does.""",
+    ),
+    15: Section(
+        "Growth",
+        """More messages in the stream, more processes, and a record for each message. The server
+syncs at its default here, so that its disk hides nothing. The processes share two processors with
+the server: what waits, as 20 ms of sleep do, shows what the server would give to processes on
+machines of their own.""",
+    ),
+    16: Section(
+        "max_ack_pending, concurrency, and a slow worker",
+        """The consumer's `max_ack_pending` is the most that all workers together have in hand, with
+what waits for its next attempt. A worker asks for twice `concurrency` messages, or twice
+`concurrency` times `batch`: below the sum of these over all workers, the limit costs rate; below
+the sum of their threads it leaves threads idle. What a slow worker has asked for waits for it.""",
+    ),
+    17: Section(
+        "Idle",
+        """The threads' voluntary context switches. The connection of a hand-off is closed when
+nothing was handed over for 30 s; a worker has one request open, which it renews once a minute.""",
+    ),
+}
+INTRO = """# What the way beyond one machine costs
+
+*Made by `python scripts/bench --only 13,14,15,16,17 --save`; not edited by hand. Each section
+has its own date and command.*
+
+The server, the daemons and the workers share one machine and its processors here. On machines of
+their own each has more, and a message takes as much longer as the network does.
+"""
+ABOUT = "`python scripts/bench --only {measure} --save`, {date}; {processor}, {file system}, load \
+before {load before}."
+BUSY = " **The machine was busy: only large differences mean something.**"
+
+
+def rendered(found: Mapping[str, Any]) -> str:
+    """Return the page."""
+    parts = [INTRO]
+    for measure, section in SECTIONS.items():
+        if (made := found.get(str(measure))) is None:
+            continue
+        busy = float(made["machine"]["load before"]) > IDLE
+        about = ABOUT.format_map({**made, **made["machine"], "measure": measure})
+        parts += [f"\n## {section.heading}\n", section.reading, f"\n{about}{BUSY * busy}\n"]
+        for what, note, lines in made["tables"]:
+            parts += [f"{what}; {note}:\n" if note else f"{what}:\n", table(lines), ""]
+    return "\n".join(parts)
+
+
+def write(found: Mapping[str, Any], rows: Sequence[Row], docs: str) -> None:
+    """Replace the sections of these rows, below the directory `docs`."""
+    kept: dict[str, Any] = {}
+    if os.path.exists(f"{docs}/{NAME}.json"):
+        with open(f"{docs}/{NAME}.json") as file:
+            kept = json.load(file)
+    for measure in sorted({row.measure for row in rows}):
+        tables = [(row.what, row.note, row.table) for row in rows if row.measure == measure]
+        kept[str(measure)] = {
+            "date": found["date"],
+            "machine": found["machine"],
+            "tables": [one for one in tables if one[2]],
+        }
+    with open(f"{docs}/{NAME}.json", "w") as file:
+        json.dump(kept, file, indent=1)
+        file.write("\n")
+    with open(f"{docs}/{NAME}.md", "w") as file:
+        file.write(rendered(kept))
