@@ -232,7 +232,7 @@ def _be_victim(order: Order, announce: int) -> NoReturn:
         _redirect(order.output)
         os.environ.update(order.environment)
         from watcher import cli
-        from watcher.daemon import follow_up, queue_worker
+        from watcher.daemon import follow_up, worker_loop
 
         # Four threads that are refused four calls each may look at one entry 16 times. Without this
         # the daemon, which is as it should be, is not healthy again for minutes.
@@ -241,16 +241,16 @@ def _be_victim(order: Order, announce: int) -> NoReturn:
             workers = order.workers if order.thread == ALL else 1
             turns = iter(range(workers))  # those that a reload brings find none
             all_there = threading.Barrier(workers)
-            serve = queue_worker.QueueWorker._serve  # noqa: SLF001 - where the worker's own work begins
+            serve = worker_loop.WorkerLoop.serve  # where the worker's own work begins
 
-            def stopped(self: queue_worker.QueueWorker) -> None:
+            def stopped(self: worker_loop.WorkerLoop) -> None:
                 if next(turns, None) is not None:
                     if all_there.wait() == 0:
                         _stop(announce)
                     all_there.wait()
                 serve(self)
 
-            queue_worker.QueueWorker._serve = stopped  # type: ignore[method-assign]  # noqa: SLF001
+            worker_loop.WorkerLoop.serve = stopped  # type: ignore[method-assign]
         elif order.thread == MAIN:
             _stop(announce)
         try:

@@ -19,7 +19,7 @@ import pytest
 
 from watcher.claim.take import take
 from watcher.claim.take_deferred import take_deferred
-from watcher.daemon import queue_worker
+from watcher.daemon import worker_loop
 from watcher.handle import child_process
 from watcher.rules.age import Ages, SystemClock
 from watcher.rules.evidence import Proof
@@ -308,12 +308,12 @@ def test_a_worker_whose_imports_are_refused_at_first_goes_on(monkeypatch):
         if refusals:
             raise refusals.pop(0)
 
-    monkeypatch.setattr(queue_worker, "prepare", refuse)
-    monkeypatch.setattr(queue_worker, "LOOK_AGAIN", 0.01)
+    monkeypatch.setattr(worker_loop, "prepare", refuse)
+    monkeypatch.setattr(worker_loop, "LOOK_AGAIN", 0.01)
     said: list[str | None] = []
     health = types.SimpleNamespace(trouble=lambda _about, text: said.append(text))
-    worker = types.SimpleNamespace(_stopping=threading.Event(), health=health)
-    queue_worker.QueueWorker._prepare(worker)
+    worker = types.SimpleNamespace(stopping=threading.Event(), health=health)
+    worker_loop.WorkerLoop._prepare(worker)
     first, second, third = said
     assert first == "modules cannot be imported: OSError: [Errno 24] Too many open files"
     assert second == "modules cannot be imported: ImportError: No module named 'email'"

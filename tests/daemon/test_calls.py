@@ -35,7 +35,7 @@ EVENTS = {False: 1, True: 2}
 # Calls of Python functions of this package for a lone renamed file that a Python handler handles.
 PATH = 30  # from read(2) of its event to unlink(2)
 ROUND = 40  # from one wait for events to the next
-CLASSES = {"EventReader", "QueueWorker", "Pending"}  # of the daemon
+CLASSES = {"EventReader", "WorkerLoop", "Pending"}  # of the daemon
 WAKES = 1  # of a thread, after one entry
 LONE = 5  # entries
 # Seconds after each: longer than any thread stays awake, and than from one status to the next.

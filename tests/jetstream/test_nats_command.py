@@ -98,11 +98,13 @@ def publish(server: NatsServer, subject: str, size: int = 1):
 def test_what_init_makes_is_what_the_options_say_and_check_has_nothing_against_it(
     init, check, shared_server
 ):
-    made = init("FIRST", "--window", "3h", "--max-age", "9d", "--max-bytes", "1M")
+    made = init(
+        "FIRST", "--window", "3h", "--max-age", "9d", "--max-bytes", "1M", "--max-message", "9K"
+    )
     assert made.stdout == lines("FIRST", "made")
     config = stream(shared_server, "FIRST")
     assert (config.duplicate_window, config.max_age, config.max_bytes) == (10800, 777600, 1 << 20)
-    assert config.subjects == ["FIRST.>"]
+    assert (config.subjects, config.max_msg_size) == (["FIRST.>"], 9 << 10)
     assert (config.retention, config.storage, config.discard) == ("limits", "file", "new")
     code, found = check("FIRST", "--monitor", shared_server.monitor)
     warned = {about for about, (grade, _) in found.items() if grade != "ok"}

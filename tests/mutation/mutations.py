@@ -151,8 +151,8 @@ MUTATIONS = [
     Mutation(
         "the link by which a file is put back counts as a writer's",
         (1,),
-        "daemon/queue_worker.py",
-        "        self._reader.read_all()  # first: the IN_CREATE of that link\n",
+        "daemon/worker_loop.py",
+        "        self.reader.read_all()  # first: the IN_CREATE of that link\n",
         "",
         "spool/test_created.py",
         "test_a_file_that_this_process_put_back_was_not_linked_in_by_a_writer",
@@ -160,7 +160,7 @@ MUTATIONS = [
     Mutation(
         "the link by which another process puts a file back counts as a writer's",
         (1,),
-        "daemon/queue_worker.py",
+        "daemon/worker_loop.py",
         "        return None if closed is False and self._has_others() else closed\n",
         "        return closed\n",
         "spool/test_created.py",
@@ -178,8 +178,8 @@ MUTATIONS = [
     Mutation(
         "the events are not read once more after the lease",
         (1,),
-        "daemon/queue_worker.py",
-        "        self._reader.read_all()\n",
+        "daemon/worker_loop.py",
+        "        self.reader.read_all()\n",
         "",
         "spool/test_created.py",
         "test_a_close_that_is_queued_and_not_read_yet_counts",
@@ -674,7 +674,7 @@ MUTATIONS = [
         "another mtime is a rewrite to a function that reads the file by its path",
         (4,),
         "handle/entry.py",
-        "        if not (self.is_unique_name or self.lent):\n",
+        "        if not (self.is_unique_name or self.lent or self._given is not None):\n",
         "        if not self.queue:\n",
         "spool/test_entry.py",
         "test_who_asks_for_the_path_may_read_the_file_by_it_so_what_it_held_is_known",
@@ -799,7 +799,7 @@ MUTATIONS = [
     Mutation(
         "a bug of ours ends the worker",
         (2,),
-        "daemon/queue_worker.py",
+        "daemon/worker_loop.py",
         "        except Exception as error:  # noqa: BLE001 - a bug of ours: the entry stays, the queue goes on\n",
         "        except ZeroDivisionError as error:\n",
         "spool/test_queue_worker.py",
@@ -1702,7 +1702,7 @@ MUTATIONS = [
     Mutation(
         "a hint that was read before a reload is given to the settings before",
         (2,),
-        "daemon/queue_worker.py",
+        "daemon/worker_loop.py",
         "            heir.on_events(events)\n",
         "            pass\n",
         "spool/test_queue_worker.py",
@@ -1711,7 +1711,7 @@ MUTATIONS = [
     Mutation(
         "a worker takes what a dead process had before its death is counted",
         (4,),
-        "daemon/queue_worker.py",
+        "daemon/worker_loop.py",
         "            if name in self._deaths.uncounted and self._count_death(spool, name):\n",
         "            if not name and self._count_death(spool, name):\n",
         "spool/test_queue_worker.py",
@@ -1996,9 +1996,9 @@ MUTATIONS = [
     Mutation(
         "a reload gives up the claims of what cannot go",
         (4,),
-        "daemon/queue_worker.py",
-        "            self._attempt.settlement.unremovable = before._unremovable\n",
-        "            before._unremovable.let_go()\n",
+        "daemon/worker_loop.py",
+        "        self.attempt.settlement.unremovable = before.unremovable\n",
+        "        before.unremovable.let_go()\n",
         "daemon/test_refused_unlink.py",
         "handled_once",
     ),
@@ -2160,8 +2160,8 @@ MUTATIONS = [
         "a reload gives up what the disk refuses, and it is handled again",
         (3,),
         "daemon/queue_worker.py",
-        "        self._stopping.set()\n",
-        "        self._stopping.set()\n        self._disk_patience.end()\n"
+        "        self.loop.stopping.set()\n",
+        "        self.loop.stopping.set()\n        self._disk_patience.end()\n"
         "        self._disk_patience._end_by = 0.0\n",
         "threads/test_reload.py",
         "not_handled_again_after_a_reload",

@@ -13,8 +13,9 @@ from watcher.daemon.canary import Delivery
 from watcher.daemon.created import Created
 from watcher.daemon.event_reader import EventReader
 from watcher.daemon.pending import Pending
-from watcher.daemon.queue_worker import Context, QueueWorker
+from watcher.daemon.queue_worker import QueueWorker
 from watcher.daemon.timers import Due
+from watcher.daemon.worker_loop import Context
 from watcher.handle.function import Function
 from watcher.rules.age import Ages, SystemClock
 from watcher.rules.behind import Mode
@@ -145,7 +146,7 @@ def test_a_catch_up_scan_passes_over_a_linked_file_that_waits_unless_events_were
 def test_a_file_that_this_process_put_back_was_not_linked_in_by_a_writer(queue, worker):
     (queue.parent / "aside").write_bytes(b"written to while it was handled")
     os.link(queue.parent / "aside", queue / "a.csv")  # its event is queued, and not read yet
-    worker._put_back(NAME)
+    worker.loop._put_back(NAME)
     assert worker._attempt.settlement.terms.closed(NAME) is True
 
 

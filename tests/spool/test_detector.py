@@ -10,8 +10,9 @@ from watcher.arrive.source import Event, EventKind
 from watcher.config.queue_settings import Queue
 from watcher.daemon.canary import Delivery
 from watcher.daemon.event_reader import EventReader
-from watcher.daemon.queue_worker import Context, QueueWorker
+from watcher.daemon.queue_worker import QueueWorker
 from watcher.daemon.timers import Timers
+from watcher.daemon.worker_loop import Context
 from watcher.errors import WatchFailed
 from watcher.handle.function import Function
 from watcher.rules.age import SECOND, SystemClock

@@ -14,8 +14,9 @@ from watcher.attempt import Attempt
 from watcher.config.queue_settings import Queue
 from watcher.daemon.canary import Delivery
 from watcher.daemon.event_reader import EventReader
-from watcher.daemon.queue_worker import Context, QueueWorker
+from watcher.daemon.queue_worker import QueueWorker
 from watcher.daemon.ready import Item
+from watcher.daemon.worker_loop import Context, WorkerLoop
 from watcher.handle.function import Function
 from watcher.recovery import Deaths
 from watcher.rules.age import Ages, SystemClock
@@ -37,12 +38,12 @@ def test_a_bug_of_ours_costs_one_attempt_and_not_the_worker(caplog):
 
     worker = types.SimpleNamespace(
         detector=types.SimpleNamespace(watch=types.SimpleNamespace(spool=object())),
-        _returning=types.SimpleNamespace(names={}),
+        returning=types.SimpleNamespace(names={}),
         _deaths=Deaths(),
-        _follow_up=types.SimpleNamespace(looks={}),
-        _trigger=None,
+        follow_up=types.SimpleNamespace(looks={}),
+        trigger=None,
     )
-    report = QueueWorker._attempt_safely(worker, Item(b"x.pck", Proof.NONE), broken)
+    report = WorkerLoop.attempt_safely(worker, Item(b"x.pck", Proof.NONE), broken)
     assert (report.result, report.why) == (AttemptEnd.STUCK, "x.pck: RuntimeError: ours")
 
 
@@ -128,7 +129,7 @@ def test_a_death_is_counted_before_a_worker_takes_what_its_handler_let_go_of(
         assert runner._recover(spool).uncounted == {b"report"}
     runner.pending.push(b"report", Proof.RENAMED)
     item, attempt = runner.pending.pop(), runner._attempt
-    assert runner._attempt_safely(item, attempt).result is AttemptEnd.GONE
+    assert runner.loop.attempt_safely(item, attempt).result is AttemptEnd.GONE
     (name,) = [name for name in os.listdir(queue / ".watcher/deferred") if name[:1] != "."]
     assert "-a1-c1-" in name
     assert not left.exists()

@@ -28,6 +28,7 @@ def command() -> None:
 @click.option("--window", metavar="AGE", help="How long the server knows a message [2h].")
 @click.option("--max-age", metavar="AGE", help="How long it keeps an entry; or none [30d].")
 @click.option("--max-bytes", metavar="SIZE", help="The largest size of the stream [no limit].")
+@click.option("--max-message", metavar="SIZE", help="The largest entry that it takes [no limit].")
 @click.option(
     "--max-ack-pending",
     type=click.IntRange(1),
@@ -101,7 +102,8 @@ def _wanted(target: StreamTarget, flags: dict[str, Any]) -> Wanted:
         "num_replicas": flags["replicas"],
         "duplicate_window": flags["window"] and _duration(flags["window"], "--window"),
         "max_age": flags["max_age"] and _max_age(flags["max_age"]),
-        "max_bytes": flags["max_bytes"] and _size(flags["max_bytes"]),
+        "max_bytes": flags["max_bytes"] and _size(flags["max_bytes"], "--max-bytes"),
+        "max_msg_size": flags["max_message"] and _size(flags["max_message"], "--max-message"),
         "max_ack_pending": flags["max_ack_pending"],
     }
     asked = {name: value for name, value in given.items() if value is not None}
@@ -119,6 +121,7 @@ def _wanted(target: StreamTarget, flags: dict[str, Any]) -> Wanted:
         window,
         max_age,
         asked.get("max_bytes", 0),
+        asked.get("max_msg_size", 0),
         asked.get("max_ack_pending", MOST_ON_THE_WAY),
         frozenset(asked),
     )
@@ -181,13 +184,13 @@ def _max_age(text: str) -> float:
     return 0.0 if text == NO_LIMIT else _duration(text, "--max-age")
 
 
-def _size(text: str) -> int:
+def _size(text: str, option: str) -> int:
     from watcher.rules.option import size
 
     try:
         return size(text)
     except (ValueError, KeyError):
-        raise Usage(f"--max-bytes: expected a size like 512M or 10G; got {text!r}") from None
+        raise Usage(f"{option}: expected a size like 512M or 10G; got {text!r}") from None
 
 
 def _monitor(text: str | None) -> str:

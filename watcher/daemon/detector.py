@@ -1,7 +1,7 @@
 """Stage 1 of one queue: events, timers and scans fill `Pending`.
 
 `tick` runs in the daemon's thread, `on_event` in the thread that reads events; the caller holds a
-lock of the queue (`QueueWorker`).
+lock of the queue (`WorkerLoop.detecting`).
 Guarantees: an event may be missed at the start, in an overflow, before a watch is armed again, at
 a step of the clock, and when there is no room. In each case the queue is *behind*: events are
 dropped, and the directory is scanned in batches, oldest first, until no entry is left; then events

@@ -20,9 +20,10 @@ from watcher.arrive.sources import Sources
 from watcher.config.queue_settings import Queue
 from watcher.daemon.canary import Delivery
 from watcher.daemon.event_reader import EventReader
-from watcher.daemon.queue_worker import Context, Made, QueueWorker
+from watcher.daemon.queue_worker import QueueWorker
 from watcher.daemon.ready import Item, Ready
 from watcher.daemon.rounds import Rounds
+from watcher.daemon.worker_loop import Context, Made, WorkerLoop
 from watcher.handle.hand_over import HandOver
 from watcher.observe import log
 from watcher.rules.age import SystemClock
@@ -33,22 +34,35 @@ _TAG = 1
 LONGEST_WAIT = 86_400.0  # seconds; poll(2) takes no more than an int's worth of milliseconds
 
 
+class HandingLoop(WorkerLoop):
+    """Tells what became of an entry to the program that had it."""
+
+    hand_over: HandOver  # set before a thread starts
+
+    def attempt_safely(self, item: Item, make: Callable[..., Made]) -> Made | AttemptResult:
+        """Make an attempt as every worker does."""
+        report = super().attempt_safely(item, make)
+        if isinstance(report, AttemptResult):
+            self.hand_over.settled(report)
+        return report
+
+
 class HandingWorker(QueueWorker):
     """A queue worker whose entries are handed over to the program."""
 
     def __init__(self, settings: Queue, context: Context) -> None:
         self.hand_over = HandOver(self._limit)
         super().__init__(_TAG, settings, self.hand_over, context)
+        assert isinstance(self.loop, HandingLoop)  # noqa: S101 - by `loop_class`
+        self.loop.hand_over = self.hand_over
         self.pending.limit_in_hand(0)  # no taker waits yet
 
     def _limit(self, most: int) -> None:
         self.pending.limit_in_hand(most)
 
-    def _attempt_safely(self, item: Item, make: Callable[..., Made]) -> Made | AttemptResult:
-        report = super()._attempt_safely(item, make)
-        if isinstance(report, AttemptResult):
-            self.hand_over.settled(report)
-        return report
+    def loop_class(self) -> type[WorkerLoop]:
+        """Return what the worker threads run."""
+        return HandingLoop
 
 
 class _Reader(EventReader):

@@ -129,7 +129,7 @@ class FollowUp:
             case AttemptEnd.STOPPED:
                 self.again(item, 0.0, proof)  # it was given back, or this process is about to exit
             case AttemptEnd.MISCONFIGURED:
-                pass  # `QueueWorker._try_others` follows
+                pass  # `WorkerLoop` follows with `HandlerTrial` follows
 
     def _is_taken(self) -> bool:
         """Whether an entry is gone that no process of watcher may have taken, and no moment is set.

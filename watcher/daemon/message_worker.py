@@ -19,8 +19,9 @@ from concurrent.futures import Future
 from watcher.attempt import Attempt, Begun
 from watcher.config.queue_settings import Queue
 from watcher.daemon.message_copies import Copies, clear, described, prepare
-from watcher.daemon.queue_worker import Context, QueueWorker
+from watcher.daemon.queue_worker import QueueWorker
 from watcher.daemon.returning import Returning
+from watcher.daemon.worker_loop import Context
 from watcher.errors import WatcherError
 from watcher.handle.batch_handler import BatchHandler
 from watcher.handle.handler import Handler
@@ -136,12 +137,13 @@ class MessageWorker(QueueWorker):
             self._arrive,
             lambda why: self.health.trouble("stream", why),
         )
-        self._returning = NeverReturns(self.detector.now)
+        self.loop.returning = NeverReturns(self.detector.now)
         self._pulling: Future[None] | None = None
         self._drained_by = float("inf")
         self._closed_stream = False
 
-    def _make_finisher(self, terms: ClaimOptions, clock: Clock, disk: DiskRetry) -> Finisher:
+    def make_finisher(self, terms: ClaimOptions, clock: Clock, disk: DiskRetry) -> Finisher:
+        """Return what ends a message and removes its copy."""
         settings = self.settings
         finisher = MessageFinisher(
             settings.name, terms, settings.retry, clock, log.transition, disk
@@ -149,7 +151,8 @@ class MessageWorker(QueueWorker):
         finisher.messages = self
         return finisher
 
-    def _make_attempt(self, handler: Handler, finisher: Finisher) -> Attempt:
+    def make_attempt(self, handler: Handler, finisher: Finisher) -> Attempt:
+        """Return what makes attempts at copies."""
         attempt = MessageAttempt(handler, finisher, self.settings.breaker)
         attempt.copies, attempt.begins = self._copies, self._deliveries.begin
         attempt.stream = self._deliveries.stream
@@ -172,7 +175,7 @@ class MessageWorker(QueueWorker):
 
     def _free(self) -> int:
         """Return how many messages there is room for; called in the loop's thread."""
-        if self._stopping.is_set() or self.pending.held:
+        if self.loop.stopping.is_set() or self.pending.held:
             return 0
         return self._room - len(self._deliveries)
 

@@ -47,6 +47,7 @@ class Wanted(NamedTuple):
     window: float = WINDOW
     max_age: float = MAX_AGE
     max_bytes: int = 0
+    max_message: int = 0
     on_the_way: int = MOST_ON_THE_WAY
     asked: frozenset[str] = frozenset()
 
@@ -69,6 +70,7 @@ def configurations(wanted: Wanted) -> list[api.StreamConfig]:
         "num_replicas": wanted.replicas,
         "discard": api.DiscardPolicy.NEW,
         "max_msgs": -1,
+        "max_msg_size": wanted.max_message or -1,
         "allow_direct": True,
     }
     return [
@@ -94,7 +96,7 @@ def configurations(wanted: Wanted) -> list[api.StreamConfig]:
             max_age=wanted.max_age,
             max_msgs_per_subject=1,
             description="attempts of watcher work at entries that are not done",
-            **common,
+            **common | {"max_msg_size": -1},
         ),
     ]
 
@@ -208,8 +210,9 @@ async def _make_consumer(client: OpenClient, wanted: Wanted, orders: Orders, res
         result.changed.append(where)
 
 
-_COMPARED = ("retention", "storage", "num_replicas", "discard", "max_age", "max_bytes")
-_IF_ASKED = frozenset({"num_replicas", "max_age", "max_bytes"})
+_SIZES = ("max_bytes", "max_msg_size")
+_COMPARED = ("retention", "storage", "num_replicas", "discard", "max_age", *_SIZES)
+_IF_ASKED = frozenset({"num_replicas", "max_age", *_SIZES})
 
 
 def _differences(
@@ -225,7 +228,7 @@ def _differences(
         without_age = key == "max_age" and is_wanted is None  # dead letters stay
         if key in _IF_ASKED - asked and not without_age:
             continue
-        if is_now != is_wanted and not (key == "max_bytes" and is_wanted is None):
+        if is_now != is_wanted and not (key in _SIZES and is_wanted is None):
             yield Difference(name, key, is_now, is_wanted)
     if plain(now.max_msgs_per_subject) and not plain(wanted.max_msgs_per_subject):
         yield Difference(name, "max_msgs_per_subject", now.max_msgs_per_subject, None)

@@ -1,7 +1,7 @@
 """Return files from the process directory to the queue: what was not removed, what a crash left.
 
 By link and unlink, not by rename: a scan or an event would take a rename for the writer's, and a
-writer may still be writing to the file. A daemon forgets the event of its own link (`QueueWorker`).
+writer may still be writing to the file. A daemon forgets the event of its own link (`WorkerLoop`).
 Guarantees: nothing is overwritten: a file whose name is taken gets the next free number. A crash
 between link and unlink leaves one file with two names; `put_back` then removes the name aside.
 Fails: OSError or WatcherError; the file is then aside, where the next recovery finds it.
