@@ -6,6 +6,7 @@ does.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -28,6 +29,7 @@ from watcher.rules.finding import BAD, Check
 from watcher.rules.stream_rules import ConsumerFacts, Facts, ServerFacts, StreamFacts, findings
 
 LOOK = 5.0  # seconds for a look
+READ = 2.0  # seconds for one message
 
 
 class Expected(NamedTuple):
@@ -136,7 +138,9 @@ async def _consumer_facts(
     pending, on_the_way = found.num_pending or 0, found.num_ack_pending or 0
     oldest = None
     if pending or on_the_way:
-        oldest = await age_of(client, name, max(floor + 1, info.state.first_seq))
+        with contextlib.suppress(TimeoutError):  # a user that may not read gets no answer
+            async with asyncio.timeout(READ):
+                oldest = await age_of(client, name, max(floor + 1, info.state.first_seq))
     return ConsumerFacts(
         CONSUMER,
         pending,
