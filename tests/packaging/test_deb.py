@@ -33,7 +33,9 @@ grace_age = "2s"
 handler = { exec = ["sh", "-c", 'echo begin $WATCHER_ENTRY >>/var/spool/told; sleep 0.05; \
 echo end $WATCHER_ENTRY >>/var/spool/told'] }
 """
-SCRIPTS = [f"scripts/{name}" for name in ("packages", "systemd", "monitoring", "completion")]
+SCRIPTS = [
+    f"scripts/{name}" for name in ("packages", "systemd", "monitoring", "nats-server", "completion")
+]
 SOURCES = ("watcher", "docs", *SCRIPTS)
 FILES = ("Makefile", "scripts/make_venv", "setup.cfg", "pyproject.toml", "LICENSE", "README.md")
 FEWER = {"EXTRAS": "page"}  # without rich, which brings a thousand files that take their time

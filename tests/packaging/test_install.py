@@ -30,7 +30,10 @@ touch "$1/share/man/man1/watcher.1" "$1"/lib/watcher/"$VERSION"
 def make(tmp_path):
     """Run make in a copy of the sources, into tmp_path/dest, as a certain version."""
     sources = tmp_path / "sources"
-    for name in ("docs", "scripts/packages", "scripts/systemd", "scripts/monitoring"):
+    for name in (
+        "docs",
+        *map("scripts/{}".format, ("packages", "systemd", "monitoring", "nats-server")),
+    ):
         shutil.copytree(ROOT / name, sources / name)
     for name in ("Makefile", "LICENSE", "README.md"):
         shutil.copy(ROOT / name, sources / name)
