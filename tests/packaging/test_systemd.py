@@ -16,12 +16,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.nats_server import PROGRAM, serving
 from watcher.commit_one import enqueue
 
 ROOT = Path(__file__).parents[2]
 UNITS = ROOT / "scripts/systemd"
 DROP_INS = UNITS / "drop-ins"
-SERVICES = ["watcher.service", "watcher@.service", "watcher-sweep.service"]
+SERVICES = [
+    *("watcher.service", "watcher@.service", "watcher-sweep.service"),
+    "watcher-work.service",
+]
 WORST = {None: 1.5, "local-handler.conf": 0.5, "queues-elsewhere.conf": 1.5}
 PATIENCE = 60.0  # seconds
 
@@ -72,6 +76,19 @@ def test_the_two_daemons_and_the_sweep_have_one_sandbox():
     assert of("watcher.service") == of("watcher@.service") == of("watcher-sweep.service")
 
 
+def test_a_worker_has_the_sandbox_of_a_daemon_without_queues_and_without_a_capability():
+    def of(service):
+        lines = (UNITS / service).read_text().partition("\n[Service]\n")[2].splitlines()
+        return {line for line in lines if line and line[0] != "#"}
+
+    daemon, worker = of("watcher.service"), of("watcher-work.service")
+    assert {line.partition("=")[0] for line in daemon - worker} == {
+        *("ExecStart", "RuntimeDirectory", "RuntimeDirectoryMode"),
+        *("CapabilityBoundingSet", "AmbientCapabilities", "ReadWritePaths"),
+    }
+    assert {"CapabilityBoundingSet=", "AmbientCapabilities="} < worker - daemon
+
+
 def test_every_file_is_explained():
     page = (ROOT / "docs/service.md").read_text()
     for path in [*UNITS.iterdir(), *DROP_INS.iterdir()]:
@@ -113,16 +130,21 @@ def python_for_all(place):
     )
 
 
-def confined(place, *command):
-    """Return the command line that runs a command as the local unit's settings say."""
+LOCAL = ("watcher.service", "drop-ins/local-handler.conf")
+
+
+def confined(place, *command, units=LOCAL, capabilities="-all,+lease"):
+    """Return the command line that runs a command as the settings of units say."""
     mounts = f"mount --bind {place} {place} && {python_for_all(place)}"
     mounts += ' && mount -o remount,bind,ro / && exec "$@"'
+    apart = ["--net"] if units == LOCAL else []
+    sets = ("bounding-set", "inh-caps", "ambient-caps")
     return [
-        *("unshare", "--mount", "--net", "sh", "-c", mounts, "sh", "setpriv"),
+        *("unshare", "--mount", *apart, "sh", "-c", mounts, "sh", "setpriv"),
         *("--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs"),
-        *("--bounding-set=-all,+lease", "--inh-caps=-all,+lease", "--ambient-caps=-all,+lease"),
+        *(f"--{each}={capabilities}" for each in sets),
         *(sys.executable, str(ROOT / "tests/packaging/sandbox.py")),
-        *(str(UNITS / "watcher.service"), str(DROP_INS / "local-handler.conf"), "--"),
+        *(*(str(UNITS / unit) for unit in units), "--"),
         *(sys.executable, "-P", "-m", "watcher", *command),
     ]
 
@@ -192,3 +214,48 @@ def test_a_daemon_works_with_what_the_local_unit_leaves_it(place, queues, enviro
     argv = confined(place, "check", str(queues[0]))
     checked = subprocess.run(argv, env=environment, capture_output=True, text=True, cwd="/")
     assert "for other users' files too (CAP_LEASE)" in checked.stdout, checked
+
+
+@needs_systemd
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can take rights away like systemd")
+def test_a_worker_works_with_what_its_unit_leaves_it(place, environment, watcher_command):
+    if PROGRAM is None:
+        pytest.skip("no nats-server")
+    run = place / "run"
+    run.mkdir(mode=0o700)
+    os.chown(run, 65534, 65534)
+    environment |= {"NOTIFY_SOCKET": f"{place}/notify", "PYTHONPATH": str(ROOT)}
+    environment["RUNTIME_DIRECTORY"] = str(run)
+    with contextlib.ExitStack() as opened:
+        server = opened.enter_context(serving(place / "nats"))
+        init = [*watcher_command, "nats", "init", "--server", server.url, "--stream", "MAIL"]
+        subprocess.run(init, env=environment, check=True, capture_output=True)
+        (place / "work.toml").write_text(
+            f'[work.mail]\nserver = "{server.url}"\nstream = "MAIL"\n'
+            'handler = { exec = ["sh", "-c", "cat >/dev/null; id -u"], timeout = "1m" }\n'
+        )
+        manager = opened.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+        manager.bind(environment["NOTIFY_SOCKET"])
+        os.chmod(environment["NOTIFY_SOCKET"], 0o777)
+        manager.settimeout(PATIENCE)
+        argv = confined(
+            *(place, "work", "--config", f"{place}/work.toml", "--log-format", "json"),
+            units=("watcher-work.service",),
+            capabilities="-all",
+        )
+        worker = opened.enter_context(
+            subprocess.Popen(argv, env=environment, stderr=subprocess.PIPE, cwd="/")
+        )
+        opened.callback(worker.kill)
+        assert b"READY=1" in manager.recv(4096)
+        assert os.listdir(run / "work") == ["mail"]
+        server.call(lambda client: client.context.publish("MAIL.x", b"message"))
+        events = []
+        while "finish" not in events:
+            record = json.loads(worker.stderr.readline())
+            assert record["level"] == "info", record
+            events.append(record["event"])
+        worker.send_signal(signal.SIGTERM)
+        rest = worker.stderr.read()
+        assert worker.wait(PATIENCE) == 0, rest
