@@ -166,10 +166,11 @@ def settings_for(
     said = Said(queue_dir, given, os.environ, list(argv) or None, base)
     settings = _chosen(said, Role(role))
     timeout = flags.get("timeout")
-    return settings if timeout is None else _with_timeout(settings, str(timeout))
+    return settings if timeout is None else with_timeout(settings, str(timeout))
 
 
-def _with_timeout(settings: Queue, timeout: str) -> Queue:
+def with_timeout(settings: Queue, timeout: str) -> Queue:
+    """Return the settings with a time for the handler; raise Usage."""
     from msgspec.structs import replace
 
     from watcher.handle.handler_kinds import with_timeout

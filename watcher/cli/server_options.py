@@ -55,10 +55,7 @@ def streams_for(config: str | None, flags: Mapping[str, Any]) -> list[StreamTarg
     """
     file = config or os.environ.get("WATCHER_CONFIG")
     if flags["server"] is not None:
-        if config is not None:
-            raise Usage("--server: not with --config, which says where the server is")
-        if flags["stream"] is None:
-            raise Usage("--server: name the stream too, with --stream")
+        not_alone(config, flags)
         return [_named(flags)]
     for name in _SERVER_FLAGS:
         if flags[name] is not None:
@@ -78,6 +75,22 @@ _SERVER_FLAGS = (
 )
 
 
+def not_alone(config: str | None, flags: Mapping[str, Any]) -> None:
+    """Raise Usage if `--server` is without a stream, or beside a configuration."""
+    if flags["server"] is not None and config is not None:
+        raise Usage("--server: not with --config, which says where the server is")
+    if flags["server"] is not None and flags["stream"] is None:
+        raise Usage("--server: name the stream too, with --stream")
+
+
+def with_paths(flags: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the flags with absolute paths: a file may be named from where the command runs."""
+    return {
+        name: os.path.abspath(value) if name.endswith("_file") and value else value
+        for name, value in flags.items()
+    }
+
+
 def _named(flags: Mapping[str, Any]) -> StreamTarget:
     """Return the stream that the flags name."""
     from watcher.jetstream.server_settings import ServerSettings
@@ -86,12 +99,8 @@ def _named(flags: Mapping[str, Any]) -> StreamTarget:
     stream = flags["stream"]
     if not STREAM_NAME.fullmatch(stream):
         raise Usage(f"--stream: expected letters, digits, - and _, at most 64; got {stream!r}")
-    files = {
-        name: os.path.abspath(flags[name]) if name.endswith("_file") else flags[name]
-        for name in _SERVER_FLAGS
-        if flags[name]
-    }
-    server = ServerSettings(flags["server"], **files)
+    given = with_paths(flags)
+    server = ServerSettings(flags["server"], *(given[name] for name in _SERVER_FLAGS))
     if (wrong := server.mistake()) is not None:
         option = f"--{(wrong[0] or 'server').replace('_', '-')}"
         raise Usage(f"{option}: expected {wrong[1]}")

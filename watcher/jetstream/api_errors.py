@@ -5,11 +5,12 @@ Source: the error codes of nats-server, server/errors.json.
 
 from __future__ import annotations
 
-from nats.js.errors import APIError, NotFoundError, ServiceUnavailableError
+import json
+
+from nats.js.errors import APIError, ServiceUnavailableError
 
 from watcher.errors import one_line
 
-NO_SUCH_STREAM = 10059  # JSStreamNotFoundErr
 _CURES = {
     10005: "the cluster has fewer servers that can be used than --replicas",  # JSClusterNoPeersErr
     10039: "JetStream is not enabled for this account",  # JSNotEnabledForAccountErr
@@ -29,6 +30,7 @@ def said(error: APIError) -> str:
     return f"{words}: {cure}" if cure else words
 
 
-def is_no_stream(error: NotFoundError) -> bool:
-    """Whether the stream does not exist, and not only the message or consumer of it."""
-    return error.err_code == NO_SUCH_STREAM
+def error_of(answer: bytes) -> APIError | None:
+    """Return the error that an answer to a request has, if any; ValueError: it is no answer."""
+    error = json.loads(answer).get("error")
+    return None if error is None else APIError(**error)
