@@ -21,7 +21,8 @@ from typing import Any
 from bench import bare_nats
 from bench.measures.idle import resident
 from bench.measures.service import free_port
-from watcher.jetstream.connection import Access, Connection, OpenClient
+from watcher.jetstream.connection import Access, Connection
+from watcher.jetstream.open_client import OpenClient
 from watcher.jetstream.stream_setup import CONSUMER, Wanted, consumer_configuration, make
 
 STREAM = "BENCH"
