@@ -17,6 +17,7 @@ from watcher.cli.run import command as run_command
 from watcher.config import load as configuration, options
 from watcher.config.daemon_settings import DAEMON_OPTIONS
 from watcher.config.options import OPTIONS, RETRY
+from watcher.config.work_settings import WORK_OPTIONS, work_from_file
 from watcher.durations import EXPECTED
 from watcher.errors import BadConfiguration, Usage
 from watcher.handle.handler_kinds import KINDS
@@ -260,7 +261,7 @@ BROKEN = {
     "a queue is a list": ("[[queues.q]]\npath = '/'", "w.toml: queues.q: expected a table"),
     "unknown at the top": (
         f"[queues.q]\npath='/x'\nhandler={TRUE}\n[metrics]\n",
-        "w.toml: metrics: unknown key; expected [queues.NAME] or [daemon]",
+        "w.toml: metrics: unknown key; expected [queues.NAME], [work.NAME] or [daemon]",
     ),
     "name with a line end": ('[queues."a\\nb"]', "w.toml: queues.a\\nb: expected a name"),
     "empty name": ('[queues.""]', "w.toml: queues.: expected a name"),
@@ -730,6 +731,15 @@ def table(of):
     return "\n".join(lines)
 
 
+def work_keys():
+    """The keys of a table [work.NAME] as the document shows them."""
+    lines = ["| key | value | default | |", "| --- | --- | --- | --- |"]
+    for key, option in WORK_OPTIONS.items():
+        default = "needed" if key in ("server", "stream") else option.default or "none"
+        lines.append(f"| `{key}` | {option.expected} | {default} | {option.help} |")
+    return "\n".join(lines)
+
+
 def keys(of):
     """The keys of an inner table as the document shows them."""
     lines = ["| key | value | default | |", "| --- | --- | --- | --- |"]
@@ -744,8 +754,9 @@ def keys(of):
         ("options", table(OPTIONS)),
         ("daemon", table(DAEMON_OPTIONS)),
         ("retry", keys(RETRY)),
+        ("work", work_keys()),
     ],
-    ids=["options", "daemon", "retry"],
+    ids=["options", "daemon", "retry", "work"],
 )
 def test_the_documents_tables_are_those_of_the_options(name, made):
     """Run with WRITE_DOCUMENTS=1 to write them anew."""
@@ -762,7 +773,8 @@ def test_the_documents_example_loads_and_its_refusal_is_word_for_word(write, tmp
     blocks = DOCUMENT.read_text().split("```")
     examples = [block.removeprefix("toml\n") for block in blocks if block.startswith("toml")]
     for another in examples[1:]:
-        assert configuration.load(write(another), {})
+        file = write(another)
+        assert work_from_file(file) if "[work." in another else configuration.load(file, {})
     example_file = examples[0]
     loaded = configuration.load(write(example_file), {})
     assert set(loaded) == {"incoming", "reports"}

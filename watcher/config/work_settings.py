@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from watcher.config.load import read_retry
-from watcher.config.options import OPTIONS, read_option
+from watcher.config.options import OPTIONS
 from watcher.config.queue_settings import MessageSource, Queue
 from watcher.config.toml import read_toml
 from watcher.errors import BadConfiguration, Usage
@@ -26,10 +26,38 @@ from watcher.handle.handler_kinds import read_handler
 from watcher.handle.kinds.run_command import Exec
 from watcher.jetstream.server_settings import EXPECTED, SERVER_OPTIONS, ServerSettings
 from watcher.rules.nats_subject import STREAM_NAME
-from watcher.rules.option import read_by
+from watcher.rules.option import Option, read_by
 
 OF_ATTEMPTS = ("concurrency", "warn_after", "breaker", "max_size", "journal", "journal_dir")
-_NAMES = ("server", "stream", "directory", "handler", "retry", *SERVER_OPTIONS, *OF_ATTEMPTS)
+
+
+def _text(value: object) -> str:
+    if isinstance(value, str) and value and "\0" not in value:
+        return value
+    raise ValueError
+
+
+def _stream(value: object) -> str:
+    if isinstance(value, str) and STREAM_NAME.fullmatch(value):
+        return value
+    raise ValueError
+
+
+WORK_OPTIONS: Mapping[str, Option] = {
+    "server": Option(_text, EXPECTED, "", "the servers of the stream; one that answers is enough"),
+    "stream": Option(
+        _stream, "letters, digits, - and _, at most 64", "", "what `watcher nats init` made"
+    ),
+    "directory": Option(
+        _text,
+        "a directory that has nothing else in it",
+        "work/NAME in $RUNTIME_DIRECTORY, or in /run/watcher",
+        "where the copies of the messages in hand are; it is emptied at the start",
+    ),
+    **SERVER_OPTIONS,
+    **{key: OPTIONS[key] for key in OF_ATTEMPTS},
+}
+_NAMES = ("handler", "retry", *WORK_OPTIONS)
 
 
 def work_from_file(file: str) -> dict[str, Queue]:
@@ -90,15 +118,7 @@ def _read(key: str, value: object, place: str) -> Any:
         return read_handler(value, place)
     if key == "retry":
         return read_retry(value, place)
-    if key in OPTIONS:
-        return read_option(key, value, place)
-    if key in SERVER_OPTIONS:
-        return read_by(SERVER_OPTIONS[key], value, place)
-    if not isinstance(value, str) or not value or "\0" in value:
-        raise BadConfiguration(f"{place}: expected a text; got {value!r}")
-    if key == "stream" and not STREAM_NAME.fullmatch(value):
-        raise BadConfiguration(f"{place}: expected letters, digits, - and _; got {value!r}")
-    return value
+    return read_by(WORK_OPTIONS[key], value, place)
 
 
 def _queue(name: str, values: dict[str, Any], where: str) -> Queue:
