@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given, strategies as st
 
 from watcher.rules.age import SECOND
-from watcher.rules.archived_names import DAY, archived_name, day_begin, day_name, is_expired
+from watcher.rules.archived_names import (
+    DAY,
+    ArchiveOptions,
+    archived_name,
+    day_begin,
+    day_name,
+    is_expired,
+    queue_name,
+    target_options,
+)
 
 NAMES = {
     (b"report.csv", 0): b"report.csv",
@@ -39,6 +48,35 @@ file_names = st.binary(min_size=1, max_size=255).filter(
 def test_no_two_numbers_of_a_name_give_the_same_name(name, one, other):
     assert len(archived_name(name, one)) <= 255
     assert (archived_name(name, one) == archived_name(name, other)) is (one == other)
+
+
+ARCHIVE = ArchiveOptions(b"archive")
+FILES = {
+    (b"report.csv", 0): b"report.csv",
+    (b"report.csv", 2): b"report~2.csv",
+    (b"report~2.csv", 0): b"report~2~0.csv",  # else it would be the second report.csv
+    (b"report~2.csv", 1): b"report~2~1.csv",
+    (b"report~02.csv", 0): b"report~02.csv",  # no number that is ever given
+    (b"PROGRA~1", 0): b"PROGRA~1~0",
+    (b"a.b~1", 0): b"a.b~1",
+}
+
+
+@pytest.mark.parametrize(("name", "number"), FILES, ids=lambda value: ascii(value)[:12])
+def test_an_archive_keeps_which_name_an_entry_had(name, number):
+    assert ARCHIVE.file_name(name, number) == FILES[name, number]
+    assert queue_name(FILES[name, number]) == name
+    assert target_options(b"/t").file_name(name, 0) == name, "files for others keep their name"
+
+
+numbered = st.text("a~01.", min_size=1, max_size=255).map(str.encode)
+
+
+@given(file_names | numbered, st.integers(0, 10**8))
+def test_every_name_is_found_again_unless_it_was_cut(name, number):
+    file = ARCHIVE.file_name(name, number)
+    assert len(file) <= 255
+    assert queue_name(file) == name or (queue_name(file) is None and len(file) == 255)
 
 
 DAYS = {

@@ -14,7 +14,7 @@ import errno
 import os
 
 from watcher.errors import NotPermitted, TryAgain
-from watcher.rules.archived_names import archived_name
+from watcher.rules.archived_names import ArchiveOptions
 from watcher.rules.names import TRIES, display, free_number
 from watcher.rules.pair_names import other_half_names
 from watcher.settle.put_back import put_back
@@ -46,13 +46,14 @@ def drop(spool: Spool, part: Part, directory: int, archive: Archive | None) -> N
 def _move(spool: Spool, archive: Archive, part: Part, directory: int, folder: int) -> bytes:
     """Move the file; return its name in the archive."""
     name = part.queue_name
-    number = 0 if spool.layout.raw else _number(name, folder, 0)
+    options, raw = archive.options, spool.layout.raw
+    number = 0 if raw else _number(options, name, folder, 0)
     for _ in range(TRIES):
-        target = archived_name(name, number)
+        target = options.file_name(name, number)
         try:
             spool.disk.archive(part.name, directory, target, folder)
         except FileExistsError:
-            number = _number(name, folder, number + 1, raw=spool.layout.raw)
+            number = _number(options, name, folder, number + 1, raw=raw)
         except PermissionError:
             if not os.access(".", os.W_OK | os.X_OK, dir_fd=folder):
                 raise NotPermitted(f"{archive}: not writable for us") from None
@@ -66,7 +67,9 @@ def _move(spool: Spool, archive: Archive, part: Part, directory: int, folder: in
     raise TryAgain(f"{archive}: others take each name for {display(name)} before it can be had")
 
 
-def _number(name: bytes, folder: int, first: int, *, raw: bool = False) -> int:
+def _number(
+    options: ArchiveOptions, name: bytes, folder: int, first: int, *, raw: bool = False
+) -> int:
     """Return a number from `first` on that is free for a file, and for the other half of a pair.
 
     The `.db` of a pair gets the number of its message, which was moved before it.
@@ -74,12 +77,12 @@ def _number(name: bytes, folder: int, first: int, *, raw: bool = False) -> int:
     others = () if raw else tuple(other_half_names(name))
     if name.endswith(b".db") and others:
         number = first
-        while any(exists(archived_name(other, number), folder) for other in others):
-            if not exists(archived_name(name, number), folder):
+        while any(exists(options.file_name(other, number), folder) for other in others):
+            if not exists(options.file_name(name, number), folder):
                 return number
             number += 1
         others = ()
     names = (name, *others)
     return free_number(
-        lambda n: any(exists(archived_name(each, n), folder) for each in names), first
+        lambda n: any(exists(options.file_name(each, n), folder) for each in names), first
     )
