@@ -18,7 +18,7 @@ from nats.js import api
 from beyond_one_machine import handler
 from beyond_one_machine.machines import STREAM, Place
 from beyond_one_machine.nats_servers import Servers
-from watcher.jetstream.open_client import OpenClient
+from watcher.jetstream.connection import OpenClient
 
 AT_ONCE = 1000
 LAST = 5.0  # seconds without a message after which there are no more

@@ -106,7 +106,7 @@ def test_a_wrong_rate_is_named_with_what_was_expected(dead, run, rate):
 
 
 def test_state_lists_its_values_in_the_help(run):
-    assert "[orphan|deferred|dead]" in "\n".join(run("--help")[0])
+    assert "[orphan|deferred|dead|archived]" in "\n".join(run("--help")[0])
 
 
 def test_an_orphan_is_told_how_it_becomes_a_whole_entry_and_that_works(queue, run, watcher_command):

@@ -2509,15 +2509,6 @@ MUTATIONS = [
         "test_an_entry_that_was_in_hand_when_a_process_died_is_called_alone",
     ),
     Mutation(
-        "in a process of its own the copy of a message has another key",
-        (4,),
-        "handle/isolated/protocol.py",
-        "            if entry.is_described\n",
-        "            if not entry.key\n",
-        "handle/test_isolated.py",
-        "test_the_copy_of_a_message_has_the_key_and_the_metadata_of_the_message",
-    ),
-    Mutation(
         "one death counts against every entry that an earlier death made a suspect",
         (4,),
         "batch.py",

@@ -34,7 +34,7 @@ COMMANDS = {
     "cat": "an entry's message, metadata or file",
     "hold": "keep entries from being handled until they are released",
     "release": "return held entries to their place",
-    "requeue": "have dead, deferred or orphaned entries handled again",
+    "requeue": "have dead, deferred, orphaned or archived entries handled again",
     "delete": "remove entries for good",
     "attempt": "make one attempt at one entry, here and now",
     "abort": "end a running attempt at one entry",

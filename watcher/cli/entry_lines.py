@@ -15,7 +15,7 @@ from watcher.durations import show
 from watcher.errors import counted, one_line
 from watcher.inspect.list_entries import EVERYTHING, EntryInfo
 from watcher.inspect.state_paths import schedule_text
-from watcher.rules.lifecycle import State
+from watcher.rules.lifecycle import State, state_word
 from watcher.rules.names import display
 
 NARROWEST = 60  # columns: a narrower terminal breaks the lines
@@ -25,11 +25,6 @@ _SHORTEST_NAME = 24
 _UNITS = ("", "K", "M", "G", "T", "P")
 _KILO = 1024
 _ROUNDED = ((864_000, 86400), (86400, 3600), (3600, 60))  # seconds: from this age on, to this unit
-
-
-def state_word(state: State) -> str:
-    """Return the word for a state in a list: what is done is listed from the archive alone."""
-    return "archived" if state is State.DONE else state.value
 
 
 def whole_line(found: EntryInfo) -> str:

@@ -181,7 +181,7 @@ def say_paused(spool: Spool) -> None:
 def _json(found: EntryInfo, queue: str) -> str:
     import json
 
-    from watcher.cli.entry_lines import state_word
+    from watcher.rules.lifecycle import state_word
     from watcher.rules.names import display
 
     record: dict[str, object] = {"queue": queue} if queue else {}

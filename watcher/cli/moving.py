@@ -20,7 +20,7 @@ import click
 from watcher.cli import chosen, parameters
 from watcher.cli.interruptible import interruptible
 from watcher.errors import Usage, counted, one_line
-from watcher.rules.lifecycle import TABLE
+from watcher.rules.lifecycle import TABLE, state_word
 
 if TYPE_CHECKING:
     from watcher.config.queue_settings import Queue
@@ -64,7 +64,7 @@ def command_options(move: Move) -> Callable[[F], F]:
 
 
 def _with_options(command: F, move: Move) -> F:
-    states = "|".join(state.value for state, possible in TABLE if possible is move)
+    states = "|".join(state_word(state) for state, possible in TABLE if possible is move)
     command = click.option("--json", "as_json", is_flag=True, help="One object a line.")(command)
     command = click.option(
         "--dry-run", is_flag=True, help="Print what it would do; change nothing."
@@ -213,14 +213,16 @@ def names_of(entries: Sequence[str]) -> list[str] | None:
 
 def _states(move: Move, text: str | None) -> tuple[State, ...]:
     from watcher.operate.select_entries import states_for
+    from watcher.rules.lifecycle import State
 
     states = states_for(move)
     if text is None:
         return states
-    chosen = tuple(state for state in states if state.value == text)
+    possible = [*states, *(state for state in (State.DONE,) if (state, move) in TABLE)]
+    chosen = tuple(state for state in possible if state_word(state) == text)
     if not chosen:
         first = " (hold it first)" if (move.value, text) == ("delete", "ready") else ""
-        known = ", ".join(state.value for state in states)
+        known = ", ".join(map(state_word, possible))
         raise Usage(f"--state: {move.value} is for {known}; got {text!r}{first}")
     return chosen
 
@@ -264,7 +266,7 @@ def _text(moved: MoveResult, move: Move, dry_run: bool) -> str:
     else:
         words = f"would be {_PAST[move.value]}" if dry_run else _PAST[move.value]
     why = f": {one_line(moved.why)}" if moved.why else ""
-    return f"{display(moved.entry.name)}  {moved.entry.state.value}, {words}{why}"
+    return f"{display(moved.entry.name)}  {state_word(moved.entry.state)}, {words}{why}"
 
 
 def _json(moved: MoveResult, move: Move, queue: str, dry_run: bool) -> str:
@@ -277,7 +279,7 @@ def _json(moved: MoveResult, move: Move, queue: str, dry_run: bool) -> str:
         "entry": display(moved.entry.name),
         "file": display(moved.entry.files[0]),
         "move": move.value,
-        "from": moved.entry.state.value,
+        "from": state_word(moved.entry.state),
         "to": None if moved.state is None else moved.state.value,
         "why": moved.why,
     }

@@ -1,4 +1,4 @@
-"""`watcher requeue`: have dead, deferred or orphaned entries handled again."""
+"""`watcher requeue`: have dead, deferred, orphaned or archived entries handled again."""
 
 from __future__ import annotations
 
@@ -25,10 +25,17 @@ rate_option = click.option(
 @click.command("requeue")
 @moving.command_options(Move.REQUEUE)
 @rate_option
+@click.option(
+    "--archive", metavar="DIR", help="With --state archived: where handled entries were moved."
+)
 def command(queue_dir: str | None, entries: tuple[str, ...], **flags: object) -> int:
     """Have dead, deferred or orphaned entries handled again, at once, as if for the first time.
 
-    ENTRY is NAME, the beginning of one NAME, or STATE/NAME as in dead/NAME. Attempts and crashes
+    `--state archived` takes what was handled and kept out of the archive, with the same key: for a
+    handler whose effect was lost, such as a server that lost what it had acknowledged.
+
+    ENTRY is NAME, the beginning of one NAME, or STATE/NAME as in dead/NAME; of an archive
+    with a folder for each day also archived/DAY/NAME. Attempts and crashes
     count from 0. If the queue has a newer entry of that name, the other one goes to deferred/, due
     now, with its name and key.
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from watcher.cli.entry_lines import short_age, shortened, state_word
+from watcher.cli.entry_lines import short_age, shortened
 from watcher.errors import counted, one_line
 from watcher.inspect.summary import AGES, Row, Summary
+from watcher.rules.lifecycle import state_word
 
 MOST_ROWS = 20  # of a state
 _NARROWEST = 20  # columns of a reason

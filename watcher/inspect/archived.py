@@ -69,4 +69,5 @@ def explain_archived(path: bytes, settings: Queue) -> Explanation:
         left = settings.archive_for - age
         when = "by the next pass" if left <= 0 else f"in {show(left)}{moment(left)}"
         facts.append(Fact("removed", f"{when}: archive_for is {show(settings.archive_for)}"))
+    facts.append(Fact("again", "watcher requeue --state archived has it handled again"))
     return Explanation("archived: it was handled, and is not handled from here", facts, {})

@@ -232,8 +232,13 @@ def _readable(state: State, name: bytes, layout: Layout) -> bool:
 
 def open_files(spool: Spool, lying: EntryLocation, limit: int) -> OpenEntry:
     """Open an entry's files to read them; raise NoSuch or NotPermitted."""
-    files = lying.files
-    directory = _directory(spool, lying.state)
+    return open_files_in(_directory(spool, lying.state), spool.layout, lying.files, limit)
+
+
+def open_files_in(
+    directory: int | None, layout: Layout, files: tuple[bytes, ...], limit: int
+) -> OpenEntry:
+    """Do as `open_files`, with the directory that the files are in; closes it."""
     if directory is None:
         raise NoSuch(f"{display(files[0])}: no longer there")
     parts: list[Part] = []
@@ -245,7 +250,7 @@ def open_files(spool: Spool, lying: EntryLocation, limit: int) -> OpenEntry:
         raise
     finally:
         os.close(directory)
-    return OpenEntry(tuple(parts), _form(spool.layout, parts, limit))
+    return OpenEntry(tuple(parts), _form(layout, parts, limit))
 
 
 def _part(file: bytes, directory: int) -> Part:

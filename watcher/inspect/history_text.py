@@ -24,6 +24,7 @@ _MOVES = {
     (b"dead", b"requeue"): "requeued, out of dead/",
     (b"deferred", b"requeue"): "requeued, out of deferred/",
     (b"orphan", b"requeue"): "requeued, out of orphans/",
+    (b"done", b"requeue"): "requeued, out of the archive",
     (b"arriving", b"abandon"): "incomplete, moved to orphans/",
     (b"deferred", b"abandon"): "incomplete, moved to orphans/",
     (b"ready", ACCEPT.encode()): "its loss was accepted",

@@ -26,7 +26,7 @@ from watcher.spool.spool import Spool
 
 def list_archive(spool: Spool, options: ArchiveOptions) -> Iterator[EntryInfo]:
     """Yield what lies in the archive, in the order of its directories."""
-    root = _open(spool, options)
+    root = open_archive(spool, options)
     try:
         days: list[bytes] = []
         for name, status in files_of(root):
@@ -74,11 +74,27 @@ def _entry(
     age = max(0.0, time.time() - since)
     why = "" if day is None else f"in {display(day)}/"
     stem = stem_of(name, layout)
-    return EntryInfo(State.DONE, stem, files, size, age, why, changed=status.st_ctime)
+    return EntryInfo(
+        *(State.DONE, stem, files, size, age, why), changed=status.st_ctime, day=day or b""
+    )
 
 
-def _open(spool: Spool, options: ArchiveOptions) -> int:
-    """Open the archive; unlike `spool.archive.Archive.open`, make nothing."""
+def open_folder(spool: Spool, options: ArchiveOptions, day: bytes) -> int:
+    """Open the folder of a day, for the caller to close; of "" the archive itself."""
+    root = open_archive(spool, options)
+    if not day:
+        return root
+    try:
+        return open_dir(day, root)
+    except OSError as error:
+        where = display(options.directory + b"/" + day)
+        raise NoSuch(f"archive = {where}: cannot be opened: {error.strerror}") from None
+    finally:
+        os.close(root)
+
+
+def open_archive(spool: Spool, options: ArchiveOptions) -> int:
+    """Open the archive, for the caller to close; unlike `Archive.open`, make nothing."""
     path = options.directory
     try:
         if path[:1] == b"/":

@@ -58,6 +58,7 @@ class EntryInfo(NamedTuple):
     schedule: Schedule | None = None  # from the stamp, if it was deferred
     changed: float = 0.0  # seconds since the epoch: the latest ctime of its files
     place: State | None = None  # of an entry claimed in a state's directory: that state
+    day: bytes = b""  # of an archived entry: the folder that it is in, "" if in the archive itself
 
     @property
     def lies_in(self) -> State:

@@ -26,6 +26,9 @@ _IN_QUEUE = frozenset({QUEUE})
 _ANYWHERE = frozenset(STATE_DIRECTORIES.values())
 _EITHER = frozenset({QUEUE, _DEFERRED})
 _OF_STATE = {state.value.encode(): frozenset({name}) for state, name in STATE_DIRECTORIES.items()}
+_OF_STATE[State.DONE.value.encode()] = (
+    frozenset()
+)  # the archive, which is no place of an open entry
 _LEADS_TO = {word: frozenset({STATE_DIRECTORIES[state]}) for word, state in PUTS_AWAY.items()} | {
     b"reunite": _IN_QUEUE,
     b"requeue": _EITHER,

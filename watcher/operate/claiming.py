@@ -65,9 +65,9 @@ def take_for_operator(
         note = read_note(directory, file, spool.layout)
     own, number = true_names(entry, schedule, note, spool.layout)
     claim = Claim(spool, file, stem_of(own[0], spool.layout), terms)
-    if not spool.layout.raw and len(own) == 1 and own[0].endswith((b".msg", b".db")):
+    if half_of_pair(own, spool.layout):
         claim.form = Form.HALF
-        if (refused := _not_alone(spool, directory, file)) is not None:
+        if (refused := not_alone(spool, directory, file)) is not None:
             return refused
     for each, name in zip(entry.files, own, strict=True):
         try:
@@ -80,7 +80,12 @@ def take_for_operator(
     return OperatorClaim(claim, entry.lies_in, directory, file, own, number, schedule, note)
 
 
-def _not_alone(spool: Spool, directory: int, half: bytes) -> NotClaimed | None:
+def half_of_pair(own: tuple[bytes, ...], layout: Layout) -> bool:
+    """Whether the files of an entry are one file of a pair."""
+    return not layout.raw and len(own) == 1 and own[0].endswith((b".msg", b".db"))
+
+
+def not_alone(spool: Spool, directory: int, half: bytes) -> NotClaimed | None:
     """Refuse a half if its other half has come since the entries were listed."""
     try:
         beside = any(spool.stat(other, directory) for other in other_half_names(half))

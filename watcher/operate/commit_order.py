@@ -2,7 +2,8 @@
 
 Every rename changes the ctime, and a writer can set the mtime. So the order uses the first that is
 known: the time at the beginning of a name of Mailman or `enqueue`; the ctime that the file had in
-the queue, which its note keeps; the mtime.
+the queue, which its note keeps; the mtime. What is archived is in the order in which it was
+archived, because it has no note.
 Guarantees: a note is read only if the name has no time; nothing is changed.
 Fails: NotPermitted or Unavailable if a state directory cannot be opened.
 """
@@ -34,7 +35,8 @@ class Order:
         named = None if self._spool.layout.raw else moment_in(entry.name)
         if named is not None:
             return named, 0.0, entry.name
-        directory = None if entry.lies_in in IN_QUEUE else self._place(entry.lies_in)
+        noteless = entry.lies_in in (*IN_QUEUE, State.DONE)
+        directory = None if noteless else self._place(entry.lies_in)
         if directory is None:
             return entry.changed, 0.0, entry.name
         note = entry.note or read_note(directory, entry.files[0], self._spool.layout)

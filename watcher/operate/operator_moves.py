@@ -24,6 +24,7 @@ from watcher.errors import NotPermitted, WatcherError
 from watcher.inspect.list_entries import IN_QUEUE, EntryInfo, by_process
 from watcher.inspect.notes_view import stem_of
 from watcher.operate.claiming import OperatorClaim, take_for_operator
+from watcher.operate.from_archive import FromArchive
 from watcher.operate.in_hand import in_hand_words
 from watcher.operate.operator import Operator
 from watcher.operate.targets import (
@@ -48,6 +49,7 @@ from watcher.spool.spool import Spool
 
 BATCH = 1_000  # entries to a sync
 _HISTORY = ("attempts", "crashes", "first_failure", "exit_status", "stderr", "next_attempt_ms")
+_TAKEN = "the queue has a file of its name"
 _NOT_OURS = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
@@ -67,6 +69,7 @@ class Moves:
         self._terms = terms
         self._by = by
         self._targets = Targets(spool)
+        self._archive = FromArchive(spool)
         self._touched: set[int] = set()  # descriptors of directories to sync
 
     def make(self, move: Move, entries: Sequence[EntryInfo]) -> Iterator[MoveResult]:
@@ -90,7 +93,7 @@ class Moves:
         """Yield what `make` would do; change nothing, lock nothing."""
         held = holders()
         for entry in entries:
-            taken = take_for_operator(self._spool, entry, self._terms._replace(lock=False))
+            taken = self._take(entry, self._terms._replace(lock=False))
             if isinstance(taken, NotClaimed):
                 yield MoveResult(entry, None, taken.why)
                 continue
@@ -110,9 +113,9 @@ class Moves:
         if move is Move.RELEASE and taken.schedule is not None:
             return MoveResult(entry, State.DEFERRED)
         if fits_queue(self._spool, taken):
-            return MoveResult(entry, state, _missing(taken))
+            return MoveResult(entry, state, _missing(taken) or _called(taken))
         if taken.half and not taken.own[0].endswith(b".msg"):
-            return MoveResult(entry, None, "the queue has a file of its name")
+            return MoveResult(entry, None, _TAKEN)
         return MoveResult(entry, State.DEFERRED, _beside(taken))
 
     def _no_entry(self, entry: EntryInfo) -> MoveResult:
@@ -123,9 +126,15 @@ class Moves:
         for directory in self._touched:
             self._spool.disk.sync(directory)
         self._touched.clear()
+        self._archive.sync()
+
+    def _take(self, entry: EntryInfo, terms: ClaimOptions) -> OperatorClaim | NotClaimed:
+        if entry.lies_in is State.DONE:
+            return self._archive.take(entry, terms)
+        return take_for_operator(self._spool, entry, terms)
 
     def _one(self, move: Move, entry: EntryInfo) -> MoveResult:
-        taken = take_for_operator(self._spool, entry, self._terms)
+        taken = self._take(entry, self._terms)
         if isinstance(taken, NotClaimed):
             return MoveResult(entry, None, self._holder(entry) or taken.why)
         try:
@@ -146,6 +155,8 @@ class Moves:
 
     def _holder(self, entry: EntryInfo) -> str:
         """Say which process has claimed an entry, if any; it may be another program."""
+        if entry.lies_in is State.DONE:
+            return ""
         if entry.lies_in in (*IN_QUEUE, State.DEFERRED):
             deferred = entry.lies_in is State.DEFERRED
             file = entry.files[0]
@@ -172,15 +183,18 @@ class Moves:
     def _move(self, move: Move, taken: OperatorClaim, entry: EntryInfo) -> MoveResult:
         if not is_entry(self._spool, taken):
             return self._no_entry(entry)
-        self._record(move, taken)
-        target = self._transfer(move, taken)
+        if taken.state is State.DONE and self._planned(move, taken, entry).state is None:
+            return MoveResult(entry, None, _TAKEN)
+        with self._archive.out(taken) as here:
+            self._record(move, here)
+            target = self._transfer(move, here)
         if target is None:
-            return MoveResult(entry, None, "the queue has a file of its name")
+            return MoveResult(entry, None, _TAKEN)
         if taken.state is State.READY and not self._moved_claimed_files(taken, target):
             notes.take_back(self._spool, target.directory, target.note, target.names[0])
             return MoveResult(entry, None, "a newer file took its place")
         went = self._went_to_deferred(move, taken, target)
-        why = _beside(taken) if went else _missing(taken) if move is Move.REQUEUE else ""
+        why = _beside(taken) if went else _missing(taken) or _called(taken)
         if taken.state is State.READY and self._spool.layout.marker:
             self._sync()  # a power failure must not undo the move, and not the marker's removal
             forget_marker(self._spool, taken.file)
@@ -264,6 +278,12 @@ class Moves:
         if not isinstance(files, list) or text(taken.file) not in files:
             return
         notes.remove(self._spool, taken.directory, taken.file)
+
+
+def _called(taken: OperatorClaim) -> str:
+    """Say under which name an archived entry goes, if that is not its file's name there."""
+    is_other = taken.state is State.DONE and taken.own[0] != taken.file
+    return f"as {display(taken.own[0])}" if is_other else ""
 
 
 def _missing(taken: OperatorClaim) -> str:

@@ -1,5 +1,7 @@
 """Select the entries for a command: by name, by state, by age, by last error, by metadata.
 
+What is archived is selected only if it is asked for, by its state or as archived/NAME
+(`select_archived`).
 Guarantees: nothing is locked, moved or written. All entries are selected before the first is moved,
 so no entry comes twice. They are sorted in the order of commit (commit_order.py), so that they are
 handled in the order in which they came.
@@ -29,6 +31,7 @@ from watcher.inspect.find_entry import (
 from watcher.inspect.list_entries import IN_QUEUE, EntryInfo, in_queue, list_entries, listed
 from watcher.inspect.notes_view import look, open_state_dir
 from watcher.operate.commit_order import Order
+from watcher.operate.select_archived import PLACE, all_archived, metadata_of, named_archived
 from watcher.rules.kinds import HALVES
 from watcher.rules.lifecycle import TABLE, Move, State
 from watcher.rules.names import STATE_DIRECTORIES, display
@@ -58,7 +61,10 @@ class Selection(NamedTuple):
 
 
 def states_for(move: Move) -> tuple[State, ...]:
-    """Return the states from which the life cycle's table allows this move."""
+    """Return the states from which the life cycle's table allows this move.
+
+    Without the archive: what is done is moved only if it is asked for.
+    """
     return tuple(state for state in EVERY if (state, move) in TABLE)
 
 
@@ -72,10 +78,16 @@ def select(
 ) -> Selection:
     """Return the entries in `states` that meet `wanted`: those named, or all if `names` is None."""
     missing: list[WatcherError] = []
+    places = tuple(state for state in states if state is not State.DONE)
     if names is None:
-        found = _all(spool, states, wanted, limit)
+        found = _all(spool, places, wanted, limit) if places else []
+        found += all_archived(spool) if State.DONE in states else []
     else:
-        found, missing = _named(spool, names, move, states, limit)
+        archived = [name.removeprefix(PLACE) for name in names if _is_archived(name, move, states)]
+        others = [name for name in names if not _is_archived(name, move, states)]
+        found, missing = _named(spool, others, move, places, limit) if others else ([], [])
+        more, absent = named_archived(spool, archived) if archived else ([], [])
+        found, missing = [*found, *more], [*missing, *absent]
     entries = [entry for entry in found if matches(spool, entry, wanted, limit)]
     order = Order(spool)
     try:
@@ -83,6 +95,12 @@ def select(
     finally:
         order.close()
     return Selection(entries, missing)
+
+
+def _is_archived(name: bytes, move: Move, states: Sequence[State]) -> bool:
+    """Whether a name is looked for in the archive: by its own word, or by the state asked for."""
+    by_name = name.startswith(PLACE) and (State.DONE, move) in TABLE
+    return by_name or State.DONE in states
 
 
 def _all(spool: Spool, states: Sequence[State], wanted: Filter, limit: int) -> list[EntryInfo]:
@@ -178,16 +196,20 @@ def _has_metadata(
     spool: Spool, entry: EntryInfo, where: Sequence[tuple[str, str]], limit: int
 ) -> bool:
     try:
-        found = open_files(spool, EntryLocation(entry.lies_in, entry.files), limit)
-    except WatcherError:
+        values = _metadata(spool, entry, limit)
+    except (WatcherError, OSError):
         return False
+    return all(key in values and value in texts_of(values[key]) for key, value in where)
+
+
+def _metadata(spool: Spool, entry: EntryInfo, limit: int) -> dict[str, object]:
+    if entry.lies_in is State.DONE:
+        return metadata_of(spool, entry, limit)
+    found = open_files(spool, EntryLocation(entry.lies_in, entry.files), limit)
     try:
-        values = metadata(found, limit)
-    except (Undecodable, OSError):
-        return False
+        return metadata(found, limit)
     finally:
         found.close()
-    return all(key in values and value in texts_of(values[key]) for key, value in where)
 
 
 def texts_of(value: object) -> set[str]:

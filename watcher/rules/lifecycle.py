@@ -8,10 +8,12 @@
        ABANDON             REUNITE             |  '--REJECT---> DEAD     --REQUEUE--> READY
           '----> ORPHAN ------'                '
        READY, DEFERRED --HOLD--> HELD --RELEASE--> READY      DEFERRED, ORPHAN --REQUEUE--> READY
+       DONE --REQUEUE--> READY   (only if its files are in an archive)
        DEFERRED --ABANDON--> ORPHAN         HELD, DEAD, ORPHAN, DEFERRED --DELETE--> REMOVED
 
 Guarantees: a pair of state and move that is not in `TABLE` raises `IllegalMove`. An entry ends only
-in DONE, after its handler reported success, or in REMOVED, by an operator.
+in DONE, after its handler reported success, or in REMOVED, by an operator; from DONE an operator
+may bring it back.
 The words are those of docs/design.md, "Life cycle".
 """
 
@@ -80,6 +82,7 @@ TABLE: dict[tuple[State, Move], State] = {
     (State.HELD, Move.DELETE): State.REMOVED,
     (State.DEAD, Move.REQUEUE): State.READY,
     (State.DEAD, Move.DELETE): State.REMOVED,
+    (State.DONE, Move.REQUEUE): State.READY,
 }
 
 
@@ -89,6 +92,11 @@ def after(state: State, move: Move) -> State:
         return TABLE[state, move]
     except KeyError:
         raise IllegalMove(f"an entry that is {state.value} cannot {move.value}") from None
+
+
+def state_word(state: State) -> str:
+    """Return the word for a state where entries are named: a done one is so in an archive alone."""
+    return "archived" if state is State.DONE else state.value
 
 
 class Transition(NamedTuple):

@@ -91,6 +91,19 @@ class Archive:
             root = self._root(spool)
             return os.dup(self._day(spool, root) if self.options.dated else root)
 
+    def open_day(self, spool: QueueDirectory, day: bytes) -> int:
+        """Open the folder of a day, for the caller to close; of "" the archive itself.
+
+        Raises OSError if there is no such folder, or it is not to be trusted.
+        """
+        root = self.open(spool)
+        if not day:
+            return root
+        try:
+            return state_files.open_directory(day, root)
+        finally:
+            os.close(root)
+
     def sync(self, spool: QueueDirectory) -> None:
         """Sync the archive, with the folders of this day and the day before."""
         root = self.open(spool)

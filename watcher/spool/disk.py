@@ -67,13 +67,15 @@ class Disk:
             return
         raise OSError(code, os.strerror(code), os.fsdecode(name))
 
-    def move_aside(self, name: bytes, source: int, target: int) -> None:
+    def move_aside(
+        self, name: bytes, source: int, target: int, new_name: bytes | None = None
+    ) -> None:
         """Rename into the process directory, where the caller knows that the name is free.
 
         It is one step on every file system. `link_and_unlink` would unlink a file that a writer
         renamed over the name between its two steps.
         """
-        os.rename(name, name, src_dir_fd=source, dst_dir_fd=target)
+        os.rename(name, new_name or name, src_dir_fd=source, dst_dir_fd=target)
 
     def link_and_unlink(self, name: bytes, source: int, target_name: bytes, target: int) -> None:
         """Do what `move` does, on file systems without RENAME_NOREPLACE.
