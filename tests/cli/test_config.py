@@ -714,6 +714,16 @@ def test_no_file_does_anything_but_load_or_be_refused_in_one_line(write, data):
     assert refusal(configuration.load, write(data), {}).startswith(write(data) + ": ")
 
 
+# -- [work.NAME] ------------------------------------------------------------------------------
+
+
+def test_a_worker_of_a_stream_keeps_no_journal_of_its_copies(write):
+    table = f'[work.mail]\nserver = "nats://a"\nstream = "MAIL"\nhandler = {TRUE}\n'
+    assert not work_from_file(write(table))["mail"].journal
+    with pytest.raises(BadConfiguration, match=r"work\.mail\.journal: unknown key"):
+        work_from_file(write(f"{table}journal = true\n"))
+
+
 # -- the document -----------------------------------------------------------------------------
 
 

@@ -28,7 +28,7 @@ from watcher.jetstream.server_settings import EXPECTED, SERVER_OPTIONS, ServerSe
 from watcher.rules.nats_subject import STREAM_NAME
 from watcher.rules.option import Option, read_by
 
-OF_ATTEMPTS = ("concurrency", "warn_after", "breaker", "max_size", "journal", "journal_dir")
+OF_ATTEMPTS = ("concurrency", "warn_after", "breaker", "max_size")
 
 
 def _text(value: object) -> str:
@@ -143,6 +143,7 @@ def _queue(name: str, values: dict[str, Any], where: str) -> Queue:
         exclusive=True,
         canary=0.0,
         capped=True,
+        journal=False,  # of copies: it would have each retry and dead letter as a loss
         messages=MessageSource(server, values["stream"]),
         origin=f"{where}.",
         **queue,
