@@ -85,7 +85,9 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="beyond_one_machine")
     parser.add_argument("--entries", type=int, default=20_000)
     parser.add_argument("--every", type=float, default=1.0, help="seconds between two kills [1]")
-    parser.add_argument("--kills", type=int, default=0, help="kill so often at least")
+    parser.add_argument(
+        "--kills", type=int, default=0, help="kill so often [until all is handed over]"
+    )
     parser.add_argument(
         "--kill",
         action="append",

@@ -88,6 +88,7 @@ class Machine:
         self.name = name
         self.log = os.path.join(place.root, f"{name}.log")
         self.kills = 0
+        self._before = 0  # bytes of the log that earlier processes wrote
         self._config = os.path.join(place.root, f"{name}.toml")
         self._command = command
         self._process: subprocess.Popen[bytes] | None = None
@@ -99,6 +100,7 @@ class Machine:
         """Start it."""
         argv = [WATCHER, self._command, "--config", self._config, "--log-format", "json"]
         with open(self.log, "ab") as log:
+            self._before = log.tell()
             self._process = subprocess.Popen(
                 argv, env=dict(self._environment), stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
@@ -120,6 +122,12 @@ class Machine:
             self._process.kill()
             return self._process.wait()
 
+    def in_service(self) -> bool:
+        """Whether it handles entries since its last start."""
+        with open(self.log, "rb") as log:
+            log.seek(self._before)
+            return b'"event": "ready"' in log.read()
+
     def ended(self) -> int | None:
         """Return its exit status if it ended by itself."""
         return None if self._process is None else self._process.poll()
@@ -128,7 +136,7 @@ class Machine:
 def _environment(place: Place, name: str) -> Mapping[str, str]:
     usual = {key: value for key, value in os.environ.items() if not key.startswith("WATCHER_")}
     return usual | {
-        "PYTHONPATH": SCRIPTS,
+        "PYTHONPATH": os.pathsep.join((SCRIPTS, os.path.dirname(SCRIPTS))),
         handler.CALLS: place.calls,
         handler.EFFECTS: place.effects,
         handler.WORKER: name,

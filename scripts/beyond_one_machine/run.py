@@ -26,6 +26,7 @@ from beyond_one_machine.nats_servers import Servers, serving
 from watcher.jetstream.connection import OpenClient, Unreachable
 from watcher.jetstream.stream_setup import ACK_WAIT, CONSUMER, consumer_configuration
 
+AT_START = 0.2  # how often a process is killed that is not in service yet
 LOOK = 0.5  # seconds between two looks whether all is done
 DOWN = (0.0, 2.0)  # seconds for which a killed server is away
 ALL = 600.0  # seconds after the last kill in which everything has to be done
@@ -40,7 +41,7 @@ class Plan(NamedTuple):
     entries: int = 20_000
     every: float = 1.0  # seconds between two kills, on average
     victims: tuple[str, ...] = ("publisher", "worker", SERVER)
-    kills: int = 0  # so many at least; then the kills go on while entries flow
+    kills: int = 0  # so many; 0: as long as entries are handed over
     workers: int = 2
     servers: int = 1
     concurrency: int = 4
@@ -75,10 +76,12 @@ class Kills:
         return self.of_servers + sum(each.kills for each in self._processes)
 
     def wait(self, until: Callable[[], bool]) -> bool:
-        """Wait for the next one; return False if there is nothing to kill anything for any more."""
+        """Wait for the next one; return False if there is none."""
+        if self._plan.kills and self.count >= self._plan.kills:
+            return False
         end = time.monotonic() + self._plan.every * self._chance.uniform(0.5, 1.5)
         while (left := end - time.monotonic()) > 0:
-            if until() and self.count >= self._plan.kills:
+            if not self._plan.kills and until():
                 return False
             time.sleep(min(LOOK, left))
         return True
@@ -89,7 +92,10 @@ class Kills:
         if victim == SERVER:
             self._kill_a_server()
             return
-        self._chance.choice([each for each in self._processes if victim in each.name]).kill()
+        process = self._chance.choice([each for each in self._processes if victim in each.name])
+        # A process that is killed at each start would never do anything: few are.
+        if process.in_service() or self._chance.random() < AT_START:
+            process.kill()
 
     def _kill_a_server(self) -> None:
         """Kill the server, or the one of a cluster that leads the stream."""
