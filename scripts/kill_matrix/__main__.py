@@ -23,6 +23,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from importlib.util import find_spec
 from typing import IO, NamedTuple
 
 _SCRIPTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -31,9 +32,10 @@ if _SCRIPTS not in sys.path:  # this file is run as a directory
 
 from kill_matrix import plan, trial, victim  # noqa: E402 - sys.path is set first
 from kill_matrix.cases import CASES  # noqa: E402 - the same
-from kill_matrix.trial import Point  # noqa: E402 - the same
+from kill_matrix.trial import Point, Result  # noqa: E402 - the same
 from kill_matrix.victim import Call  # noqa: E402 - the same
 
+WORK = "work"  # its messages are in a stream, and not in a queue directory
 KINDS = ("lost", "early", "doubled", "unexplained", "hung", "exit")
 
 
@@ -77,9 +79,23 @@ def warm() -> None:
     victim.be_reaper()
 
 
+def names() -> list[str]:
+    """Return the commands that can be tried here."""
+    return [*CASES, *([WORK] if find_spec("nats") else [])]
+
+
+def attempt(name: str, point: Point | None, base: str, keep: str = "") -> Result:
+    """Make one run of a command."""
+    if name == WORK:
+        from kill_matrix import work  # nats-py may not be installed
+
+        return work.attempt(point, base, keep)
+    return trial.attempt(CASES[name], point, base, keep)
+
+
 def make(task: Task) -> Row:
     """Make one run."""
-    result = trial.attempt(CASES[task.case], task.point, task.base, task.keep)
+    result = attempt(task.case, task.point, task.base, task.keep)
     ended = result.ended
     return Row(
         task.case,
@@ -100,7 +116,7 @@ def main() -> int:
         os.makedirs(options.keep, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="kill-matrix-", dir=options.dir) as base:
         try:
-            calls = {name: _clean(name, base) for name in options.only or CASES}
+            calls = {name: _clean(name, base) for name in options.only or names()}
         except victim.NoTracing as error:
             print(f"kill_matrix: nothing can be traced here: {error}", file=sys.stderr)
             return os.EX_TEMPFAIL
@@ -118,7 +134,7 @@ def main() -> int:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="kill_matrix")
-    parser.add_argument("--only", action="append", choices=list(CASES), help="this command")
+    parser.add_argument("--only", action="append", choices=names(), help="this command")
     parser.add_argument("--errors", action="store_true", help="refuse calls instead of killing")
     parser.add_argument("--every", type=int, default=1, metavar="K", help="every Kth run only")
     parser.add_argument("--looking", type=int, default=4, metavar="K", help="see plan.py [4]")
@@ -133,7 +149,7 @@ def _options() -> argparse.Namespace:
 
 def _clean(name: str, base: str) -> list[Call]:
     """Run a command undisturbed; return its calls."""
-    result = trial.attempt(CASES[name], None, base)
+    result = attempt(name, None, base)
     if result.findings:
         sys.exit(f"kill_matrix: {name}, undisturbed: {result.findings}")
     return result.ended.calls

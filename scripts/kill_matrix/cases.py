@@ -147,7 +147,7 @@ def recovery(place: Place) -> list[str]:
 
 
 # A handler that refuses nothing takes the entries whose name would have another refuse them.
-SCENES = dict.fromkeys(("move", "move-far", "maildir"), scenario.taken)
+SCENES = dict.fromkeys(("move", "move-far", "maildir", "nats"), scenario.taken)
 SCENES["move-raw"] = scenario.taken_raw
 CASES = {
     case.name: case
@@ -175,7 +175,7 @@ CASES = {
                 name,
                 SCENES.get(name, scenario.full),
                 _run,
-                WORKER,
+                target.thread,
                 daemon=True,
                 format=RAW if name.endswith("-raw") else LEGACY,
                 target=target,

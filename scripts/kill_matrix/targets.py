@@ -8,6 +8,7 @@ are there; so a file with the bytes of no entry is a finding: half an entry, or 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import shutil
 import sys
@@ -16,12 +17,13 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib.util import find_spec
+from types import ModuleType
 
 from kill_matrix import handler, servers
 from kill_matrix.handler import VICTIM, Call
 from kill_matrix.scenario import Entry, Scene
 from kill_matrix.servers import Delivery
-from kill_matrix.victim import NoTracing
+from kill_matrix.victim import FOLLOW, WORKER, NoTracing
 from watcher.handle.handler_kinds import KINDS, settings_class
 
 ELSEWHERE = ("/dev/shm", "/var/tmp", "/run")  # noqa: S108 - which of them is another file system
@@ -39,6 +41,7 @@ class Target:
     extra: str = ""  # a module that may not be installed
     in_hand: int = 1  # entries that a death may bring twice; 0: an attempt finds what came before
     directory: Callable[[str], str] | None = None  # where it puts files
+    thread: str = WORKER  # of the daemon, that is traced
 
     def exists(self) -> bool:
         """Whether this version has the kind and the option, and what the kind needs is there."""
@@ -149,6 +152,11 @@ def _maildir(root: str) -> list[Delivery]:
     return _files(os.path.join(path, "new")) + _files(os.path.join(path, "cur"))
 
 
+def _stream() -> ModuleType:
+    """Return the module for a stream, whose extra may not be installed."""
+    return importlib.import_module("kill_matrix.nats_stream")
+
+
 # -- the table --------------------------------------------------------------------------------
 
 
@@ -214,5 +222,14 @@ TARGETS = {
         servers.http_post,
         kind="http",
         extra="httpx2",
+    ),
+    "nats": Target(
+        lambda root: f'{{ nats = "{_stream().url_of(root)}", stream = "{_stream().STREAM}" }}',
+        lambda root: _stream().deliveries(root),
+        lambda root: _stream().serve(root),
+        kind="nats",
+        extra="nats",
+        in_hand=0,
+        thread=FOLLOW,
     ),
 }

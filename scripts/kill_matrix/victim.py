@@ -33,6 +33,8 @@ PATIENCE = 60.0  # seconds: a run that takes longer hangs; a daemon is given 20 
 LOOK_EVERY = 0.002  # seconds
 LOOK_LONGEST = 0.5  # seconds between the daemon's looks at an entry that it could not open; not 60
 MAIN, WORKER, ALL = "main", "worker", "all"  # the threads that can be traced
+FOLLOW = "follow"  # all threads, and those that these start
+BESIDE: set[int] = set()  # children of this process that are no victims: servers
 _CHILD_SUBREAPER = 36  # linux/prctl.h
 _CALL = re.compile(rb"(?:([0-9]+) +)?(([a-z0-9_]+)\(.*)")
 # With several threads strace shows a call in two lines if another thread's line comes between.
@@ -140,8 +142,9 @@ def _attach(
     os.waitpid(child, os.WUNTRACED)
     threads = [thread.decode()]
     argv = ["strace", "-q", "-y", "-o", order.output + ".strace"]
-    if order.thread == ALL:
+    if order.thread in (ALL, FOLLOW):
         threads = os.listdir(f"/proc/{child}/task")
+    argv += ["-f"] * (order.thread == FOLLOW)
     argv += [word for one in threads for word in ("-p", one)]
     if injection is not None:
         calls = injection.partition(":")[0]
@@ -189,13 +192,13 @@ def _wait(child: int, watch: Callable[[int], None] | None) -> int | None:
 
 
 def _reap(left: str = "") -> None:
-    """Wait for the handlers that a dead child left, except those that are recorded."""
+    """Wait for the handlers that a dead child left, except those that are recorded, and servers."""
     with contextlib.suppress(ChildProcessError):
-        while not left:
+        while not (left or BESIDE):
             os.waitpid(-1, 0)
         while True:
             if os.waitpid(-1, os.WNOHANG)[0] == 0:
-                if _children() <= {pid for pid, _entry in left_running(left)}:
+                if _children() <= BESIDE | {pid for pid, _entry in left_running(left)}:
                     return
                 time.sleep(LOOK_EVERY)
 
@@ -237,8 +240,8 @@ def _be_victim(order: Order, announce: int) -> NoReturn:
         # Four threads that are refused four calls each may look at one entry 16 times. Without this
         # the daemon, which is as it should be, is not healthy again for minutes.
         follow_up.LOOK_LONGEST = LOOK_LONGEST
-        if order.thread in (WORKER, ALL):
-            workers = order.workers if order.thread == ALL else 1
+        if order.thread in (WORKER, ALL, FOLLOW):
+            workers = 1 if order.thread == WORKER else order.workers
             turns = iter(range(workers))  # those that a reload brings find none
             all_there = threading.Barrier(workers)
             serve = worker_loop.WorkerLoop.serve  # where the worker's own work begins

@@ -9,11 +9,11 @@ in this process, of which every command that the matrix runs is a child.
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Iterator
 
-from kill_matrix import plan, trial
-from kill_matrix.__main__ import warm
-from kill_matrix.cases import CASES, Case
+from kill_matrix import plan
+from kill_matrix.__main__ import attempt as attempt_at, warm
 from kill_matrix.trial import Point, Result
 from watcher import attempt
 from watcher.rules.evidence import Writer
@@ -106,6 +106,27 @@ def copy_again() -> None:
     move_files._Copy._earlier = lambda self: (self._free(0), False)
 
 
+def done_before_it_is_stored() -> None:
+    """Have `nats` say that an entry is done before the server has answered."""
+    from watcher.handle import nats_handler
+    from watcher.jetstream.publish import STORED
+
+    publish = nats_handler.Publisher.publish
+
+    def early(self, messages, seconds):
+        threading.Timer(0.3, publish, (self, messages, seconds)).start()
+        return [STORED] * len(messages)
+
+    nats_handler.Publisher.publish = early
+
+
+def acknowledge_before_the_handler() -> None:
+    """Have `watcher work` acknowledge a message before its handler has it."""
+    from watcher.jetstream import deliveries
+
+    deliveries.Deliveries.begin = deliveries.Deliveries.done
+
+
 BREAKS = {
     "unlink-before-the-handler": (unlink_before_the_handler, "sweep", "", "lost"),
     "no-lease": (no_lease, "sweep", "", "early"),
@@ -119,14 +140,16 @@ BREAKS = {
         "",
         "lost",
     ),
+    "done-before-it-is-stored": (done_before_it_is_stored, "nats", "", "lost"),
+    "acknowledge-before-the-handler": (acknowledge_before_the_handler, "work", "", "lost"),
     "copy-again": (copy_again, "move-far", "", "doubled"),
     "overwrite-the-replacement": (overwrite_the_replacement, "raw-threads", "", "lost"),
 }
 
 
-def results(case: Case, error: str, base: str) -> Iterator[tuple[Point | None, Result]]:
+def results(case: str, error: str, base: str) -> Iterator[tuple[Point | None, Result]]:
     """Yield the results of a command, first unharmed, then killed or refused along the way."""
-    clean = trial.attempt(case, None, base)
+    clean = attempt_at(case, None, base)
     yield None, clean
     calls = clean.ended.calls
     if error:
@@ -135,7 +158,7 @@ def results(case: Case, error: str, base: str) -> Iterator[tuple[Point | None, R
     else:
         points = [point for point in plan.deaths(calls, 10**6) if point.call != "newfstatat"]
     for point in points if error else points[::3]:
-        yield point, trial.attempt(case, point, base)
+        yield point, attempt_at(case, point, base)
 
 
 def main() -> int:
@@ -143,7 +166,7 @@ def main() -> int:
     break_it, case, error, kind = BREAKS[sys.argv[1]]
     warm()
     break_it()
-    for point, result in results(CASES[case], error, sys.argv[2]):
+    for point, result in results(case, error, sys.argv[2]):
         for finding in result.findings:
             if finding.kind == kind:
                 print(point.injection() if point else "unharmed", finding)

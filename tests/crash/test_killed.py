@@ -40,6 +40,7 @@ ENVIRONMENT["PYTHONPATH"] = os.pathsep.join(map(str, (ROOT, ROOT / "scripts")))
 BREAKS = [
     *("unlink-before-the-handler", "no-lease", "copy-and-unlink", "forget-what-is-aside"),
     *("keep-the-lock", "write-one-slot-for-all", "overwrite-the-replacement", "copy-again"),
+    *("done-before-it-is-stored", "acknowledge-before-the-handler"),
 ]
 CASES = {
     *("enqueue", "sweep", "sweep-exec", "run", "run-worker", "run-exec", "run-exec-worker"),
@@ -48,7 +49,10 @@ CASES = {
     *("hold", "release", "requeue", "delete"),
 }
 # Kinds of handlers, tried by the daemon's worker.
-KINDS = ["isolate", "batch", "worker", "move", "move-raw", "move-far", "maildir", "lmtp", "http"]
+KINDS = [
+    *("isolate", "batch", "worker", "move", "move-raw", "move-far", "maildir", "lmtp", "http"),
+    *("nats", "work"),
+]
 MODULES = [
     ".".join(path.relative_to(ROOT / "watcher").with_suffix("").parts)
     for path in (ROOT / "watcher").rglob("*.py")
@@ -118,6 +122,16 @@ def test_all_commands(tmp_path, arguments):
         assert runs >= struck > 0, printed
 
 
+def need(case):
+    """Skip if what a case needs is not installed."""
+    if case == "http":
+        pytest.importorskip("httpx2")
+    if case in ("nats", "work"):
+        pytest.importorskip("nats")
+        if pytest.importorskip("beyond_one_machine.nats_servers").PROGRAM is None:
+            pytest.skip("no nats-server")
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize(
@@ -130,8 +144,7 @@ def test_all_commands(tmp_path, arguments):
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_kind_of_handler_loses_nothing_and_doubles_nothing(tmp_path, kind, arguments):
     """What the target accepted comes twice only if the daemon was killed, and with the same key."""
-    if kind == "http":
-        pytest.importorskip("httpx2")
+    need(kind)
     printed, rows = matrix(tmp_path, "--only", kind, *arguments)
     print(printed)
     calls, runs, killed, *findings = rows[kind]
@@ -144,6 +157,7 @@ def test_each_kind_of_handler_loses_nothing_and_doubles_nothing(tmp_path, kind, 
     [pytest.param(name, marks=[pytest.mark.slow] if name != "no-lease" else []) for name in BREAKS],
 )
 def test_of_the_test_a_broken_promise_is_found(tmp_path, name):
+    need("nats" if name in BREAKS[-2:] else "")
     ended = run(BROKEN, name, tmp_path)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "Finding" in ended.stdout

@@ -27,6 +27,6 @@ def show(result):
 
 
 def test_whatever_is_killed_each_entry_has_its_effect_once(tmp_path):
-    plan = Plan(seed=7, entries=300, every=1.0, kills=5, rate=60.0, ack_wait=1.0)
+    plan = Plan(seed=7, entries=200, every=0.8, kills=5, rate=60.0, ack_wait=1.0)
     show(result := run(str(tmp_path), plan))
     assert sum(count for what, count in result.account.counts.items() if "kills" in what) >= 5
