@@ -18,7 +18,7 @@ from nats.js import api
 from beyond_one_machine import handler
 from beyond_one_machine.machines import STREAM, Place
 from beyond_one_machine.nats_servers import Servers
-from watcher.jetstream.connection import OpenClient
+from watcher.jetstream.open_client import OpenClient
 
 AT_ONCE = 1000
 LAST = 5.0  # seconds without a message after which there are no more
@@ -129,6 +129,8 @@ def _effects(directory: str) -> dict[str, tuple[str, str]]:
     """Return the entry and the digest of each effect, by its key."""
     found = {}
     for name in os.listdir(directory):
+        if "." in name:  # of a process that died before the link
+            continue
         with open(os.path.join(directory, name), encoding="utf-8") as file:
             entry, _, digest = file.read().rpartition(" ")
         found[name] = entry, digest

@@ -1,7 +1,7 @@
 """The handler of the workers: records each call, and uses the key, so that its effect happens once.
 
-A call is one line of the file that CALLS names. The effect is a file named by the key, which is
-made with O_EXCL: a second call with the same key finds it. Neither is synced: what SIGKILL ends is
+A call is one line of the file that CALLS names. The effect is a file named by the key, which comes
+whole by link(2): a second call with the same key finds it. Neither is synced: what SIGKILL ends is
 a process, and the kernel keeps what the process wrote.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -45,17 +46,22 @@ def handle(entry: Entry) -> None:
     if entry.name.startswith(REJECTED):
         _write(call._replace(end="rejected"))
         raise Reject("its name says so")
+    _write(call._replace(end="effect" if _make_effect(entry, digest) else "known"))
+
+
+def _make_effect(entry: Entry, digest: str) -> bool:
+    """Make the file of a key; return False if it is there."""
     path = os.path.join(os.environ[EFFECTS], entry.key.replace("/", "%2F"))
+    scratch = f"{path}.{os.getpid()}.{threading.get_native_id()}"
+    with open(scratch, "w", encoding="utf-8") as file:
+        file.write(f"{entry.name} {digest}")
     try:
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        os.link(scratch, path)
     except FileExistsError:
-        _write(call._replace(end="known"))
-        return
-    try:
-        os.write(fd, f"{entry.name} {digest}".encode())
+        return False
     finally:
-        os.close(fd)
-    _write(call._replace(end="effect"))
+        os.unlink(scratch)
+    return True
 
 
 def _write(call: Call) -> None:

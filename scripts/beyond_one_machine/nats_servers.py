@@ -21,7 +21,8 @@ import urllib.request
 from collections.abc import Awaitable, Callable, Iterator
 from typing import TypeVar
 
-from watcher.jetstream.connection import Access, Connection, OpenClient
+from watcher.jetstream.connection import Access, Connection
+from watcher.jetstream.open_client import OpenClient
 
 T = TypeVar("T")
 

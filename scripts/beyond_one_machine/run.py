@@ -23,7 +23,8 @@ from beyond_one_machine.account import Account, account_for, stored_in
 from beyond_one_machine.handler import REJECTED, read
 from beyond_one_machine.machines import STREAM, Machine, Place
 from beyond_one_machine.nats_servers import Servers, serving
-from watcher.jetstream.connection import OpenClient, Unreachable
+from watcher.jetstream.connection import Unreachable
+from watcher.jetstream.open_client import OpenClient
 from watcher.jetstream.stream_setup import ACK_WAIT, CONSUMER, consumer_configuration
 
 AT_START = 0.2  # how often a process is killed that is not in service yet

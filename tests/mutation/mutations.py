@@ -2509,6 +2509,15 @@ MUTATIONS = [
         "test_an_entry_that_was_in_hand_when_a_process_died_is_called_alone",
     ),
     Mutation(
+        "acknowledgements that a server lost make poison of a message",
+        (4,),
+        "rules/delivery.py",
+        "crashes + 1 + min(doubtful, 1), 0",
+        "crashes + 1 + doubtful, 0",
+        "unit/test_delivery.py",
+        "test_of_deliveries_without_a_record_one_is_a_crash_at_most",
+    ),
+    Mutation(
         "one death counts against every entry that an earlier death made a suspect",
         (4,),
         "batch.py",

@@ -41,6 +41,13 @@ def test_a_message_beside_one_that_kills_its_worker_never_counts_a_crash():
     assert record.attempts == 48
 
 
+def test_of_deliveries_without_a_record_one_is_a_crash_at_most():
+    """A server that died twice, and a worker that died once, made poison of what was handled."""
+    record = arrived(Record(), 3)
+    assert (record.attempts, record.crashes, record.doubtful) == (2, 0, 2)
+    assert arrived(begins(record, 3), 4).crashes == 2
+
+
 def test_what_was_recorded_is_no_crash():
     record = failed(Record(), NOW, NOW + 5, crashed=False)
     assert record == Record(attempts=1, first_ms=NOW, due_ms=NOW + 5)

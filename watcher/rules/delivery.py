@@ -12,10 +12,13 @@ record. From the second one on the worker also records that its attempt begins:
     given back                             nothing: no attempt was made, or it was not due yet
     begun, and no record of its end        an attempt and a crash: its worker died, or lost the
                                            server for longer than the acknowledgement time
-    no record at all                       an attempt; a crash too, once a later one was a crash
+    no record at all                       an attempt; one of these is a crash too, once a later
+                                           one was a crash
 
 The last row is why a worker that dies makes no poison of the messages that waited beside the one
-that killed it: nothing tells whether such a message was begun, until it is begun once more.
+that killed it: nothing tells whether such a message was begun, until it is begun once more. Of what
+ends a worker one delivery alone has no record, the first. If more have none, the server lost
+acknowledgements, or workers died that had not begun it.
 
 A message that waits for its next attempt may come early, because a server that restarts forgets the
 delay of a -NAK: then it is given back for the rest of the time.
@@ -79,8 +82,8 @@ def arrived(record: Record, number: int) -> Record:
     certain = record.begun == number - 1
     doubtful = record.doubtful + lost - certain
     crashes = record.crashes
-    if certain:  # then those of which it was not known were crashes, too
-        crashes, doubtful = crashes + 1 + doubtful, 0
+    if certain:  # then the first one, which has no record, was a crash, too
+        crashes, doubtful = crashes + 1 + min(doubtful, 1), 0
     return record._replace(attempts=record.attempts + lost, crashes=crashes, doubtful=doubtful)
 
 
