@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import gc
 import os
 import resource
 import signal
@@ -309,3 +311,22 @@ def test_a_file_that_holds_no_credentials_is_refused(tmp_path, text):
     table = {"nats": "nats://h", "stream": "S", "credentials_file": str(file)}
     with pytest.raises(BadConfiguration, match=r"credentials_file: .*(empty|JWT and key)"):
         read_handler(table, "handler").load()
+
+
+@pytest.mark.parametrize(("error", "printed"), [(ConnectionResetError(), ""), (KeyError(), "Key")])
+def test_of_tasks_a_broken_connection_prints_nothing(shared_server, error, printed, capfd, caplog):
+    """nats-py's read task ends with the error when it closes a connection that broke."""
+    connection = shared_server.connection()
+
+    async def leave(_client):
+        async def fail():
+            raise error
+
+        task = asyncio.ensure_future(fail())
+        await asyncio.wait({task})
+
+    connection.call(leave, 5.0)
+    gc.collect()
+    connection.close()
+    assert printed in caplog.text
+    assert bool(printed) is bool(caplog.text)

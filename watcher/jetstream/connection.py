@@ -169,6 +169,7 @@ class _Session:
 
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)
+        self.loop.set_exception_handler(_on_task_error)
         try:
             self.loop.run_forever()
         finally:
@@ -265,6 +266,16 @@ class _Session:
         where = ", ".join(shown(server) for server in access.servers)
         why, refused = _reason(cause)
         return Unreachable(f"{where}: {why}", refused=refused)
+
+
+def _on_task_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Report the error of a task that nothing waited for, unless a connection broke.
+
+    The read task of nats-py ends with the error of a connection that breaks while it is closed; the
+    next call says that there is none. asyncio would print a traceback.
+    """
+    if not isinstance(context.get("exception"), OSError | nats.errors.Error):
+        loop.default_exception_handler(context)
 
 
 def shown(server: str) -> str:
