@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from watcher.cli import chosen, parameters
+from watcher.cli.known_queues import refuse_copies
 from watcher.errors import Usage, one_line
 
 if TYPE_CHECKING:
@@ -28,9 +29,12 @@ def command(queue_dir: str, entry: str, config: str | None, hold: bool, **flags:
     Python function in the daemon's own process cannot be ended (isolate = true). Exit status: 0; 75
     if no attempt is running; 66 no such entry; 69 a function in the daemon; 77 another user's.
     """
-    queues = chosen.choose(queue_dir, config, flags)
+    queues = chosen.choose(queue_dir, config, flags, with_work=True)
     if not queues.alone:
         raise Usage(f"{queue_dir}: in each of its directories a name is another entry: say which")
+    if hold:
+        for settings in queues.queues.values():
+            refuse_copies(settings.path)
     return queues.each(lambda settings: _one(settings, os.fsencode(entry), hold=hold))
 
 

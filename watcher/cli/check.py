@@ -71,9 +71,18 @@ def command(
 def _check(settings: Queue) -> Iterator[Check]:
     """Check one queue; if its directory cannot be opened, that is a finding."""
     from watcher.inspect.check_directory import check_directory
-    from watcher.rules.finding import BAD, Check
+    from watcher.rules.finding import BAD, OK, Check
 
     yield from _handler(settings)
+    if (source := settings.messages) is not None:
+        from watcher.cli.server_options import StreamTarget, findings_of
+
+        yield from findings_of(
+            StreamTarget(settings.origin.rstrip("."), source.server, source.stream), outage=0.0
+        )
+        if not os.path.isdir(settings.path):
+            yield Check(OK, "directory", f"`watcher work` makes {settings.path}")
+            return
     try:
         spool = parameters.open_spool(settings)
     except WatcherError as error:
@@ -118,7 +127,7 @@ def _queues(
         raise Usage(f"--{given[0].replace('_', '-')}: goes with QUEUE_DIR; say which")
     if queue_dir is None and config is None and "WATCHER_CONFIG" not in os.environ:
         return chosen.Chosen({}, alone=True)
-    return chosen.choose(queue_dir, config, flags, handler, "try")
+    return chosen.choose(queue_dir, config, flags, handler, "try", with_work=True)
 
 
 def show_check(where: str, check: Check, as_json: bool) -> None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 
 from watcher.cli import parameters
+from watcher.cli.known_queues import known_queues, on_this_machine, refuse_copies
 from watcher.errors import NoSuch, Usage, WatcherError
 
 if TYPE_CHECKING:
@@ -65,10 +66,13 @@ def choose(
     flags: Mapping[str, object],
     argv: Sequence[str] = (),
     role: str = "inspect",
+    *,
+    with_work: bool = False,
 ) -> Chosen:
     """Return the queues that the arguments of a command name; raises Usage or NoSuch.
 
-    `role` as in `parameters.settings_for`.
+    `role` as in `parameters.settings_for`. `with_work`: all queues are also the directories in
+    which `watcher work` has copies of messages; a command that moves entries refuses them.
     """
     from watcher.config.options import OPTIONS
 
@@ -77,21 +81,24 @@ def choose(
     if queue_dir is None:
         from watcher.config.expand import expand
 
-        queues, troubles = expand(parameters.queues_for(None, config, flags).values())
+        known = parameters.queues_for(None, config, flags, with_work=with_work)
+        there = on_this_machine(known) if role == "inspect" else known
+        queues, troubles = expand(there.values())
         if role == "inspect":
             queues = _as_recorded(queues, troubles)
         return Chosen(queues, alone=False, trouble=troubles)
     if file is not None and not os.path.isdir(queue_dir):
-        from watcher.config import load as configuration
         from watcher.config.expand import expand
 
-        known = configuration.load(file, os.environ)
+        known = known_queues(file, with_work=True)
         if queue_dir in known and known[queue_dir].many:
             queues, troubles = expand(known.values())
             those = [one.path for one in queues.values() if one.template == queue_dir]
             each = [parameters.settings_for(path, config, flags, argv, role) for path in those]
             return Chosen({one.name: one for one in each}, alone=False, trouble=troubles)
     settings = parameters.settings_for(queue_dir, config, flags, argv, role)
+    if not with_work:
+        refuse_copies(settings.path)
     return Chosen({settings.name: settings}, alone=True)
 
 

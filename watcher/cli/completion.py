@@ -86,11 +86,11 @@ def attach(command: click.Command) -> None:
 
 
 def _configured(ctx: click.Context) -> list[str]:
-    from watcher.config import load as configuration
+    from watcher.cli.known_queues import known_queues
 
     file = ctx.params.get("config") or os.environ.get("WATCHER_CONFIG")
     with contextlib.suppress(Exception):
-        return sorted(configuration.load(file, os.environ)) if file else []
+        return sorted(known_queues(file, with_work=True)) if file else []
     return []
 
 

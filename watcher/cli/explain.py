@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from watcher.cli import parameters
+from watcher.cli.known_queues import known_queues
 from watcher.errors import NoSuch, WatcherError, one_line
 
 if TYPE_CHECKING:
@@ -111,12 +112,11 @@ def _explain(path: bytes, config: str | None, flags: dict[str, object]) -> Expla
 
 def _queue_of_archive(path: bytes, config: str | None, flags: dict[str, object]) -> Queue | None:
     """Return the queue in whose archive a path is; None if no known queue has one there."""
-    from watcher.config import load as configuration
     from watcher.config.expand import expand
     from watcher.inspect.archived import is_archived, queues_above
 
     file = config or os.environ.get("WATCHER_CONFIG")
-    known = configuration.load(file, os.environ).values() if file else ()
+    known = known_queues(file, with_work=True).values() if file else ()
     queues = list(expand(known)[0].values())
     queues += [
         parameters.settings_for(os.fsdecode(above), config, flags) for above in queues_above(path)

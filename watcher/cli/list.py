@@ -57,7 +57,7 @@ def command(
 
     wanted = moving.filter_from(flags)
     ignore_sigio()
-    queues = chosen.choose(queue_dir, config, flags)
+    queues = chosen.choose(queue_dir, config, flags, with_work=True)
     shown = {"as_json": as_json, "summary": flags["summary"]}
     return queues.each(
         lambda settings: _list(settings, wanted, state, _Output(queues.name(settings), **shown)),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from watcher.cli.server_options import StreamTarget, server_options, streams_for
+from watcher.cli.server_options import StreamTarget, findings_of, server_options, streams_for
 from watcher.cli.subcommands import Subcommands
 from watcher.errors import Usage, one_line
 
@@ -68,23 +68,16 @@ def check(config: str | None, strict: bool, as_json: bool, **flags: Any) -> int:
     else 69, or 78 if the server does not let this program in.
     """
     from watcher.cli.check import show_check
-    from watcher.jetstream.look import Expected, target_findings
     from watcher.rules.finding import BAD, WARNING
 
     codes = {os.EX_OK}
     outage = None if flags["outage"] is None else _duration(flags["outage"], "--outage")
     monitor = _monitor(flags["monitor"])
     for target in streams_for(config, flags):
-        expected = Expected(
-            target.outage if outage is None else outage,
-            target.subjects,
-            monitor or target.monitor,
-            target.largest,
-        )
         where = one_line(f"{target.stream} at {target.server.shown}")
         if not as_json:
             click.echo(where)
-        for each in target_findings(target.server, target.place, target.stream, expected):
+        for each in findings_of(target, outage=outage, monitor=monitor):
             show_check(where, each, as_json)
             if each.grade == BAD:
                 codes.add(each.code)
@@ -96,6 +89,8 @@ def check(config: str | None, strict: bool, as_json: bool, **flags: Any) -> int:
 def _wanted(target: StreamTarget, flags: dict[str, Any]) -> Wanted:
     """Return the streams that the options ask for; raise Usage."""
     from watcher.durations import show
+
+    target.server.check_package(target.place)
     from watcher.jetstream.stream_setup import MAX_AGE, MOST_ON_THE_WAY, WINDOW, Wanted
 
     given = {
@@ -128,6 +123,7 @@ def _wanted(target: StreamTarget, flags: dict[str, Any]) -> Wanted:
 
 
 def _init(target: StreamTarget, wanted: Wanted, *, update: bool, dry_run: bool) -> int:
+    target.server.check_package(target.place)
     from watcher.jetstream.calls import calling
     from watcher.jetstream.stream_setup import Orders, make
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from watcher.cli.known_queues import known_queues, refuse_copies
 from watcher.errors import NoSuch, Usage, one_line
 
 if TYPE_CHECKING:
@@ -157,9 +158,13 @@ def settings_for(
     from watcher.config.options import OPTIONS
     from watcher.config.recorded import Role, Said
 
+    if role in (Role.SERVE.value, Role.COMMIT.value):
+        refuse_copies(queue_dir)
+
     given = {key: value for key, value in flags.items() if value is not None and key in OPTIONS}
     file = config or os.environ.get("WATCHER_CONFIG")
-    known = configuration.load(file, os.environ) if file else {}
+    with_work = role in (Role.INSPECT.value, Role.TRY.value)
+    known = known_queues(file, with_work=with_work) if file else {}
     if known and not os.path.isdir(queue_dir):
         queue_dir = _directory_called(queue_dir, known)
     base = configuration.find(known, queue_dir)
@@ -228,21 +233,20 @@ def queues_for(
     config: str | None,
     flags: Mapping[str, object],
     argv: Sequence[str] = (),
-    role: str = "serve",
+    *,
+    with_work: bool = False,
 ) -> Mapping[str, Queue]:
     """Return the settings of one directory, or of all queues of the configuration, by name."""
     if queue_dir is not None:
-        settings = settings_for(queue_dir, config, flags, argv, role)
+        settings = settings_for(queue_dir, config, flags, argv, "serve")
         return {settings.name: settings}
-    from watcher.config import load as configuration
-
     file = config or os.environ.get("WATCHER_CONFIG")
     if file is None:
         raise Usage("name a queue directory, or a configuration with --config FILE")
     given = [f"--{key.replace('_', '-')}" for key, value in flags.items() if value is not None]
     if given:
         raise Usage(f"{', '.join(given)}: only with one QUEUE_DIR; set it in {file} instead")
-    return configuration.load(file, os.environ)
+    return known_queues(file, with_work=with_work)
 
 
 def open_spool(settings: Queue) -> Spool:

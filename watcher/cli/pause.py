@@ -31,7 +31,7 @@ def command(queue_dir: str | None, config: str | None, reason: str, **flags: obj
     """
     from watcher.rules.results import shortened
 
-    queues = chosen.choose(queue_dir, config, flags)
+    queues = chosen.choose(queue_dir, config, flags, with_work=True)
     why = shortened(reason)
     return queues.each(
         lambda settings: in_one(settings, queues.name(settings), _pause(why)),

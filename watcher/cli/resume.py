@@ -22,7 +22,7 @@ def command(queue_dir: str | None, config: str | None, **flags: object) -> int:
 
     With --config FILE and no QUEUE_DIR: every queue. A queue that is not paused stays as it is.
     """
-    queues = chosen.choose(queue_dir, config, flags)
+    queues = chosen.choose(queue_dir, config, flags, with_work=True)
     return queues.each(lambda settings: in_one(settings, queues.name(settings), _resume))
 
 

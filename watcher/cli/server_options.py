@@ -12,6 +12,7 @@ from watcher.errors import Usage
 
 if TYPE_CHECKING:
     from watcher.jetstream.server_settings import ServerSettings
+    from watcher.rules.finding import Check
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -73,6 +74,29 @@ _SERVER_FLAGS = (
     *("credentials_file", "token_file", "user", "password_file"),
     *("ca_file", "cert_file", "key_file"),
 )
+
+
+def findings_of(
+    target: StreamTarget, *, outage: float | None = None, monitor: str = ""
+) -> Iterator[Check]:
+    """Yield what is found of a stream and its server."""
+    from watcher.errors import BadConfiguration
+    from watcher.rules.finding import BAD, Check
+
+    try:
+        target.server.check_package(target.place)
+    except BadConfiguration as error:
+        yield Check(BAD, "server", str(error), error.exit_code)
+        return
+    from watcher.jetstream.look import Expected, target_findings
+
+    expected = Expected(
+        target.outage if outage is None else outage,
+        target.subjects,
+        monitor or target.monitor,
+        target.largest,
+    )
+    yield from target_findings(target.server, target.place, target.stream, expected)
 
 
 def not_alone(config: str | None, flags: Mapping[str, Any]) -> None:

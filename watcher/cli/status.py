@@ -87,7 +87,7 @@ def command(
         queue_dir, watch = watch, _SECONDS  # `status --watch QUEUE_DIR`
     limits = _limits(flags)
     try:
-        queues = chosen.choose(queue_dir, config, flags)
+        queues = chosen.choose(queue_dir, config, flags, with_work=True)
     except WatcherError as error:
         if not check:
             raise

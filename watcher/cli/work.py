@@ -99,9 +99,12 @@ def command(
     """
 
     def load() -> Mapping[str, Queue]:
+        queues = _queues(handler, config, flags)
+        for settings in queues.values():
+            if settings.messages is not None:
+                settings.messages.server.check_package(settings.origin.rstrip(".: "))
         from watcher.daemon.message_copies import prepare
 
-        queues = _queues(handler, config, flags)
         for settings in queues.values():
             prepare(settings.path)
         return queues

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 Work = Callable[[StreamTarget, bool], int]
-Act = Callable[["Connection", str, Sequence["Letter"]], list[str]]
 _INTERRUPTED = 128 + signal.SIGINT
 _PAST = {"requeue": "requeued", "delete": "deleted"}
 
@@ -93,9 +92,7 @@ def requeue_letters(config: str | None, entries: tuple[str, ...], **flags: Any) 
     name is every letter of that name. Attempts and crashes count from 0. After ctrl-C the same
     command goes on with the rest.
     """
-    from watcher.jetstream.dead_letters import requeue
-
-    return _operate("requeue", requeue, config, entries, flags)
+    return _operate("requeue", config, entries, flags)
 
 
 @click.command("delete")
@@ -106,9 +103,7 @@ def delete_letters(config: str | None, entries: tuple[str, ...], **flags: Any) -
 
     ENTRY is the whole name of an entry, or the number of a letter, as in #17.
     """
-    from watcher.jetstream.dead_letters import delete
-
-    return _operate("delete", delete, config, entries, flags)
+    return _operate("delete", config, entries, flags)
 
 
 COMMANDS = {"list": list_letters, "requeue": requeue_letters, "delete": delete_letters}
@@ -122,6 +117,7 @@ def _each(targets: Sequence[StreamTarget], flags: Mapping[str, Any], work: Work)
         if not alone and not flags["as_json"]:
             click.echo(f"{target.stream}:")
         try:
+            target.server.check_package(target.place)
             code = max(code, work(target, alone))
         except WatcherError as error:
             if alone:
@@ -158,17 +154,16 @@ class _Order(NamedTuple):
     """What is done to which letters."""
 
     what: str
-    act: Act
     names: list[str] | None  # None: all
     wanted: Filter
     flags: Mapping[str, Any]
 
 
 def _operate(
-    what: str, act: Act, config: str | None, entries: Sequence[str], flags: Mapping[str, Any]
+    what: str, config: str | None, entries: Sequence[str], flags: Mapping[str, Any]
 ) -> int:
     """Select letters of each stream and act on them; return the exit status."""
-    order = _Order(what, act, moving.names_of(entries), moving.filter_from(flags), flags)
+    order = _Order(what, moving.names_of(entries), moving.filter_from(flags), flags)
 
     def one(target: StreamTarget, alone: bool) -> int:
         from watcher.jetstream.calls import calling
@@ -184,9 +179,11 @@ def _operate(
 
 def _in_one(connection: Connection, stream: str, order: _Order, *, alone: bool) -> int:
     """Select and act on the letters of one stream."""
+    from watcher.jetstream.dead_letters import delete, requeue
     from watcher.operate.pace import groups
 
-    what, act, names, wanted, flags = order
+    what, names, wanted, flags = order
+    act = requeue if what == "requeue" else delete
     shown = "" if alone else stream
     found, missing = _named(_matching(connection, stream, wanted), names)
     chosen = found[: flags["limit"]]

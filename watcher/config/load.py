@@ -37,7 +37,7 @@ def load(file: str, environment: Mapping[str, str]) -> dict[str, Queue]:
     """Read a TOML file of queues; raises BadConfiguration."""
     tree = read_toml(file)
     check_table(tree.pop("daemon", {}), file)
-    tree.pop("work", None)  # those of `watcher work`
+    work = tree.pop("work", None)  # those of `watcher work`
     queues = tree.pop("queues", None)
     if tree:
         raise BadConfiguration(
@@ -45,7 +45,10 @@ def load(file: str, environment: Mapping[str, str]) -> dict[str, Queue]:
             " expected [queues.NAME], [work.NAME] or [daemon]"
         )
     if not isinstance(queues, dict) or not queues:
-        raise BadConfiguration(f"{file}: queues: expected a table [queues.NAME] for each queue")
+        more = "; [work.NAME] is for `watcher work`" if work else ""
+        raise BadConfiguration(
+            f"{file}: queues: expected a table [queues.NAME] for each queue{more}"
+        )
     loaded: dict[str, Queue] = {}
     places: dict[str, Queue] = {}
     states: dict[str, dict[str, Queue]] = {"state_dir": {}, "journal_dir": {}}

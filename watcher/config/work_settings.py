@@ -17,6 +17,8 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from watcher.config.load import read_retry
 from watcher.config.options import OPTIONS
 from watcher.config.queue_settings import MessageSource, Queue
@@ -28,6 +30,7 @@ from watcher.jetstream.server_settings import EXPECTED, SERVER_OPTIONS, ServerSe
 from watcher.rules.nats_subject import STREAM_NAME
 from watcher.rules.option import Option, read_by
 
+MARK = "made-by-watcher-work"  # a file in each directory of copies
 OF_ATTEMPTS = ("concurrency", "warn_after", "breaker", "max_size")
 
 
@@ -67,6 +70,14 @@ def work_from_file(file: str) -> dict[str, Queue]:
         raise BadConfiguration(f"{file}: work: expected a table [work.NAME] for each stream")
     return {
         name: _from_table(name, table, f"{file}: work.{name}") for name, table in tables.items()
+    }
+
+
+def work_for_operators(file: str) -> dict[str, Queue]:
+    """Return the tables `[work.NAME]` as queues that commands look at, named work.NAME."""
+    return {
+        f"work.{name}": msgspec.structs.replace(settings, name=f"work.{name}")
+        for name, settings in work_from_file(file).items()
     }
 
 
@@ -138,7 +149,7 @@ def _queue(name: str, values: dict[str, Any], where: str) -> Queue:
         handler=handler,
         format="raw",
         suffix="",
-        ignore=(),
+        ignore=(MARK,),
         writers="rename",
         exclusive=True,
         canary=0.0,

@@ -17,11 +17,12 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
+from watcher.config.work_settings import MARK
 from watcher.errors import BadConfiguration
 from watcher.jetstream.deliveries import Delivery
 from watcher.rules.names import NAME_MAX, OURS, display
+from watcher.spool.paused import NAME as PAUSED
 
-MARK = ".made-by-watcher-work"
 _SCRATCH = ".copy-"
 
 
@@ -47,15 +48,23 @@ def prepare(path: str) -> None:
 
 
 def clear(path: str) -> None:
-    """Remove the copies; raises OSError."""
+    """Remove the copies, and all but an operator's pause; raises OSError."""
+    ours = os.fsdecode(OURS)
+    paused = os.path.isfile(os.path.join(path, ours, os.fsdecode(PAUSED)))
     for name in os.listdir(path):
-        if name == MARK:
+        if name == MARK or (name == ours and paused):
             continue
-        there = os.path.join(path, name)
-        if os.path.isdir(there) and not os.path.islink(there):
-            shutil.rmtree(there)
-        else:
-            os.unlink(there)
+        _remove(os.path.join(path, name))
+    for name in os.listdir(os.path.join(path, ours)) if paused else ():
+        if name != os.fsdecode(PAUSED):
+            _remove(os.path.join(path, ours, name))
+
+
+def _remove(there: str) -> None:
+    if os.path.isdir(there) and not os.path.islink(there):
+        shutil.rmtree(there)
+    else:
+        os.unlink(there)
 
 
 class Copies:

@@ -102,13 +102,17 @@ class ServerSettings(NamedTuple):
             return "key_file", "cert_file beside it"
         return None
 
-    def access(self, place: str) -> Access:
-        """Return how a connection is made; `place` names the options in messages."""
+    def check_package(self, place: str) -> None:
+        """Raise BadConfiguration if what speaks with the server is not installed."""
         for package in ("nats", *(("nkeys",) if self.credentials_file else ())):
             if find_spec(package) is None:
                 raise BadConfiguration(
                     f"{place}: needs the package {package}: pip install 'spool-watcher[nats]'"
                 )
+
+    def access(self, place: str) -> Access:
+        """Return how a connection is made; `place` names the options in messages."""
+        self.check_package(place)
         from watcher.jetstream.connection import Access
 
         return Access(
