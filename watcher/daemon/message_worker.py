@@ -137,6 +137,7 @@ class MessageWorker(QueueWorker):
             self._arrive,
             lambda why: self.health.trouble("stream", why),
         )
+        self.pending.reopened = self._puller.look  # no tick need follow a `resume`
         self.loop.returning = NeverReturns(self.detector.now)
         self._pulling: Future[None] | None = None
         self._drained_by = float("inf")
