@@ -44,6 +44,8 @@ class JournalHome:
     def __init__(
         self, queue: int, queue_path: bytes, layout: Layout, lock: threading.RLock
     ) -> None:
+        self._fd = -1
+        self._before: list[int] = []  # other threads may still use these
         self.outside: Outside | None = None  # None: in `.watcher`
         self.keep: Keep = DEFAULT
         self.may_make = False  # the queue does not record that its journal is there
@@ -52,8 +54,6 @@ class JournalHome:
         status = os.fstat(queue)
         self._owner = status.st_uid
         self._lock = lock
-        self._fd = -1
-        self._before: list[int] = []  # other threads may still use these
 
     def __del__(self) -> None:
         """Close the descriptors."""
