@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import gc
 import os
 import re
@@ -665,6 +666,32 @@ def test_a_day_that_is_over_for_long_is_removed_with_its_folder(kept):
     clock.seconds = 18_262 * 86400 + 30 * 86400 + 60  # 2020-01-01 and 30 days: just over for a part
     assert clear(spool, clock) == 0
     assert day.exists(), "its last hour is not so old yet"
+
+
+def test_a_file_that_is_claimed_is_removed_by_the_next_pass(kept):
+    """`requeue` is about to take it out of the archive."""
+    spool, directory, clock = kept
+    clock.seconds += 40 * 86400
+    with open(directory / "report.csv", "rb") as claimed:
+        fcntl.flock(claimed, fcntl.LOCK_EX)
+        assert clear(spool, clock) == 0
+    assert clear(spool, clock) == 1
+
+
+def test_a_new_file_in_the_place_of_an_old_one_is_not_removed(kept):
+    """`requeue` took the old one, and the queue's next entry of that name is archived already."""
+    spool, directory, clock = kept
+
+    class Replacing(Disk):
+        def open(self, name, folder):
+            (directory / "report.csv").rename(directory.parent / "report.csv")
+            (directory / "report.csv").write_bytes(b"new")
+            return super().open(name, folder)
+
+    spool.disk = Replacing()
+    clock.seconds += 40 * 86400
+    assert clear(spool, clock) == 0
+    assert tree(directory) == {"report.csv": b"new"}
 
 
 def test_a_step_of_the_clock_removes_nothing_for_a_day(kept):

@@ -6,7 +6,8 @@ the empty folders of a day. Nothing else: no link, no other folder, and nothing 
 Guarantees: nothing in a queue or in a state directory is removed, whatever `archive` says. No
 symbolic link is followed, and nothing outside the archive's file system is listed. A file whose age
 is not known is not removed: after a step of the clock nothing is removed for a day (or for the
-limit, if that is shorter), because the step may be a mistake.
+limit, if that is shorter), because the step may be a mistake. A file is removed under a claim, so
+that no new file of its name is, if `requeue` takes the old one out of the archive meanwhile.
 Fails: OSError or WatcherError if the archive cannot be listed; a file that cannot be removed stays.
 """
 
@@ -21,7 +22,7 @@ from collections.abc import Iterator
 from watcher.rules.age import SECOND, Ages, Clock
 from watcher.rules.archived_names import DAY, ArchiveOptions, day_begin, is_expired
 from watcher.rules.names import OURS
-from watcher.spool.dirs import exists, names_in, open_dir, scan_dir, stat_or_none
+from watcher.spool.dirs import exists, inode_of, names_in, open_dir, scan_dir, stat_or_none
 from watcher.spool.spool import Spool
 
 BATCH = 256  # files that are looked at
@@ -115,5 +116,22 @@ class Retention:
             if now is None or not stat.S_ISREG(now.st_mode):
                 return
             if is_expired(now.st_ctime_ns, begin, self._clock.real(), keep_ns):
-                spool.disk.unlink(name, directory)
-                self.removed += 1
+                self.removed += _unlink(spool, directory, name, now.st_ino)
+
+
+def _unlink(spool: Spool, directory: int, name: bytes, inode: int) -> bool:
+    """Remove a file that nothing has claimed, if it is still the one with this inode number."""
+    disk = spool.disk
+    try:
+        fd = (disk.open_writable if spool.write_to_lock else disk.open)(name, directory)
+    except PermissionError:  # nor can `requeue` claim what this user may not open
+        disk.unlink(name, directory)
+        return True
+    try:
+        disk.lock(fd)
+        if os.fstat(fd).st_ino != inode or inode_of(name, directory) != inode:
+            return False
+        disk.unlink(name, directory)
+    finally:
+        os.close(fd)  # ends the claim
+    return True
