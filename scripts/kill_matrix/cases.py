@@ -131,6 +131,10 @@ def _operator(move: str, *options: str) -> Case:
     return Case(move, lambda path: scenario.kept(path, fate), argv, operator=True)
 
 
+def _requeue_archived(place: Place) -> list[str]:
+    return ["requeue", place.queue, "ALL", "--state", "archived", "--config", _toml(place)]
+
+
 def release(place: Place) -> list[str]:
     """Return the command that releases held entries."""
     return ["release", place.queue, "ALL", "--config", _toml(place)]
@@ -170,6 +174,7 @@ CASES = {
         _operator("release"),
         _operator("requeue"),
         _operator("delete", "--yes"),
+        Case("requeue-archived", scenario.in_archive, _requeue_archived, format=ARCHIVE),
         *(
             Case(
                 name,

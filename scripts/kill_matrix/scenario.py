@@ -28,6 +28,9 @@ class Fate(enum.Enum):
     ORPHAN = "orphans"
     ANY = "any"  # done, or whole in a state directory: an operator moved it
     DELETED = "deleted"  # the same, or removed by an operator
+    ARCHIVED = (
+        "archived"  # in the archive, as at the beginning, whether it was handled again or not
+    )
 
 
 @dataclass
@@ -260,6 +263,19 @@ def archived(path: str) -> Scene:
     scene.add(raw("one", "the only"))
     scene.add(raw("retry-2", "the only"))
     scene.add(raw("reject", "the only", fate=Fate.DEAD))
+    return scene
+
+
+def in_archive(path: str) -> Scene:
+    """Make a drop folder whose entries are in its archive; one name is twice there."""
+    scene = Scene(path, archive="archive/")
+    os.mkdir(path)
+    for which, file in (("first", "one"), ("second", "one~1"), ("the only", "report~1~0")):
+        entry = raw(file.rpartition("~")[0] or file, which)
+        entry.files = {f"archive/{file}.csv": entry.message}
+        entry.fate, entry.attempt = Fate.ARCHIVED, 0
+        scene.add(entry)
+    scene.add(raw("one", "newer"))
     return scene
 
 

@@ -186,7 +186,7 @@ def _in_archive(archive: str, entry: Entry, calls: list[Call], places: set[str])
     if not archive:
         return []
     there = sorted(places - _outside(archive, places))
-    if not any(call.word == "done" for call in calls):
+    if entry.fate is not Fate.ARCHIVED and not any(call.word == "done" for call in calls):
         return [Finding("early", f"{entry.name}: archived, and not done")] if there else []
     if len(there) == 1:
         return []
@@ -207,6 +207,8 @@ def _came_out(entry: Entry, calls: list[Call], places: set[str], *, harmed: bool
                 Finding("unexplained", f"{entry.name}: done, but still there: {sorted(places)}")
             ]
         return []
+    if entry.fate is Fate.ARCHIVED:
+        return [Finding("doubled", f"{entry.name}: also in {sorted(places)}")] if places else []
     if entry.fate in (Fate.ANY, Fate.DELETED):
         return _operated(entry, places, done=done)
     where = f".watcher/{entry.fate.value}/"

@@ -46,7 +46,7 @@ CASES = {
     *("enqueue", "sweep", "sweep-exec", "run", "run-worker", "run-exec", "run-exec-worker"),
     *("threads", "threads-exec", "reload", "left-running"),
     *("raw-sweep", "raw-threads", "raw-archive"),
-    *("hold", "release", "requeue", "delete"),
+    *("hold", "release", "requeue", "requeue-archived", "delete"),
 }
 # Kinds of handlers, tried by the daemon's worker.
 KINDS = [

@@ -1791,6 +1791,33 @@ MUTATIONS = [
     ),
     # the archive
     Mutation(
+        "an archived entry comes back under its number, so with another key",
+        (4,),
+        "rules/archived_names.py",
+        '    own = _MARK.sub(b"", stem)\n',
+        "    own = stem\n",
+        "cli/test_requeue_archived.py",
+        "test_namesakes_keep_their_name_and_key_and_none_is_overwritten",
+    ),
+    Mutation(
+        "what comes out of an archive goes over a file in the process directory",
+        (3,),
+        "operate/from_archive.py",
+        "        if any(exists(name, place) for name in taken.own):\n",
+        "        if not taken.own:\n",
+        "cli/test_requeue_archived.py",
+        "test_a_file_of_the_name_in_the_process_directory_is_not_overwritten",
+    ),
+    Mutation(
+        "archive_for removes a new file in the place of one that was requeued",
+        (3,),
+        "settle/retention.py",
+        "        if os.fstat(fd).st_ino != inode or inode_of(name, directory) != inode:\n",
+        "        if os.fstat(fd).st_ino < 0:\n",
+        "spool/test_archive.py",
+        "test_a_new_file_in_the_place_of_an_old_one_is_not_removed",
+    ),
+    Mutation(
         "a file in the archive is overwritten",
         (3,),
         "spool/disk.py",
