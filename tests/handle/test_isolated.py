@@ -187,6 +187,22 @@ def test_the_entry_is_the_same_entry(isolated, entry, tmp_path, form):
     ]
 
 
+def test_the_copy_of_a_message_has_the_key_and_the_metadata_of_the_message(
+    isolated, entry, tmp_path
+):
+    """It had a key of its own: a handler that used the key did its work once more."""
+    told = tmp_path / "told"
+    program = (
+        "import json; json.dump([entry.queue, entry.key, entry.attempt, entry.metadata,"
+        f" entry.remembered], open({str(told)!r}, 'w'))"
+    )
+    facts = {"queue": "in", "key": "the key", "attempt": 3, "metadata": {"lang": "de"}}
+    given = entry(program, form="raw")
+    given.describe(**facts, crashes=1, remembered={"seen": 1})
+    assert isolated().run(given) == HANDLED
+    assert told.read_text() == '["in", "the key", 3, {"lang": "de"}, {"seen": 1}]'
+
+
 def test_damage_is_known_on_both_sides(isolated, entry):
     damaged = entry("", form="pck")
     os.truncate(damaged.path, damaged.parts[0].size - 1)

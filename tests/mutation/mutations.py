@@ -2545,6 +2545,15 @@ MUTATIONS = [
         "test_of_deliveries_without_a_record_one_is_a_crash_at_most",
     ),
     Mutation(
+        "in a process of its own the copy of a message has another key",
+        (4,),
+        "handle/isolated/protocol.py",
+        "            if entry.is_described\n",
+        "            if not entry.key\n",
+        "handle/test_isolated.py",
+        "test_the_copy_of_a_message_has_the_key_and_the_metadata_of_the_message",
+    ),
+    Mutation(
         "one death counts against every entry that an earlier death made a suspect",
         (4,),
         "batch.py",

@@ -119,6 +119,11 @@ class Entry:
         self._key, self._metadata, self._given = key, metadata, remembered
 
     @property
+    def is_described(self) -> bool:
+        """Whether `describe` was called: the file says neither the key nor the metadata."""
+        return self._given is not None
+
+    @property
     def name(self) -> str:
         """The entry's name (undecodable bytes as surrogate escapes: os.fsencode undoes them)."""
         return os.fsdecode(self._stem)

@@ -49,6 +49,14 @@ class Started(msgspec.Struct):
     broken: str | None
 
 
+class Described(msgspec.Struct):
+    """What the file of an entry does not say, because it is a copy of a message."""
+
+    key: str
+    metadata: dict[str, object]
+    remembered: dict[str, object]
+
+
 class Request(msgspec.Struct):
     """An entry. The fields are those of `Entry`; a part's descriptors have no meaning there."""
 
@@ -64,15 +72,25 @@ class Request(msgspec.Struct):
     identity: int
     key_name: bytes
     cpu: float | None  # seconds of processor time that the handler may take
+    described: Described | None = None
 
     def entry(self, fds: Sequence[int]) -> Entry:
         """Return the entry, to be read through the descriptors that came with the packet."""
         together = zip(self.parts, fds, strict=True)
         parts = tuple(part._replace(fd=fd, directory=None) for part, fd in together)
         facts = msgspec.structs.asdict(self) | {"parts": parts}
-        del facts["cpu"]
+        del facts["cpu"], facts["described"]
         entry = Entry(**facts)
         entry.lent = True  # by the daemon, which knows what it claimed
+        if (said := self.described) is not None:
+            entry.describe(
+                queue=self.queue,
+                key=said.key,
+                metadata=said.metadata,
+                attempt=self.attempt,
+                crashes=self.crashes,
+                remembered=said.remembered,
+            )
         return entry
 
 
@@ -100,6 +118,9 @@ def request(entry: Entry, cpu: float | None) -> bytes:
             identity=entry.identity,
             key_name=entry.key_name,
             cpu=cpu,
+            described=Described(entry.key, entry.metadata, entry.remembered)
+            if entry.is_described
+            else None,
         )
     )
 
