@@ -9,10 +9,11 @@ import pytest
 pytest.importorskip("nats")
 
 from tests.claimed_entry import claimed_entry
+from tests.jetstream.work_stand import letters, put, record, work
 from tests.nats_server import PROGRAM, NatsServer, serving
 from watcher.jetstream.stream_setup import Wanted, make
 
-__all__ = ["claimed_entry"]
+__all__ = ["claimed_entry", "letters", "put", "record", "work"]
 
 
 @pytest.fixture(scope="module")

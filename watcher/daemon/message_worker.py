@@ -47,7 +47,6 @@ from watcher.spool.spool import Spool
 
 AHEAD = 2  # messages in hand for each thread: while one is handled, the next one comes
 LATER = 30.0  # seconds until a message comes again that could not be written down
-GOODBYE = 10.0  # seconds that a drained worker waits for the server's answers
 NO_COPY = "no copy of a message: files are not put here by hand"
 
 
@@ -140,7 +139,6 @@ class MessageWorker(QueueWorker):
         self.pending.reopened = self._puller.look  # no tick need follow a `resume`
         self.loop.returning = NeverReturns(self.detector.now)
         self._pulling: Future[None] | None = None
-        self._drained_by = float("inf")
         self._closed_stream = False
 
     def make_finisher(self, terms: ClaimOptions, clock: Clock, disk: DiskRetry) -> Finisher:
@@ -184,6 +182,9 @@ class MessageWorker(QueueWorker):
         """Write the copy of a message that came, if its attempt is due."""
         now_ms = time.time_ns() // 1_000_000
         record = delivery.record
+        if self.loop.stopping.is_set():  # it was on its way when this worker was told to stop
+            await self._deliveries.give_back(client, delivery, rules.released(record), 0.0)
+            return
         if (left := rules.early(record, now_ms)) > 0:
             await self._deliveries.give_back(client, delivery, rules.released(record), left)
             return
@@ -248,17 +249,16 @@ class MessageWorker(QueueWorker):
     def drain(self) -> None:
         """Pull no more, and begin no entry any more."""
         super().drain()
-        if self._pulling is not None:
-            self._pulling.cancel()
-        self._drained_by = time.monotonic() + GOODBYE
+        self._puller.stop()
+        self._deliveries.leave()
 
     def drained(self) -> bool:
         """Whether every thread has ended; if so, give back what was not begun."""
-        if time.monotonic() > self._drained_by:
-            self._deliveries.give_up()
         ended = super().drained()
         if ended and not self._closed_stream:
             self._closed_stream = True
+            if self._pulling is not None:  # until now it told the server of what is in hand
+                self._pulling.cancel()
             self._deliveries.release_all()
             self._connection.close()
             with contextlib.suppress(OSError):

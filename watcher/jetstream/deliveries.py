@@ -6,18 +6,21 @@
     release  a record is stored, then the message is given back at once: no attempt was made
 
 Each end is confirmed by the server. While no server answers, the thread that ends an entry waits,
-and tries again: the handler's work is done, and must not be done twice. `give_up` ends that.
+and tries again: the handler's work is done, and must not be done twice. A process that is told to
+end (`leave`) waits until the server has been silent for some seconds.
 
 Guarantees: nothing is acknowledged that the caller did not end. What is stored comes before what
 gives the message away, so that a crash between the two repeats it, and loses nothing.
-Fails: TryAgain after `give_up`; the server then delivers the message again.
+Fails: TryAgain after `leave`; the server then delivers the message again.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import threading
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import CancelledError
 from typing import NamedTuple
@@ -36,6 +39,7 @@ ANSWER = 5.0  # seconds for the server's answers to the steps of one end
 PAUSE = 1.0  # seconds between two tries
 REMEMBERED = 65_536  # messages that were done
 GOODBYE = 5.0  # seconds for what is given back when the process ends
+SILENCE = 10.0  # seconds without an answer after which a process that ends waits no longer
 _NOT_OURS = frozenset({ID.lower(), "nats-expected-stream"})  # headers of a message that stay behind
 
 
@@ -46,6 +50,14 @@ class DeadLetter(NamedTuple):
     facts: Mapping[str, object]
 
 
+class Position(NamedTuple):
+    """Which message of a stream, and which delivery of it."""
+
+    sequence: int
+    stored_us: int  # when the server stored it, in microseconds since the epoch
+    number: int  # of the delivery, from 1
+
+
 class Delivery:
     """One message in hand. Its thread and the loop's thread use it in turn."""
 
@@ -54,20 +66,23 @@ class Delivery:
         *,
         subject: str,
         reply: str,
-        sequence: int,
-        number: int,
+        position: Position,
         headers: Mapping[str, str],
         payload: bytes,
     ) -> None:
         self.subject = subject
         self.reply = reply
-        self.sequence = sequence
-        self.number = number  # which delivery this is
+        self.sequence, self.stored_us, self.number = position
         self.headers = {name.lower(): value for name, value in headers.items()}
         self.payload = payload
-        self.record = Record()
+        self.record = Record(stored_us=self.stored_us)
         self.stored = False  # whether the server has a record
         self.over = False  # whether its end is confirmed
+
+    @property
+    def identity(self) -> tuple[int, int]:
+        """What no other message has: a stream that is made anew gives its numbers again."""
+        return self.sequence, self.stored_us
 
     @property
     def name(self) -> str:
@@ -82,9 +97,10 @@ class Delivery:
         return decoded(self.headers.get(QUEUE.lower(), ""))
 
     def key(self, stream: str) -> str:
-        """Return the idempotency key: that of the message, or the stream and its number there."""
+        """Return the idempotency key: that of the message, or one made of what identifies it."""
         headers = self.headers
-        return headers.get(KEY.lower()) or headers.get(ID.lower()) or f"{stream}.{self.sequence}"
+        own = f"{stream}.{self.sequence}.{self.stored_us}"
+        return headers.get(KEY.lower()) or headers.get(ID.lower()) or own
 
     @property
     def metadata(self) -> dict[str, object]:
@@ -104,9 +120,11 @@ class Deliveries:
         self.on_trouble: Callable[[str | None], None] = lambda _why: None
         self._connection = connection
         self._lock = threading.Lock()  # for the next two
-        self._in_hand: dict[int, Delivery] = {}  # by the number in the stream
-        self._done_lately: dict[int, None] = {}  # numbers, the oldest first
-        self._given_up = threading.Event()
+        self._in_hand: dict[tuple[int, int], Delivery] = {}  # by `Delivery.identity`
+        self._done_lately: dict[tuple[int, int], None] = {}  # likewise, the oldest first
+        self._leaving = threading.Event()
+        self._left_at = 0.0  # when `leave` was called, of the monotonic clock
+        self._silent_since: float | None = None  # when the server gave no answer first, likewise
         self.changed: Callable[[], None] = lambda: None  # called in the loop's thread
 
     def __len__(self) -> int:
@@ -117,9 +135,17 @@ class Deliveries:
         with self._lock:
             return list(self._in_hand.values())
 
-    def give_up(self) -> None:
-        """Have ends that no server confirms wait no longer: the process is about to exit."""
-        self._given_up.set()
+    def leave(self) -> None:
+        """Have ends that no server confirms wait only for some seconds: the process will exit."""
+        self._left_at = time.monotonic()
+        self._leaving.set()
+
+    def _gives_up(self) -> bool:
+        """Whether the process is to end and the server is silent for too long."""
+        since = self._silent_since
+        if since is None or not self._leaving.is_set():
+            return False
+        return time.monotonic() - max(since, self._left_at) > SILENCE
 
     # -- how a message comes: in the loop's thread ----------------------------------------------
 
@@ -129,26 +155,29 @@ class Deliveries:
         Then the new delivery is the one that is acknowledged. So is that of a message which was
         done: the server lost what it knew of that.
         """
-        if delivery.sequence in self._done_lately:
+        if delivery.identity in self._done_lately:
             await client.publish(delivery.reply, b"+ACK")
             return False
         with self._lock:
-            known = self._in_hand.get(delivery.sequence)
+            known = self._in_hand.get(delivery.identity)
             if known is not None:
                 known.reply, known.number = delivery.reply, delivery.number
                 return False
-            self._in_hand[delivery.sequence] = delivery
+            self._in_hand[delivery.identity] = delivery
+            first = len(self._in_hand) == 1
+        if first:
+            self.changed()
         if delivery.number > 1:
             data = await self._stored(client, delivery.sequence)
             if data is not None:
-                delivery.record, delivery.stored = Record.read(data), True
+                delivery.record, delivery.stored = Record.read(data, delivery.stored_us), True
             delivery.record = arrived(delivery.record, delivery.number)
         return True
 
     def drop(self, delivery: Delivery) -> None:
         """Forget a message: the server delivers it again after its acknowledgement time."""
         with self._lock:
-            self._in_hand.pop(delivery.sequence, None)
+            self._in_hand.pop(delivery.identity, None)
         self.changed()
 
     async def _stored(self, client: OpenClient, sequence: int) -> bytes | None:
@@ -183,15 +212,19 @@ class Deliveries:
         """Give back everything that is in hand and not over; for the end of the process."""
 
         async def release(client: OpenClient) -> None:
-            for delivery in self.all():
-                await self.give_back(client, delivery, released(delivery.record), 0.0)
+            await asyncio.gather(
+                *(
+                    self.give_back(client, delivery, released(delivery.record), 0.0)
+                    for delivery in self.all()
+                )
+            )
 
         if self._in_hand:
             with contextlib.suppress(*_TROUBLES, Unreachable, CancelledError):
                 self._connection.call(release, GOODBYE)
 
     def _insist(self, delivery: Delivery, end: Callable[[OpenClient], Awaitable[None]]) -> None:
-        """Take a step, however long that takes; raise TryAgain after `give_up`."""
+        """Take a step, however long that takes; raise TryAgain if the process has to end."""
         while not delivery.over:
             try:
                 self._connection.call(end, ANSWER)
@@ -199,10 +232,14 @@ class Deliveries:
             except (Unreachable, *_TROUBLES) as error:
                 why = "no answer in time" if isinstance(error, TimeoutError) else str(error)
                 self.on_trouble(one_line(why))
-                if self._given_up.wait(PAUSE):
+                if self._silent_since is None:
+                    self._silent_since = time.monotonic()
+                if self._gives_up():
                     raise TryAgain(f"the server does not confirm it: {why}") from None
+                time.sleep(PAUSE)
             except CancelledError:
                 raise TryAgain("the connection is closed") from None
+        self._silent_since = None
         self.on_trouble(None)
 
     # -- in the loop's thread -------------------------------------------------------------------
@@ -210,7 +247,7 @@ class Deliveries:
     async def _done(self, client: OpenClient, delivery: Delivery) -> None:
         await self._confirm(client, delivery, b"+ACK")
         with self._lock:
-            self._done_lately[delivery.sequence] = None
+            self._done_lately[delivery.identity] = None
             if len(self._done_lately) > REMEMBERED:
                 del self._done_lately[next(iter(self._done_lately))]
         if delivery.stored:
@@ -233,7 +270,7 @@ class Deliveries:
         """Store a dead letter and end the message."""
         kept = {name: text for name, text in delivery.headers.items() if name not in _NOT_OURS}
         headers = kept | {
-            ID: f"{delivery.key(self.stream)}.{delivery.sequence}",
+            ID: f"{delivery.key(self.stream)}.{delivery.sequence}.{delivery.stored_us}",
             KEY: delivery.key(self.stream),
             "Watcher-Subject": delivery.subject,
             "Watcher-Reason": one_line(letter.reason),
@@ -259,7 +296,7 @@ class Deliveries:
         await (await client.replies.send(delivery.reply, word))
         delivery.over = True
         with self._lock:
-            self._in_hand.pop(delivery.sequence, None)
+            self._in_hand.pop(delivery.identity, None)
         self.changed()
 
     async def _forget_record(self, client: OpenClient, delivery: Delivery) -> None:

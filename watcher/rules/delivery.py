@@ -20,8 +20,12 @@ that killed it: nothing tells whether such a message was begun, until it is begu
 ends a worker one delivery alone has no record, the first. If more have none, the server lost
 acknowledgements, or workers died that had not begun it.
 
+A stream that is made anew, or that a power failure cut short, gives a number a second time. So a
+record names the moment at which its message was stored, and is none of another message's.
+
 A message that waits for its next attempt may come early, because a server that restarts forgets the
-delay of a -NAK: then it is given back for the rest of the time.
+delay of a -NAK: then it is given back for the rest of the time. If the rest is longer than the
+whole delay was, a clock was set, or the clocks of two machines differ: then the attempt is due.
 
 Fails: `Record.read` never raises: of what is no record nothing is known.
 """
@@ -32,7 +36,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-MOST = 1 << 53  # a count or a time is less: what is read may be anything
+MOST = 1 << 60  # a count or a time is less: what is read may be anything
 
 
 class Record(NamedTuple):
@@ -45,14 +49,21 @@ class Record(NamedTuple):
     doubtful: int = 0  # attempts of which it is not known whether they began
     first_ms: int = 0  # when the first attempt ended; 0: none has
     due_ms: int = 0  # when the next attempt may begin
+    delay_ms: int = 0  # how long that was ahead when it was recorded
+    stored_us: int = 0  # when the server stored the message, in microseconds since the epoch
     remembered: Mapping[str, object] = {}
 
     @classmethod
-    def read(cls, data: bytes) -> Record:
-        """Read a record as `format` wrote it."""
+    def read(cls, data: bytes, stored_us: int) -> Record:
+        """Read a record as `format` wrote it, if it is that of a message stored at this moment."""
+        found = cls._read(data)
+        return found if found.stored_us == stored_us else cls(stored_us=stored_us)
+
+    @classmethod
+    def _read(cls, data: bytes) -> Record:
         try:
             found = json.loads(data)
-        except ValueError:
+        except (ValueError, RecursionError):
             return cls()
         if not isinstance(found, dict):
             return cls()
@@ -94,7 +105,8 @@ def begins(record: Record, number: int) -> Record:
 
 def early(record: Record, now_ms: int) -> float:
     """Return for how many seconds a message that was delivered has to wait; 0: none."""
-    return max(0.0, (record.due_ms - now_ms) / 1000)
+    left = record.due_ms - now_ms
+    return left / 1000 if 0 < left <= record.delay_ms else 0.0
 
 
 def failed(record: Record, now_ms: int, due_ms: int, *, crashed: bool) -> Record:
@@ -104,6 +116,7 @@ def failed(record: Record, now_ms: int, due_ms: int, *, crashed: bool) -> Record
         crashes=record.crashes + crashed,
         first_ms=record.first_ms or now_ms,
         due_ms=due_ms,
+        delay_ms=max(0, due_ms - now_ms),
     )
 
 

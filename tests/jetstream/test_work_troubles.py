@@ -1,0 +1,100 @@
+"""`watcher work` when the stream, the server or the worker is not as it should be."""
+
+from __future__ import annotations
+
+import json
+import signal
+import urllib.request
+
+import pytest
+
+pytest.importorskip("nats")
+
+from tests.jetstream.work_stand import is_over, quick_acknowledgement
+from watcher.jetstream.stream_setup import STATE
+from watcher.rules.delivery import Record
+
+
+def remove(server, *streams):
+    async def delete(client):
+        for stream in streams:
+            await client.context.delete_stream(stream)
+
+    server.call(delete)
+
+
+def test_messages_of_a_stream_that_is_made_anew_are_handled_though_their_numbers_are_known(
+    server, init, put, work, record, eventually
+):
+    init(server)
+    put(server, "one", "two")
+    daemon = work(server)
+    daemon.wait_for("finish", 2)
+    eventually(lambda: is_over(server, 2))
+    remove(server, "MAIL")
+    init(server)
+    put(server, "other one", "other two", first=11)
+    daemon.wait_for("finish", 4)
+    assert [call["body"] for call in record()][2:] == ["other one", "other two"]
+    eventually(lambda: is_over(server, 2))
+
+
+def test_a_record_of_another_message_with_that_number_is_not_its_own(
+    server, init, put, work, record
+):
+    """It would be poison at once, or wait for the other one's next attempt."""
+    init(server)
+    quick_acknowledgement(server, 0.5)
+    of_another = Record(attempts=7, crashes=7, begun=1, due_ms=1 << 50, delay_ms=1 << 50)
+
+    async def store(client):
+        await client.context.publish(f"MAIL{STATE}.1", of_another.format())
+
+    server.call(store)
+    put(server, "#\nif os.environ['WATCHER_ATTEMPT'] == '1': os.kill(os.getppid(), 9)")
+    work(server, "first").process.wait(30)
+    work(server, "second").wait_for("finish")
+    assert [call["ATTEMPT"] for call in record()] == ["1", "2"]
+
+
+@pytest.mark.slow
+def test_a_worker_that_drains_keeps_what_a_long_handler_has(
+    server, init, put, work, record, tmp_path
+):
+    init(server)
+    quick_acknowledgement(server)
+    go = tmp_path / "go"
+    put(server, f"#\nwhile not os.path.exists({str(go)!r}): time.sleep(0.01)")
+    first = work(server, "first")
+    first.wait(record)
+    first.send(signal.SIGTERM)
+    first.wait_for("draining")
+    second = work(server, "second")
+    put(server, "#\ntime.sleep(2.5)", "last", first=2)  # longer than the acknowledgement time
+    second.wait_for("finish", 2)
+    go.touch()
+    assert first.process.wait(30) == 0
+    assert [call["ENTRY"] for call in record()] == ["1.csv", "2.csv", "3.csv"]
+
+
+def test_a_stream_that_goes_while_it_is_served_is_asked_for_now_and_then(
+    server, init, put, work, record, eventually
+):
+    init(server)
+    daemon = work(server)
+    put(server, "one")
+    daemon.wait_for("finish")
+    remove(server, "MAIL")
+    daemon.wait_for("unhealthy")
+    before = asked(server)
+    daemon.wait(lambda: asked(server) > before)
+    assert asked(server) - before < 20
+    init(server)
+    put(server, "two", first=2)
+    daemon.wait_for("finish", 2)
+
+
+def asked(server):
+    """Return how many requests the server has had."""
+    with urllib.request.urlopen(f"{server.monitor}/varz", timeout=5) as page:
+        return json.load(page)["in_msgs"]
