@@ -137,6 +137,21 @@ def test_init_again_changes_nothing_and_says_what_differs(init, shared_server):
     assert init("AGAIN").stdout == lines("AGAIN", "is there")
 
 
+def test_init_says_what_becomes_of_handled_messages_if_it_is_asked_to(init, check, shared_server):
+    def said() -> str | None:
+        return (stream(shared_server, "KEEPS").metadata or {}).get("watcher-handled")
+
+    init("KEEPS", "--handled", "keep", "--max-bytes", "1M")
+    assert said() == "keep"
+    assert check("KEEPS")[1]["handled"][0] == "warning"
+    assert init("KEEPS").stderr == ""
+    differs = init("KEEPS", "--handled", "remove", code=os.EX_UNAVAILABLE)
+    assert "watcher-handled=keep, and not watcher-handled=remove: --update" in differs.stderr
+    init("KEEPS", "--handled", "remove", "--update")
+    assert said() == "remove"
+    assert "handled" not in check("KEEPS")[1]
+
+
 def test_init_with_dry_run_makes_nothing(init, check):
     assert init("DRY", "--dry-run").stdout == lines("DRY", "would be made")
     assert check("DRY")[1]["stream"][0] == "bad"

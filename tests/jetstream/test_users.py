@@ -109,10 +109,10 @@ def published(log):
 
 @pytest.mark.slow
 def test_each_user_may_do_what_it_needs_and_no_more(
-    server, files, as_operator, start_daemon, watcher_command, environment, tmp_path
+    server, files, as_operator, start_daemon, watcher_command, environment, tmp_path, eventually
 ):
     run, work = files
-    assert "MAIL: made" in as_operator("nats", "init")
+    assert "MAIL: made" in as_operator("nats", "init", "--window", "1s")
     for body in ("once", "bad", "fine"):
         (tmp_path / "in" / body).write_text(body)
     start_daemon(None, "--config", run).wait_for("finish", 3)
@@ -133,6 +133,7 @@ def test_each_user_may_do_what_it_needs_and_no_more(
     worker.wait_for("reject", 2)
     as_operator("work", "delete", "--yes", "ALL")
     as_operator("nats", "check")
+    eventually(lambda: "STREAM.PURGE.MAIL " in server.log.read_text())
     worker.end()
 
     log = server.log.read_text()

@@ -152,6 +152,15 @@ def test_a_long_handler_keeps_its_message(server, init, put, work, record):
     assert len(record()) == 1
 
 
+@pytest.mark.slow
+def test_what_is_handled_leaves_the_stream_after_the_window(server, init, put, work, eventually):
+    """Else the stream is full one day, of handled messages, and takes no entry any more."""
+    init(server, window=0.5)
+    put(server, "a", "b", "c")
+    work(server)
+    eventually(lambda: server.bodies("MAIL") == [])
+
+
 def test_a_server_that_dies_while_a_handler_runs_is_told_when_it_is_back(
     server, init, put, work, record, eventually
 ):

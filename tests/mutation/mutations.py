@@ -2589,4 +2589,31 @@ MUTATIONS = [
         "handle/test_command_batch.py",
         "test_a_line_that_makes_no_sense_has_every_entry_without_a_word_tried_again",
     ),
+    # a stream in place of a queue
+    Mutation(
+        "a message is removed from a stream that another program reads",
+        (1,),
+        "rules/handled_messages.py",
+        "    if keeping.consumers > 1:\n",
+        "    if keeping.consumers < 0:\n",
+        "jetstream/test_purge.py",
+        "test_nothing_goes_that_another_program_may_want",
+    ),
+    Mutation(
+        "a message goes that the server has to know for the window",
+        (4,),
+        "rules/handled_messages.py",
+        "    return max(0.0, kept_for(keeping.window) - age_of_first)\n",
+        "    return 0.0\n",
+        "unit/test_handled_messages.py",
+    ),
+    Mutation(
+        "a stream fills with what is handled, and takes nothing more",
+        (1,),
+        "daemon/message_worker.py",
+        "            self._connection.spawn(self._purger.run),\n",
+        "",
+        "jetstream/test_work.py",
+        "test_what_is_handled_leaves_the_stream_after_the_window",
+    ),
 ]

@@ -17,6 +17,7 @@ HOUR = 3600.0
 SERVER = ServerFacts((2, 12, 1), 1 << 20, servers=3, sync=0.0)
 DEAD = StreamFacts("MAIL-DEAD", ("MAIL-DEAD.>",))
 STREAM = StreamFacts("MAIL", ("MAIL.>",), replicas=3, window=2 * HOUR, max_age=720 * HOUR)
+STREAM = STREAM._replace(removes_handled=True, consumers=1)
 CONSUMER = ConsumerFacts("watcher", 5, 60.0, 1, 10_000)
 GOOD = Facts(SERVER, STREAM, 2 * HOUR, ("MAIL.*",), 1000, CONSUMER, DEAD)
 
@@ -67,6 +68,14 @@ def test_what_is_as_init_makes_it_is_all_right():
         (with_stream(max_bytes=100, bytes=85), "room", WARNING, "85%"),
         (with_stream(max_messages=10, messages=10), "room", BAD, "full"),
         (with_stream(discards_old=True, max_bytes=1 << 30), "room", WARNING, "discard new"),
+        (with_stream(max_bytes=1 << 30, removes_handled=False), "handled", WARNING, "for 30d"),
+        (
+            with_stream(max_messages=9, max_age=0.0, removes_handled=False),
+            "handled",
+            WARNING,
+            "for ever",
+        ),
+        (with_stream(consumers=2), "handled", WARNING, "2 consumers"),
         (with_stream(max_message=500), "size", WARNING, "500 bytes"),
         (with_server(max_payload=999), "size", WARNING, "999 bytes"),
         (GOOD._replace(dead_letters=None), "dead letters", WARNING, "init"),

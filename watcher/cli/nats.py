@@ -35,6 +35,11 @@ def command() -> None:
     metavar="N",
     help="Messages that workers have or that wait for another attempt, at most [10000].",
 )
+@click.option(
+    "--handled",
+    type=click.Choice(["remove", "keep"]),
+    help="What workers do with handled messages that are older than the window [remove].",
+)
 @click.option("--update", is_flag=True, help="Change what is there and differs.")
 @click.option("--dry-run", is_flag=True, help="Print what it would do; change nothing.")
 def init(config: str | None, **flags: Any) -> int:
@@ -92,6 +97,7 @@ def _wanted(target: StreamTarget, flags: dict[str, Any]) -> Wanted:
 
     target.server.check_package(target.place)
     from watcher.jetstream.stream_setup import MAX_AGE, MOST_ON_THE_WAY, WINDOW, Wanted
+    from watcher.rules.handled_messages import REMOVE
 
     given = {
         "num_replicas": flags["replicas"],
@@ -100,6 +106,7 @@ def _wanted(target: StreamTarget, flags: dict[str, Any]) -> Wanted:
         "max_bytes": flags["max_bytes"] and _size(flags["max_bytes"], "--max-bytes"),
         "max_msg_size": flags["max_message"] and _size(flags["max_message"], "--max-message"),
         "max_ack_pending": flags["max_ack_pending"],
+        "metadata": flags["handled"],
     }
     asked = {name: value for name, value in given.items() if value is not None}
     window = asked.get("duplicate_window", max(WINDOW, target.outage))
@@ -118,6 +125,7 @@ def _wanted(target: StreamTarget, flags: dict[str, Any]) -> Wanted:
         asked.get("max_bytes", 0),
         asked.get("max_msg_size", 0),
         asked.get("max_ack_pending", MOST_ON_THE_WAY),
+        asked.get("metadata", REMOVE),
         frozenset(asked),
     )
 

@@ -29,6 +29,7 @@ from watcher.jetstream.connection import Connection
 from watcher.jetstream.deliveries import DeadLetter, Deliveries, Delivery
 from watcher.jetstream.open_client import OpenClient
 from watcher.jetstream.pull import Puller
+from watcher.jetstream.purge import Purger
 from watcher.observe import log
 from watcher.rules import delivery as rules
 from watcher.rules.age import Clock
@@ -138,7 +139,12 @@ class MessageWorker(QueueWorker):
         )
         self.pending.reopened = self._puller.look  # no tick need follow a `resume`
         self.loop.returning = NeverReturns(self.detector.now)
-        self._pulling: Future[None] | None = None
+        self._purger = Purger(
+            source.stream,
+            self._deliveries.ended,
+            lambda why: self.health.trouble("handled", why),
+        )
+        self._running: list[Future[None]] = []  # beside the calls
         self._closed_stream = False
 
     def make_finisher(self, terms: ClaimOptions, clock: Clock, disk: DiskRetry) -> Finisher:
@@ -164,7 +170,10 @@ class MessageWorker(QueueWorker):
         prepare(self.settings.path)
         clear(self.settings.path)
         super().start()
-        self._pulling = self._connection.spawn(self._puller.run)
+        self._running = [
+            self._connection.spawn(self._puller.run),
+            self._connection.spawn(self._purger.run),
+        ]
 
     def tick(self) -> float:
         """Do what is due; let the puller look whether there is room."""
@@ -257,8 +266,8 @@ class MessageWorker(QueueWorker):
         ended = super().drained()
         if ended and not self._closed_stream:
             self._closed_stream = True
-            if self._pulling is not None:  # until now it told the server of what is in hand
-                self._pulling.cancel()
+            for each in self._running:  # until now the puller told the server of what is in hand
+                each.cancel()
             self._deliveries.release_all()
             self._connection.close()
             with contextlib.suppress(OSError):

@@ -126,6 +126,7 @@ class Deliveries:
         self._left_at = 0.0  # when `leave` was called, of the monotonic clock
         self._silent_since: float | None = None  # when the server gave no answer first, likewise
         self.changed: Callable[[], None] = lambda: None  # called in the loop's thread
+        self.ended = asyncio.Event()  # set there when a message is over
 
     def __len__(self) -> int:
         return len(self._in_hand)
@@ -295,6 +296,7 @@ class Deliveries:
         """Send the end of a delivery, and wait until the server has taken note of it."""
         await (await client.replies.send(delivery.reply, word))
         delivery.over = True
+        self.ended.set()
         with self._lock:
             self._in_hand.pop(delivery.identity, None)
         self.changed()

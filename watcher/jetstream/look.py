@@ -26,6 +26,7 @@ from watcher.jetstream.open_client import OpenClient
 from watcher.jetstream.server_settings import ServerSettings
 from watcher.jetstream.stream_setup import CONSUMER, DEAD, age_of, plain
 from watcher.rules.finding import BAD, Check
+from watcher.rules.handled_messages import KEY, REMOVE
 from watcher.rules.stream_rules import ConsumerFacts, Facts, ServerFacts, StreamFacts, findings
 
 LOOK = 5.0  # seconds for a look
@@ -123,6 +124,8 @@ def _stream_facts(info: api.StreamInfo) -> StreamFacts:
         bool(config.sealed),
         config.mirror.name if config.mirror is not None else "",
         max(0, config.max_msgs_per_subject or 0),
+        (config.metadata or {}).get(KEY) == REMOVE,
+        state.consumer_count,
     )
 
 

@@ -24,6 +24,7 @@ from nats.js.errors import APIError, NotFoundError
 from watcher.durations import show
 from watcher.jetstream.api_errors import said
 from watcher.jetstream.open_client import OpenClient
+from watcher.rules import handled_messages
 from watcher.rules.stream_rules import covers
 
 CONSUMER = "watcher"
@@ -49,6 +50,7 @@ class Wanted(NamedTuple):
     max_bytes: int = 0
     max_message: int = 0
     on_the_way: int = MOST_ON_THE_WAY
+    handled: str = handled_messages.REMOVE  # or KEEP
     asked: frozenset[str] = frozenset()
 
 
@@ -81,6 +83,7 @@ def configurations(wanted: Wanted) -> list[api.StreamConfig]:
             max_bytes=wanted.max_bytes or -1,
             duplicate_window=wanted.window,
             description="entries handed over by watcher",
+            metadata={handled_messages.KEY: wanted.handled},
             **common,
         ),
         api.StreamConfig(
@@ -167,6 +170,8 @@ async def _make_stream(
         return
     if "subjects" in changes:
         changes["subjects"] = _joined(info.config.subjects or [], changes["subjects"])
+    if "metadata" in changes:
+        changes["metadata"] = (info.config.metadata or {}) | changes["metadata"]
     result.differences.extend(one for one in differing if one.why)
     try:
         if not orders.dry_run:
@@ -232,6 +237,10 @@ def _differences(
             yield Difference(name, key, is_now, is_wanted)
     if plain(now.max_msgs_per_subject) and not plain(wanted.max_msgs_per_subject):
         yield Difference(name, "max_msgs_per_subject", now.max_msgs_per_subject, None)
+    key = handled_messages.KEY
+    is_now, is_wanted = (now.metadata or {}).get(key), (wanted.metadata or {}).get(key)
+    if "metadata" in asked and is_now != is_wanted and is_wanted is not None:
+        yield Difference(name, "metadata", f"{key}={is_now}", f"{key}={is_wanted}")
     window, least = now.duplicate_window or 0.0, wanted.duplicate_window or 0.0
     if window < least or (window > least > 0 and "duplicate_window" in asked):
         yield Difference(name, "duplicate_window", window, least)

@@ -52,6 +52,8 @@ class StreamFacts(NamedTuple):
     sealed: bool = False
     copied_from: str = ""  # the stream that it mirrors
     of_a_subject: int = 0  # messages of one subject that it keeps
+    removes_handled: bool = False  # workers remove what is handled (`rules.handled_messages`)
+    consumers: int = 0
 
 
 class ConsumerFacts(NamedTuple):
@@ -221,6 +223,23 @@ def _full(facts: Facts) -> Finding:
     return None
 
 
+def _handled(facts: Facts) -> Finding:
+    stream = facts.stream
+    until = f"for {show(stream.max_age)} (max_age)" if stream.max_age else "for ever"
+    if stream.removes_handled and stream.consumers > 1:
+        return WARNING, (
+            f"handled messages stay {until}: the stream has {stream.consumers} consumers, and what"
+            " watcher has handled another one may not have read"
+        )
+    if not stream.removes_handled and (stream.max_bytes or stream.max_messages):
+        return WARNING, (
+            f"handled messages stay {until} and may fill the stream, which then takes no entry:"
+            " `watcher nats init --handled remove --update` has workers remove them after"
+            f" {show(round(stream.window))}"
+        )
+    return None
+
+
 def _size(facts: Facts) -> Finding:
     limits = [limit for limit in (facts.server.max_payload, facts.stream.max_message) if limit]
     most = min(limits, default=0)
@@ -292,6 +311,7 @@ RULES: tuple[tuple[str, Rule], ...] = (
     ("duplicates", _window),
     ("age", _age),
     ("room", _full),
+    ("handled", _handled),
     ("size", _size),
     ("dead letters", _dead_letters),
     ("consumer", _consumer),
