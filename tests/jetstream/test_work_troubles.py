@@ -98,3 +98,24 @@ def asked(server):
     """Return how many requests the server has had."""
     with urllib.request.urlopen(f"{server.monitor}/varz", timeout=5) as page:
         return json.load(page)["in_msgs"]
+
+
+@pytest.mark.slow
+def test_a_reload_takes_no_copy_away_from_an_attempt(server, init, put, work, record, tmp_path):
+    """New settings emptied the directory that the old ones still used, and the old ones theirs."""
+    init(server)
+    go = tmp_path / "go"
+    put(server, f"#\nwhile not os.path.exists({str(go)!r}): time.sleep(0.01)", "two", "three")
+    daemon = work(server)
+    daemon.wait(record)
+    config = tmp_path / "one.toml"
+    config.write_text(config.read_text().replace("[work.one]\n", "[work.one]\nconcurrency = 2\n"))
+    daemon.send(signal.SIGHUP)
+    daemon.wait_for("reloaded")
+    assert [path.name for path in (tmp_path / "one").glob("*.csv")]
+    go.touch()
+    daemon.wait_for("finish", 3)
+    put(server, "four", first=4)
+    daemon.wait_for("finish", 4)
+    assert sorted(call["ENTRY"] for call in record()) == ["1.csv", "2.csv", "3.csv", "4.csv"]
+    assert {call["ATTEMPT"] for call in record()} == {"1"}

@@ -77,14 +77,21 @@ class Copies:
         self._by_name: dict[bytes, deque[Delivery]] = {}
 
     def add(self, delivery: Delivery) -> None:
-        """Write the copy of a message, unless another one of its name is there."""
+        """Write the copy of a message, unless another one of its name is there.
+
+        A message whose copy cannot be written has no place in the line of its name.
+        """
         name = self._name_of(delivery)
         with self._lock:
             waiting = self._by_name.setdefault(name, deque())
             waiting.append(delivery)
             if len(waiting) > 1:
                 return
-        self._write(name, delivery)
+        try:
+            self._write(name, delivery)
+        except OSError:
+            self._leave_line(name)
+            raise
 
     def of(self, name: bytes) -> Delivery | None:
         """Return the message whose copy has this name; None if it is no copy."""
@@ -92,18 +99,33 @@ class Copies:
             waiting = self._by_name.get(name)
             return waiting[0] if waiting else None
 
-    def settled(self, name: bytes) -> None:
-        """Write the next copy of a name if the message of the last one is over."""
+    def settled(self, name: bytes) -> list[Delivery]:
+        """Write the next copy of a name if the message of the last one is over.
+
+        Returns the messages whose copies cannot be written: they are not in the line any more.
+        """
+        current = self.of(name)
+        if current is None or not current.over:
+            return []
+        unwritten = []
+        while (following := self._leave_line(name)) is not None:
+            try:
+                self._write(name, following)
+            except OSError:
+                unwritten.append(following)
+            else:
+                break
+        return unwritten
+
+    def _leave_line(self, name: bytes) -> Delivery | None:
+        """Remove the first message of a name; return the next one."""
         with self._lock:
-            waiting = self._by_name.get(name)
-            if not waiting or not waiting[0].over:
-                return
+            waiting = self._by_name[name]
             waiting.popleft()
-            if not waiting:
-                del self._by_name[name]
-                return
-            following = waiting[0]
-        self._write(name, following)
+            if waiting:
+                return waiting[0]
+            del self._by_name[name]
+            return None
 
     def _name_of(self, delivery: Delivery) -> bytes:
         name = os.fsencode(delivery.name)

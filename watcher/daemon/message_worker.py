@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from concurrent.futures import Future
 
 from watcher.attempt import Attempt, Begun
@@ -46,6 +46,7 @@ from watcher.spool.abort_request import AbortRequest
 from watcher.spool.claimed import ClaimOptions
 from watcher.spool.spool import Spool
 
+LOOK = 0.5  # seconds between two looks whether a worker of earlier settings has drained
 AHEAD = 2  # messages in hand for each thread: while one is handled, the next one comes
 LATER = 30.0  # seconds until a message comes again that could not be written down
 NO_COPY = "no copy of a message: files are not put here by hand"
@@ -62,8 +63,8 @@ class MessageAttempt(Attempt):
     """Attempts at copies of messages."""
 
     copies: Copies  # these three are set before the first attempt
-    begins: Callable[[Delivery], None]
-    stream: str
+    deliveries: Deliveries
+    give_up_copy: Callable[[Delivery], None]  # of a message whose copy cannot be written
 
     def begin(  # noqa: D102 - as `Attempt.begin`
         self,
@@ -82,7 +83,7 @@ class MessageAttempt(Attempt):
             self.let_go(begun)
             return AttemptResult(AttemptEnd.PINNED, f"{display(name)}: {NO_COPY}")
         try:
-            self.begins(delivery)
+            self.deliveries.begin(delivery)
         except WatcherError as error:
             self.let_go(begun)
             return AttemptResult(AttemptEnd.STUCK, f"{display(name)}: {error}")
@@ -96,7 +97,7 @@ class MessageAttempt(Attempt):
             )
         begun.entry.describe(
             queue=delivery.queue or self.settlement.queue,
-            key=delivery.key(self.stream),
+            key=delivery.key(self.deliveries.stream),
             metadata=delivery.metadata,
             attempt=record.attempts + 1,
             crashes=record.crashes,
@@ -109,11 +110,8 @@ class MessageAttempt(Attempt):
     ) -> AttemptResult:
         """End an attempt; then the next message of the name has its turn."""
         report = super().settle(begun, outcome, request)
-        try:
-            self.copies.settled(begun.claim.name)
-        except OSError as error:
-            why = f"{display(begun.claim.name)}: cannot be written: {error.strerror}"
-            return AttemptResult(AttemptEnd.STUCK, why)
+        for delivery in self.copies.settled(begun.claim.name):
+            self.give_up_copy(delivery)
         return report
 
 
@@ -145,6 +143,7 @@ class MessageWorker(QueueWorker):
             lambda why: self.health.trouble("handled", why),
         )
         self._running: list[Future[None]] = []  # beside the calls
+        self._earlier: list[MessageWorker] = []  # of other settings: they have copies there still
         self._closed_stream = False
 
     def make_finisher(self, terms: ClaimOptions, clock: Clock, disk: DiskRetry) -> Finisher:
@@ -159,14 +158,29 @@ class MessageWorker(QueueWorker):
     def make_attempt(self, handler: Handler, finisher: Finisher) -> Attempt:
         """Return what makes attempts at copies."""
         attempt = MessageAttempt(handler, finisher, self.settings.breaker)
-        attempt.copies, attempt.begins = self._copies, self._deliveries.begin
-        attempt.stream = self._deliveries.stream
+        attempt.copies, attempt.deliveries = self._copies, self._deliveries
+        attempt.give_up_copy = self._give_up_copy
         return attempt
 
     # -- how a message comes ------------------------------------------------------------------
 
+    def take_over(self, before: QueueWorker) -> None:
+        """Wait until the worker of the settings before has drained: it gives its messages back.
+
+        Nothing is shared: the directory, which both would use, is emptied between the two.
+        """
+        self.stand_beside([before])
+
+    def stand_beside(self, leaving: Iterable[QueueWorker]) -> None:
+        """Wait for workers that still have copies in the directory."""
+        for other in leaving:
+            if isinstance(other, MessageWorker) and other.settings.path == self.settings.path:
+                self._earlier.append(other)
+
     def start(self) -> None:
-        """Empty the directory, start the workers, and begin to pull."""
+        """Empty the directory, start the workers, and begin to pull; raises BadConfiguration."""
+        if self._earlier:
+            return  # a tick does it
         prepare(self.settings.path)
         clear(self.settings.path)
         super().start()
@@ -177,9 +191,26 @@ class MessageWorker(QueueWorker):
 
     def tick(self) -> float:
         """Do what is due; let the puller look whether there is room."""
+        if self._earlier and not self._starts_now():
+            return self.detector.now() + LOOK
         due = super().tick()
         self._puller.look()
         return due
+
+    def _starts_now(self) -> bool:
+        """Start if the workers of earlier settings have drained; return whether it has started."""
+        earlier = self._earlier
+        if not all(one._closed_stream for one in earlier):  # noqa: SLF001 - of this class
+            return False
+        self._earlier = []
+        try:
+            self.start()
+        except (WatcherError, OSError) as error:
+            self._earlier = earlier
+            self.health.trouble("copies", str(error))
+            return False
+        self.health.trouble("copies", None)
+        return True
 
     def _free(self) -> int:
         """Return how many messages there is room for; called in the loop's thread."""
@@ -207,6 +238,12 @@ class MessageWorker(QueueWorker):
             await self._deliveries.give_back(client, delivery, rules.released(record), LATER)
         else:
             self.health.trouble("copies", None)
+
+    def _give_up_copy(self, delivery: Delivery) -> None:
+        """Give back a message whose copy cannot be written; called in a worker's thread."""
+        self.health.trouble("copies", f"{self.settings.path}: nothing can be put there")
+        with contextlib.suppress(WatcherError):  # the process ends: it comes again
+            self._deliveries.retry(delivery, rules.released(delivery.record), LATER)
 
     async def _bury_poison(self, client: OpenClient, delivery: Delivery) -> None:
         record = delivery.record
@@ -270,6 +307,7 @@ class MessageWorker(QueueWorker):
                 each.cancel()
             self._deliveries.release_all()
             self._connection.close()
-            with contextlib.suppress(OSError):
-                clear(self.settings.path)
+            if self._running:  # otherwise the directory is still another worker's
+                with contextlib.suppress(OSError):
+                    clear(self.settings.path)
         return ended

@@ -59,7 +59,12 @@ class Position(NamedTuple):
 
 
 class Delivery:
-    """One message in hand. Its thread and the loop's thread use it in turn."""
+    """One message in hand.
+
+    The loop's thread has it until its copy is there. Then the worker with the copy has it, and the
+    loop's thread for the calls of that worker, which waits for their ends. `reply` and `number` are
+    changed by the loop's thread alone, also meanwhile: the latest delivery is the one that counts.
+    """
 
     def __init__(
         self,
@@ -78,6 +83,7 @@ class Delivery:
         self.record = Record(stored_us=self.stored_us)
         self.stored = False  # whether the server has a record
         self.over = False  # whether its end is confirmed
+        self.known = False  # whether its record was asked for: until then none may be stored
 
     @property
     def identity(self) -> tuple[int, int]:
@@ -119,9 +125,10 @@ class Deliveries:
         self.stream = stream
         self.on_trouble: Callable[[str | None], None] = lambda _why: None
         self._connection = connection
-        self._lock = threading.Lock()  # for the next two
+        self._lock = threading.Lock()  # for the next one
         self._in_hand: dict[tuple[int, int], Delivery] = {}  # by `Delivery.identity`
-        self._done_lately: dict[tuple[int, int], None] = {}  # likewise, the oldest first
+        # Likewise, the oldest first; the loop's thread alone uses it.
+        self._done_lately: dict[tuple[int, int], None] = {}
         self._leaving = threading.Event()
         self._left_at = 0.0  # when `leave` was called, of the monotonic clock
         self._silent_since: float | None = None  # when the server gave no answer first, likewise
@@ -173,6 +180,7 @@ class Deliveries:
             if data is not None:
                 delivery.record, delivery.stored = Record.read(data, delivery.stored_us), True
             delivery.record = arrived(delivery.record, delivery.number)
+        delivery.known = True
         return True
 
     def drop(self, delivery: Delivery) -> None:
@@ -210,13 +218,18 @@ class Deliveries:
         self._insist(delivery, lambda client: self.bury(client, delivery, letter))
 
     def release_all(self) -> None:
-        """Give back everything that is in hand and not over; for the end of the process."""
+        """Give back everything that is in hand and not over; for the end of the process.
+
+        A message whose record has not come yet comes again by itself: one without its attempts must
+        not be stored in the record's place.
+        """
 
         async def release(client: OpenClient) -> None:
             await asyncio.gather(
                 *(
                     self.give_back(client, delivery, released(delivery.record), 0.0)
                     for delivery in self.all()
+                    if delivery.known
                 )
             )
 
@@ -247,10 +260,9 @@ class Deliveries:
 
     async def _done(self, client: OpenClient, delivery: Delivery) -> None:
         await self._confirm(client, delivery, b"+ACK")
-        with self._lock:
-            self._done_lately[delivery.identity] = None
-            if len(self._done_lately) > REMEMBERED:
-                del self._done_lately[next(iter(self._done_lately))]
+        self._done_lately[delivery.identity] = None
+        if len(self._done_lately) > REMEMBERED:
+            del self._done_lately[next(iter(self._done_lately))]
         if delivery.stored:
             await self._forget_record(client, delivery)
 
