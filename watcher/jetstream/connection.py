@@ -70,7 +70,7 @@ class Connection:
     def __init__(self, access: Callable[[], Access]) -> None:
         """`access` is called for each connection: what is in the files of secrets may change."""
         self._access = access
-        self._lock = threading.Lock()  # for the next four
+        self._lock = threading.RLock()  # for the next four; reentrant, for a signal handler
         self._session: _Session | None = None
         self._running: set[concurrent.futures.Future[Any]] = set()
         self._is_cut = False
@@ -90,6 +90,8 @@ class Connection:
                 session.run(work, seconds, self._end_if_idle), session.loop
             )
             self._running.add(future)
+            if self._is_cut:  # by a signal handler in this thread, since the look above
+                future.cancel()
         try:
             return future.result(seconds + LATE)
         except BaseException:
@@ -117,7 +119,7 @@ class Connection:
         """End the calls that are under way, and refuse others."""
         with self._lock:
             self._is_cut = True
-            for future in self._running:
+            for future in list(self._running):
                 future.cancel()
 
     def close(self) -> None:
