@@ -22,7 +22,7 @@ from watcher.config.work_settings import work_from_file
 HERE = Path(__file__).parent
 PAGE = HERE.parents[1] / "docs" / "beyond-one-machine.md"
 NAMESPACES = ["unshare", *["--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]]
-NEEDED = ("unshare", "nsenter", "ip", "hostname")
+NEEDED = ("unshare", "nsenter", "ip", "hostname", "pkill")
 
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="no nats-server")
 
