@@ -10,6 +10,7 @@ import pytest
 pytest.importorskip("nats")
 
 from tests.nats_server import free_port
+from watcher.handle import nats_handler
 from watcher.handle.handler_kinds import read_handler
 from watcher.rules.results import HANDLED, Verdict
 
@@ -119,6 +120,15 @@ def test_a_large_entry_is_not_read_once_the_limit_is_known(shared_server, init, 
     assert entry._message is None
 
 
+def test_of_a_large_batch_only_a_part_is_in_memory(shared_server, init, handler, raw, monkeypatch):
+    init(shared_server, "MEMORY")
+    monkeypatch.setattr(nats_handler, "MOST_BYTES", 50_000)
+    entries = [raw(b"%d" % number + b"x" * 20_000) for number in range(10)]
+    assert set(handler(shared_server, "MEMORY").run_batch(entries).words.values()) == {HANDLED}
+    assert sum(len(entry._message or b"") for entry in entries) < 50_000
+    assert all(entry.is_as_read() for entry in entries)
+
+
 def test_the_subject_is_made_of_metadata(shared_server, init, handler, claimed_entry):
     init(shared_server, "WORDS")
     there = handler(shared_server, "WORDS", subject="WORDS.{metadata.lang}.{queue}")
@@ -142,7 +152,7 @@ def test_what_concerns_every_entry_holds_the_queue(shared_server, init, handler,
     init(shared_server, "FULL", max_bytes=2000)
     full = handler(shared_server, "FULL")
     assert full.run(raw(b"x" * 1000)) == HANDLED
-    assert held(full.run(raw(b"y" * 1000)), "the stream is full")
+    assert held(full.run(raw(b"y" * 1000)), "maximum bytes exceeded: the stream is full")
     other = handler(shared_server, "OTHER", subject="FULL.{queue}")
     assert held(other.run(raw()), "see `subject`")
 

@@ -147,13 +147,17 @@ def test_what_was_read_before_the_handler_returned_stays_readable(entry):
     assert (kept.key, kept.message) == (key, message)
 
 
-@pytest.mark.parametrize("asked", ["key", "message", "both", "nothing"])
+@pytest.mark.parametrize("asked", ["key", "message", "both", "digest", "nothing"])
 @pytest.mark.parametrize("data", [b"for alice", b"for Alice"])
 def test_it_knows_whether_its_file_still_holds_what_was_read_of_it(entry, asked, data):
     kept = entry(b"for alice")
     for what in ("key", "message"):
         if asked in (what, "both"):
             getattr(kept, what)
+    if asked == "digest":
+        assert kept.message
+        kept.give_up_message()
+        assert kept._message is None
     writable = os.open(f"/proc/self/fd/{kept.parts[0].fd}", os.O_WRONLY)
     os.pwrite(writable, data, 0)
     os.close(writable)

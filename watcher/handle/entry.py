@@ -40,6 +40,7 @@ class Entry:
     """
 
     __slots__ = (
+        "_digest",
         "_directory",
         "_ended",
         "_given",
@@ -94,6 +95,7 @@ class Entry:
         self.layout = layout
         self.process: int | None = None
         self._message: bytes | None = None
+        self._digest: bytes | None = None  # of a message whose bytes were given up
         self._metadata: dict[str, object] | None = {} if form is Form.RAW else None
         self.is_unique_name = is_unique_name
         self._identity = identity
@@ -150,6 +152,12 @@ class Entry:
         """The message's bytes; raises Undecodable, OSError, or EntryEnded after the handler."""
         with self._lock:
             return self._decode()[0] if self._message is None else self._message
+
+    def give_up_message(self) -> None:
+        """Keep a digest of the message in place of its bytes: the handler needs them no more."""
+        with self._lock:
+            if self._message is not None:
+                self._digest, self._message = hashlib.sha256(self._message).digest(), None
 
     @property
     def metadata(self) -> dict[str, object]:
@@ -215,12 +223,17 @@ class Entry:
         with self._lock:
             if self._key is not None and self._compute_key() != self._key:
                 return False
-            if self._message is None:  # else it may have been read before the key
+            if self._message is None and self._digest is None:  # else it may be older than the key
                 return True if self._key is not None and self.parts[0].size <= WHOLE else None
             try:
-                return self._read() == (self._message, self._metadata)
+                message, metadata = self._read()
             except Undecodable:
                 return False
+            if self._message is None:
+                message, was = hashlib.sha256(message).digest(), self._digest
+            else:
+                was = self._message
+            return message == was and metadata == self._metadata
 
     @property
     def identity(self) -> int:

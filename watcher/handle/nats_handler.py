@@ -75,6 +75,8 @@ class NatsHandler:
                 size += message.size
                 if size > MOST_BYTES:
                     words |= self._publish(messages)
+                    for published in messages:
+                        entries[published].give_up_message()
                     messages, size = {}, 0
         words |= self._publish(messages)
         return BatchResult(HANDLED, words)
