@@ -330,3 +330,17 @@ def test_of_tasks_a_broken_connection_prints_nothing(shared_server, error, print
     connection.close()
     assert printed in caplog.text
     assert bool(printed) is bool(caplog.text)
+
+
+@pytest.mark.slow
+def test_an_entry_that_no_file_of_a_stream_takes_is_rejected(tmp_path, init, handler, raw):
+    """The server takes the message, and its storage does not."""
+    from tests.nats_server import PROGRAM, serving
+
+    if PROGRAM is None:
+        pytest.skip("no nats-server")
+    with serving(tmp_path / "nats", "max_payload: 64MB") as server:
+        init(server)
+        result = handler(server, timeout="60s").run(raw(b"x" * (33 << 20)))
+        assert result.verdict is Verdict.REJECT
+        assert "no message of 32 MB" in result.reason

@@ -23,6 +23,9 @@ def test_a_message_that_the_stream_never_takes_is_rejected():
     result = refused(LARGE_HEADERS, "header size exceeds maximum allowed of 64k", "MAIL.in")
     assert result.verdict is Verdict.REJECT
     assert "its metadata is too large" in result.reason
+    result = refused(10077, "message too large", "MAIL.in")
+    assert result.verdict is Verdict.REJECT
+    assert "32 MB" in result.reason
     result = too_large(2_000_000, 1_048_576)
     assert result.verdict is Verdict.REJECT
     assert "max_payload" in result.reason
@@ -32,7 +35,6 @@ def test_a_message_that_the_stream_never_takes_is_rejected():
     ("code", "words"),
     [
         (NO_STREAM, "no stream takes the subject MAIL.in"),
-        (10077, "the stream is full"),
         (10047, "storage is full"),
         (10023, "resources"),
         (10060, "see `subject`"),
@@ -45,6 +47,11 @@ def test_everything_else_holds_the_queue_and_costs_no_attempt(code, words):
     assert result.verdict is Verdict.MISCONFIGURED
     assert not result.ran
     assert words in result.reason
+
+
+def test_a_stream_that_stores_nothing_is_called_full_if_it_is():
+    assert "nats check" in refused(10077, "maximum bytes exceeded", "s").reason
+    assert refused(10077, "no space left on device", "s").reason == "no space left on device"
 
 
 def test_a_reason_is_one_short_line():

@@ -146,6 +146,7 @@ async def _gather(
     client: OpenClient, waiting: Sequence[asyncio.Future[bytes]], seconds: float
 ) -> str:
     """Wait for the answers while the connection is open; return why some are missing, or ""."""
+    at = _at(client)
     closed = asyncio.ensure_future(client.ended.wait())
     every = asyncio.ensure_future(_all(waiting))
     try:
@@ -153,12 +154,17 @@ async def _gather(
         if every.done():
             return ""
         if not closed.done():
-            return "no answer in time"
+            return f"{at}no answer in time"
         said = client.last_error
-        return f"the connection broke: {_words(said)}" if said else "the connection broke"
+        return f"{at}the connection broke" + (f": {_words(said)}" if said else "")
     finally:
         every.cancel()
         closed.cancel()
+
+
+def _at(client: OpenClient) -> str:
+    url = client.connected_url
+    return "" if url is None else f"{url.hostname}:{url.port}: "
 
 
 async def _all(waiting: Sequence[asyncio.Future[bytes]]) -> None:

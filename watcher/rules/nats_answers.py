@@ -19,16 +19,22 @@ from __future__ import annotations
 from watcher.rules.results import HandlerResult, Verdict, shortened
 
 NOT_NOW = 503
+NOT_STORED = 10077  # JSStreamStoreFailedF: the reason is in the description alone
 TOO_LARGE = 10054  # JSStreamMessageExceedsMaximumErr
 LARGE_HEADERS = 10097  # JSStreamHeaderExceedsMaximumErr
+LARGE_RECORD = -3  # of no server: NOT_STORED for this reason
 # JSStreamDuplicateMessageConflict: the first of two is not stored yet; JSStreamTooManyRequests
 _PASSING = (10158, 10167)
+_OF_THE_ENTRY = {
+    TOO_LARGE: "raise the stream's maximum message size, and requeue it",
+    LARGE_HEADERS: "its metadata is too large for a message",
+    LARGE_RECORD: "a stream's file takes no message of 32 MB",
+}
 _CURES = {
     10023: "the server is short of resources",  # JSInsufficientResourcesErr
     10028: "the account has used what it may",  # JSMemoryResourcesExceededErr
     10047: "the server's storage is full",  # JSStorageResourcesExceededErr
     10060: "another stream takes this subject; see `subject`",  # JSStreamNotMatchErr
-    10077: "the stream is full; see `watcher nats check`",  # JSStreamStoreFailedF
     10109: "the stream is sealed",  # JSStreamSealedErr
 }
 NO_STREAM = -1  # of no server: none answered, as no stream has the subject
@@ -42,7 +48,7 @@ def is_final(status: int, code: int) -> bool:
     """
     if code in _PASSING:
         return False
-    return status != NOT_NOW or code == TOO_LARGE or code in _CURES
+    return status != NOT_NOW or code in (TOO_LARGE, NOT_STORED) or code in _CURES
 
 
 def refused(code: int, description: str, subject: str) -> HandlerResult:
@@ -50,13 +56,11 @@ def refused(code: int, description: str, subject: str) -> HandlerResult:
     if code == NO_STREAM:
         return held(f"no stream takes the subject {subject}; `watcher nats init` makes one")
     said = description.strip() or f"error {code}"
-    if code == LARGE_HEADERS:
-        why = f"{said}: its metadata is too large for a message"
-        return HandlerResult(Verdict.REJECT, shortened(why))
-    if code == TOO_LARGE:
-        why = f"{said}: raise the stream's maximum message size, and requeue it"
-        return HandlerResult(Verdict.REJECT, shortened(why))
-    cure = _CURES.get(code)
+    is_too_large = code == NOT_STORED and "too large" in said
+    if fault := _OF_THE_ENTRY.get(LARGE_RECORD if is_too_large else code):
+        return HandlerResult(Verdict.REJECT, shortened(f"{said}: {fault}"))
+    is_full = code == NOT_STORED and "maximum" in said
+    cure = "the stream is full; see `watcher nats check`" if is_full else _CURES.get(code)
     return held(f"{said}: {cure}" if cure else said)
 
 
