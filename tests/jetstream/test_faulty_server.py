@@ -174,6 +174,30 @@ def test_no_descriptor_is_left_of_a_connection_that_came_to_nothing(faulty, hand
     assert not [fd for fd in os.listdir("/proc/self/fd") if is_to_server(int(fd))]
 
 
+def test_a_name_server_that_is_away_delays_no_exit(handler, raw, monkeypatch):
+    """Python's exit waits for every thread that is no daemon's."""
+    answer, look_up = threading.Event(), socket.getaddrinfo
+
+    def slow(*asked, **options):
+        answer.wait(30)
+        return look_up(*asked, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    there = handler(SimpleNamespace(url="nats://name.invalid"))
+    try:
+        assert is_held(there.run(raw()), "name.invalid:4222: no answer in time")
+        there._publisher.close()
+        begun = [one for one in threading.enumerate() if one is not threading.main_thread()]
+        assert [one.name for one in begun if not one.daemon] == []
+    finally:
+        answer.set()
+
+
+def test_a_name_that_does_not_exist_is_said(handler, raw):
+    there = handler(SimpleNamespace(url="nats://name.invalid"), timeout="1s")
+    assert is_held(there.run(raw()), "name.invalid:4222: ")
+
+
 @pytest.mark.slow
 def test_a_stopped_server_holds_no_call_beyond_its_deadline(server, init, handler, raw):
     """More is on its way than the sockets take, and nats-py swallows the end of such a wait."""

@@ -26,6 +26,7 @@ import nats.errors
 from nats.aio.client import RawCredentials
 
 from watcher.errors import one_line
+from watcher.jetstream.name_lookup import LookupLoop
 from watcher.jetstream.open_client import OpenClient
 
 T = TypeVar("T")
@@ -152,7 +153,7 @@ class _Session:
     """An event loop, its thread, and the connection; the thread alone uses all but `stop`."""
 
     def __init__(self, access: Callable[[], Access]) -> None:
-        self.loop = asyncio.new_event_loop()
+        self.loop = LookupLoop()
         self.thread = threading.Thread(target=self._run, name="nats", daemon=True)
         self._access = access
         self._client: OpenClient | None = None
