@@ -2616,4 +2616,22 @@ MUTATIONS = [
         "jetstream/test_work.py",
         "test_what_is_handled_leaves_the_stream_after_the_window",
     ),
+    Mutation(
+        "what any program answers to a hand-off counts as stored",
+        (3,),
+        "jetstream/publish.py",
+        "    if stream != wanted:",
+        "    if not stream:",
+        "jetstream/test_faulty_server.py",
+        "test_an_answer_that_is_not_the_streams_counts_for_nothing",
+    ),
+    Mutation(
+        "metadata chooses a subject of the server's own",
+        (8,),
+        "rules/nats_subject.py",
+        '_SAFE = "!#&',
+        '_SAFE = "!#$&',
+        "unit/test_nats_subject.py",
+        "test_no_metadata_addresses_the_server",
+    ),
 ]
