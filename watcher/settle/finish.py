@@ -72,7 +72,12 @@ class FinishedAttempt(NamedTuple):
 
 
 class Finisher:
-    """Ends the attempts of one queue. Shared by its workers: it is not changed after its set-up."""
+    """Ends the attempts of one queue. Shared by its workers: it is not changed after its set-up.
+
+    What an end does to an entry is in `end_done`, `end_deferred` and `end_rejected`. A subclass
+    whose entries are somewhere else too replaces these (`finish_delivery`). Each may be called more
+    than once for one attempt, until it does not raise.
+    """
 
     def __init__(
         self,
@@ -113,17 +118,18 @@ class Finisher:
                 detail = attempt if removed else _with_place(attempt, spool, outcome)
                 spool.journal.record(State.CLAIMED, Move.FINISH, part.ino, part.name, detail, born)
                 try:
-                    return self._remove(finished)
+                    return self.end_done(finished)
                 except (OSError, WatcherError) as error:
                     return insist(
                         claim,
-                        partial(self._remove, finished),
+                        partial(self.end_done, finished),
                         error,
                         self.patience,
                         self.unremovable,
                     )
             case Verdict.REJECT:
-                return self._unfinished(finished, proof) or self._reject(finished, outcome.reason)
+                left = self._unfinished(finished, proof)
+                return left or self.end_rejected(finished, outcome.reason)
             case Verdict.MISCONFIGURED:
                 self.emit(claim, State.CLAIMED, Move.RELEASE, outcome.reason, finished)
                 return AttemptResult(AttemptEnd.MISCONFIGURED, outcome.reason)
@@ -135,7 +141,8 @@ class Finisher:
             case Verdict.RETRY | Verdict.CRASHED:
                 return self.retry(finished)
 
-    def _remove(self, finished: FinishedAttempt) -> AttemptResult:
+    def end_done(self, finished: FinishedAttempt) -> AttemptResult:
+        """Remove a handled entry, or move it to where it belongs now."""
         claim = finished.claim
         is_as_read = _nothing_read if finished.entry is None else finished.entry.is_as_read
         if not moves.remove(claim.spool, claim.parts, is_as_read, finished.outcome):
@@ -163,9 +170,10 @@ class Finisher:
         self.emit(claim, State.CLAIMED, Move.RELEASE, entry.damage, finished)
         return AttemptResult(AttemptEnd.YOUNG, f"{entry.damage}; younger than the grace age", young)
 
-    def _reject(self, finished: FinishedAttempt, why: str) -> AttemptResult:
+    def end_rejected(self, finished: FinishedAttempt, why: str) -> AttemptResult:
+        """Move an entry to dead/; write to the journal first."""
         claim = finished.claim
-        facts = self._facts(finished)
+        facts = self.facts(finished)
         self.record(claim, State.CLAIMED, Move.REJECT, _detail(finished, why))
 
         def step() -> AttemptResult:
@@ -183,19 +191,19 @@ class Finisher:
         if schedule.crashes >= self.policy.max_crashes and outcome.verdict is Verdict.CRASHED:
             times = f"{schedule.crashes} times" if schedule.crashes > 1 else "once"
             why = f"poison: it was {times} in hand when a process died; last: {outcome.reason}"
-            return self._reject(finished, why)
+            return self.end_rejected(finished, why)
         wishes = (outcome.after, random.random, outcome.at_least)
         wait = self.policy.next(schedule.attempts, schedule.waited, *wishes)
         if wait is None:
             gave_up = self.policy.gave_up(schedule.attempts, schedule.waited)
-            return self._reject(finished, f"{gave_up}: {outcome.reason}")
+            return self.end_rejected(finished, f"{gave_up}: {outcome.reason}")
         due_ms = (self.clock.real() + round(wait * SECOND)) // 1_000_000
         schedule = schedule._replace(due_ms=due_ms, delay=wait)
         detail = _detail(finished, outcome.reason[:LONGEST_REASON], wait)
         self.record(claim, State.CLAIMED, Move.DEFER, detail)
 
         def step() -> AttemptResult:
-            return self._defer(finished, schedule)
+            return self.end_deferred(finished, schedule)
 
         try:
             return step()
@@ -211,17 +219,15 @@ class Finisher:
             self.emit(claim, State.CLAIMED, Move.RELEASE, outcome.reason, finished)
             return AttemptResult(AttemptEnd.RETRY, outcome.reason, wait)
 
-    def _defer(self, finished: FinishedAttempt, schedule: Schedule) -> AttemptResult:
+    def end_deferred(self, finished: FinishedAttempt, schedule: Schedule) -> AttemptResult:
+        """Move an entry to deferred/, or to its next moment there."""
         claim, reason = finished.claim, finished.outcome.reason
-        facts = self._facts(finished) | {"next_attempt_ms": schedule.due_ms}
+        facts = self.facts(finished) | {"next_attempt_ms": schedule.due_ms}
         name = moves.defer(claim.spool, claim.parts, schedule, reason, facts)
         if not name:
             return AttemptResult(AttemptEnd.GONE, WENT)
         self.patience.trouble(None)
-        wait = f"in {show(round(schedule.delay, 1))}" if schedule.delay else "at once"
-        detail = f"{reason}; attempt {schedule.attempts + 1} {wait}"
-        due = schedule.due_ms / 1000
-        self.emit(claim, State.CLAIMED, Move.DEFER, detail, finished, next_try=due)
+        self.emit_deferred(finished, schedule)
         return AttemptResult(AttemptEnd.DEFERRED, reason, schedule.delay, name=in_deferred(name))
 
     def _counted(self, finished: FinishedAttempt) -> Schedule:
@@ -299,7 +305,14 @@ class Finisher:
         about = (entry.attempt, next_try, entry.known_key, entry.process, printed)
         self.listen(Transition(queue, stem, move, now, detail, finished.seconds, delays, *about))
 
-    def _facts(self, finished: FinishedAttempt) -> dict[str, object]:
+    def emit_deferred(self, finished: FinishedAttempt, schedule: Schedule) -> None:
+        """Call the listener with a deferral, and when the next attempt is due."""
+        wait = f"in {show(round(schedule.delay, 1))}" if schedule.delay else "at once"
+        detail = f"{finished.outcome.reason}; attempt {schedule.attempts + 1} {wait}"
+        due = schedule.due_ms / 1000
+        self.emit(finished.claim, State.CLAIMED, Move.DEFER, detail, finished, next_try=due)
+
+    def facts(self, finished: FinishedAttempt) -> dict[str, object]:
         """Return what the note beside the entry says about a failed attempt."""
         outcome, counted = finished.outcome, self._counted(finished)
         told = {} if outcome.remembered is None else {REMEMBERED: dict(outcome.remembered)}

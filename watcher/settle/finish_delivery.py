@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-from watcher.durations import show
 from watcher.rules.lifecycle import Move, State
 from watcher.rules.results import AttemptEnd, AttemptResult
 from watcher.rules.stamp import Schedule
@@ -42,33 +41,33 @@ class MessageFinisher(Finisher):
 
     messages: Messages  # set before the first attempt
 
-    def _remove(self, finished: FinishedAttempt) -> AttemptResult:
+    def end_done(self, finished: FinishedAttempt) -> AttemptResult:
+        """Acknowledge the message, and remove its copy."""
         outcome, name = finished.outcome, finished.claim.name
         moved = outcome.move_to is not None and not outcome.copied
         if not moved:
             self.messages.done(name)
-        report = super()._remove(finished)
+        report = super().end_done(finished)
         if moved:  # the copy is where it belongs now, and a message without it would be lost
             self.messages.done(name)
         return report
 
-    def _reject(self, finished: FinishedAttempt, why: str) -> AttemptResult:
+    def end_rejected(self, finished: FinishedAttempt, why: str) -> AttemptResult:
+        """Move the message to the dead letters, and remove its copy."""
         claim = finished.claim
-        facts = self._facts(finished)
+        facts = self.facts(finished)
         self.record(claim, State.CLAIMED, Move.REJECT, why)
         self.messages.reject(claim.name, why, facts)
         self._remove_copy(claim)
         self.emit(claim, State.CLAIMED, Move.REJECT, why, finished)
         return AttemptResult(AttemptEnd.REJECTED, why)
 
-    def _defer(self, finished: FinishedAttempt, schedule: Schedule) -> AttemptResult:
+    def end_deferred(self, finished: FinishedAttempt, schedule: Schedule) -> AttemptResult:
+        """Give the message back until its next attempt, and remove its copy."""
         claim, reason = finished.claim, finished.outcome.reason
         self.messages.retry(claim.name, schedule, finished.outcome.remembered)
         self._remove_copy(claim)
-        wait = f"in {show(round(schedule.delay, 1))}" if schedule.delay else "at once"
-        detail = f"{reason}; attempt {schedule.attempts + 1} {wait}"
-        due = schedule.due_ms / 1000
-        self.emit(claim, State.CLAIMED, Move.DEFER, detail, finished, next_try=due)
+        self.emit_deferred(finished, schedule)
         return AttemptResult(AttemptEnd.DEFERRED, reason, schedule.delay)
 
     @staticmethod
