@@ -135,8 +135,9 @@ def test_a_server_may_ask_for_a_certificate(check, certificates, tmp_path, secre
     with serving(tmp_path / "nats", asks) as server:
         assert is_let_in(check(server, "--ca-file", ca, "--cert-file", own))
         code, said = check(server, "--ca-file", ca)
-        assert code == os.EX_CONFIG, said
-        assert "certificate" in said
+        # The end of the connection may come before the server's word about it (TLS 1.3).
+        wanted = {os.EX_CONFIG: "asks for a certificate", os.EX_UNAVAILABLE: "Connection lost"}
+        assert wanted[code] in said
         code, said = check(server, "--ca-file", ca, "--cert-file", certificates / "client.crt")
         assert code == os.EX_CONFIG
         assert "cert_file" in said
@@ -197,7 +198,7 @@ def test_a_server_lets_in_who_has_the_secret(check, tmp_path, secret, row):
 
 
 def test_a_secret_is_in_no_log_no_status_and_no_command_line(
-    tmp_path, secret, start_daemon, init, watcher_command, environment
+    tmp_path, secret, start_daemon, eventually, watcher_command, environment
 ):
     password, wrong = secret("password"), secret("wrong", f"{SECRET}-not")
     config = tmp_path / "work.toml"
@@ -212,13 +213,16 @@ def test_a_secret_is_in_no_log_no_status_and_no_command_line(
         (line,) = daemon.wait_for("unhealthy")
         assert "Authorization Violation" in line["detail"]
         argv = [*watcher_command, "status", "--json", "--config", str(config)]
-        status = run_command(argv, env=environment, text=True, input="").stdout
-        assert "Authorization Violation" in status
+
+        def status():
+            return run_command(argv, env=environment, text=True, input="").stdout
+
+        eventually(lambda: "Authorization Violation" in status())
         process = Path(f"/proc/{daemon.process.pid}")
         shown = (process / "cmdline").read_text() + (process / "environ").read_text()
         wrong.write_text(password.read_text())  # mended while it runs
         daemon.wait(lambda: "no such stream" in daemon.log())
-        assert SECRET not in shown + status + daemon.log()
+        assert SECRET not in shown + status() + daemon.log()
         assert daemon.end() == 0
 
 

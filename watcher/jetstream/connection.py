@@ -293,7 +293,9 @@ def _reason(error: BaseException) -> tuple[str, bool]:
     if isinstance(error, nats.errors.SecureConnWantedError):
         return "the server offers no TLS", True
     if isinstance(error, ssl.SSLError):
-        return f"TLS: {one_line(error.reason or str(error))}", True
+        reason = one_line(error.reason or str(error))
+        asks = "CERTIFICATE_REQUIRED" in reason
+        return "the server asks for a certificate (cert_file)" if asks else f"TLS: {reason}", True
     if isinstance(error, TimeoutError):
         return "no answer in time", False
     if isinstance(error, OSError):
