@@ -137,6 +137,12 @@ def test_a_hostile_name_or_reason_stays_on_one_printable_line(name, journal):
             assert line.startswith(b"<6>") == journal
 
 
+def test_a_dead_letter_is_said_to_be_in_its_stream():
+    record = Transition("q", b"a", Move.REJECT, State.DEAD, "no", place="MAIL-DEAD")
+    assert "a moved to MAIL-DEAD: no" in shown(record)[0]
+    assert "a moved to dead/: no" in shown(record._replace(place=""))[0]
+
+
 def test_a_line_for_the_journal_has_its_priority_and_no_time():
     lines = Text(journal=True)
     record = Transition("q", b"a", Move.REJECT, State.DEAD, "no")

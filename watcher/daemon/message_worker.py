@@ -30,6 +30,7 @@ from watcher.jetstream.deliveries import DeadLetter, Deliveries, Delivery
 from watcher.jetstream.open_client import OpenClient
 from watcher.jetstream.pull import Puller
 from watcher.jetstream.purge import Purger
+from watcher.jetstream.stream_setup import DEAD
 from watcher.observe import log
 from watcher.rules import delivery as rules
 from watcher.rules.age import Clock
@@ -115,6 +116,17 @@ class MessageAttempt(Attempt):
         return report
 
 
+def _listener(stream: str) -> Callable[[Transition], None]:
+    """Return what logs transitions: what is rejected goes to the stream of dead letters."""
+
+    def listen(record: Transition) -> None:
+        if record.move is Move.REJECT:
+            record = record._replace(place=f"{stream}{DEAD}")
+        log.transition(record)
+
+    return listen
+
+
 class MessageWorker(QueueWorker):
     """One stream in this process: its puller, its copies, its worker threads."""
 
@@ -150,7 +162,7 @@ class MessageWorker(QueueWorker):
         """Return what ends a message and removes its copy."""
         settings = self.settings
         finisher = MessageFinisher(
-            settings.name, terms, settings.retry, clock, log.transition, disk
+            settings.name, terms, settings.retry, clock, _listener(self._deliveries.stream), disk
         )
         finisher.messages = self
         return finisher
@@ -252,7 +264,7 @@ class MessageWorker(QueueWorker):
         facts = {"queue": self.settings.name, "attempts": record.attempts}
         letter = DeadLetter(why, facts | {"crashes": record.crashes})
         await self._deliveries.bury(client, delivery, letter)
-        log.transition(
+        _listener(self._deliveries.stream)(
             Transition(
                 self.settings.name,
                 described(delivery).encode(),

@@ -145,6 +145,8 @@ class Text:
 
 def _words(record: Transition) -> str:
     """Return what the text says of a move."""
+    if record.place and record.move is Move.REJECT:
+        return f"moved to {record.place}"
     if record.next_try is None:
         return MOVES[record.move]
     return NEXT_TRY.format(clock_time(record.next_try))

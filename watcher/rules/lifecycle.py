@@ -114,3 +114,4 @@ class Transition(NamedTuple):
     key: str = ""  # the entry's, if it was computed
     process: int | None = None  # the handler's command or worker process
     printed: tuple[str, str] | None = None  # what it wrote to standard output and standard error
+    place: str = ""  # where a REJECT put it; "": in dead/
