@@ -131,14 +131,18 @@ def _click(name: str) -> click.Command:
     return command
 
 
-def _command(name: str) -> Iterator[str]:
-    command = _click(name)
+def _command(name: str, command: click.Command | None = None) -> Iterator[str]:
+    """Yield the section of a command, and then those of its commands of two words."""
+    command = command or _click(name)
     context = click.Context(command, info_name=name)
     usage = " ".join(command.collect_usage_pieces(context))
     yield f".SS watcher {_escaped(name)} {_escaped(usage)}"
     yield from _paragraphs(command.help or "")
     for each in command.params:
         yield from _option(each, command, queue=False)
+    inner: Mapping[str, click.Command] = getattr(command, "commands", {})
+    for second, each_command in inner.items():
+        yield from _command(f"{name} {second}", each_command)
 
 
 def _option(each: click.Parameter, command: click.Command, *, queue: bool) -> Iterator[str]:

@@ -24,7 +24,9 @@ def test_the_pages_are_those_of_the_program():
 def test_every_command_and_every_key_has_its_place():
     page = man_pages.watcher_1()
     found = re.findall(r"^\.SS watcher (\S+)", page, re.MULTILINE)
-    assert found == list(COMMANDS)
+    assert list(dict.fromkeys(found)) == list(COMMANDS)
+    both = re.findall(r"^\.SS watcher (nats|work) (\w+) ", page, re.MULTILINE)
+    assert [second for _first, second in both] == ["list", "requeue", "delete", "init", "check"]
     assert page.count(".B \\-\\-grace\\-age") == 1, "once for all commands"
     keys = re.findall(r"^\.B ([a-z_]+)$", man_pages.watcher_toml_5(), re.MULTILINE)
     assert set(keys) >= {*OPTIONS, *RETRY}
