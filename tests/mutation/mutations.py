@@ -2572,6 +2572,15 @@ MUTATIONS = [
         "test_only_an_entry_that_was_alone_is_rejected",
     ),
     Mutation(
+        "a dead letter that the server did not store again is removed",
+        (3,),
+        "jetstream/dead_letters.py",
+        "        if not why:\n            stored.append(letter)\n",
+        "        stored.append(letter)\n",
+        "jetstream/test_letters.py",
+        "test_what_the_server_does_not_take_is_left_and_said",
+    ),
+    Mutation(
         "of a batch in hand the ledger has one entry",
         (4,),
         "attempt.py",
