@@ -391,6 +391,33 @@ def test_the_command_says_what_it_does_and_a_dry_run_changes_nothing(queue, run)
     assert run("ALL", *options)[0] == []
 
 
+def test_all_of_an_archive_that_queues_share_is_refused_and_a_queue_without_one_is_passed_over(
+    tmp_path, watcher_command, environment
+):
+    written, shared = tmp_path / "w.toml", tmp_path / "shared"
+    shared.mkdir()
+    tables = {"one": f'archive = "{shared}"', "two": f'archive = "{shared}/../shared"', "none": ""}
+    text = 'format = "raw"\nsuffix = ".csv"\nhandler = { exec = ["true"] }\n'
+    for name in tables:
+        (tmp_path / name).mkdir()
+    written.write_text(
+        "".join(
+            f'[queues.{name}]\npath = "{tmp_path / name}"\n{text}{archive}\n'
+            for name, archive in tables.items()
+        )
+    )
+    (shared / "a.csv").write_text("whose?")
+    argv = [*watcher_command, "requeue", "--state", "archived", "--config", str(written)]
+    ended = run_command([*argv, "ALL"], env=environment, text=True)
+    assert ended.returncode == os.EX_USAGE
+    assert [line.split(": ")[2] for line in ended.stderr.splitlines()] == [
+        "queue two has it, too, and no file there says whose it was",
+        "queue one has it, too, and no file there says whose it was",
+    ]
+    ended = run_command([*argv, "one", "a.csv"], env=environment, text=True)
+    assert ended.stdout == "a.csv  archived, requeued\n"
+
+
 def test_a_daemon_that_archives_the_same_names_and_a_command_that_brings_them_back(
     queue, start_daemon, run, tmp_path
 ):

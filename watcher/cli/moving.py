@@ -136,12 +136,14 @@ def _in_one(settings: Queue, queue: str, selection: _Selection, flags: Mapping[s
     from watcher.operate.operator_moves import Moves
     from watcher.operate.pace import groups
     from watcher.operate.select_entries import select
-    from watcher.rules.lifecycle import Move
+    from watcher.rules.lifecycle import Move, State
     from watcher.spool.lease import ignore_sigio
 
     move, names, states, wanted = selection
     ignore_sigio()
     work_as_self()
+    if State.DONE in states and not _has_archive(settings, queue, names, flags["config"]):
+        return os.EX_OK
     by, spool = current_operator(), parameters.open_spool(settings)
     work_as_owner(spool)
     selected, missing = select(spool, names, move, states, wanted, settings.max_size)
@@ -169,6 +171,20 @@ def _in_one(settings: Queue, queue: str, selection: _Selection, flags: Mapping[s
     if done.moved < done.all:
         return os.EX_TEMPFAIL
     return max((error.exit_code for error in missing), default=os.EX_OK)
+
+
+def _has_archive(
+    settings: Queue, queue: str, names: list[bytes] | None, config: str | None
+) -> bool:
+    """Whether there may be an archive: of several queues those without one are passed over.
+
+    Raises Usage if all of an archive is asked for that another queue has, too.
+    """
+    from watcher.config.shared_archive import refuse_shared
+
+    if names is None:
+        refuse_shared(settings, config, os.environ)
+    return not queue or settings.archived is not None
 
 
 class _Done(NamedTuple):
