@@ -123,10 +123,15 @@ class FromArchive:
         return folder
 
     def _set_aside(self, taken: OperatorClaim, place: int) -> None:
-        """Rename the files into the process directory; raises FileNotFoundError if one is gone."""
+        """Rename the files into the process directory; raises FileNotFoundError if one is gone.
+
+        The `.db` of a pair first: if the process dies between the two, the message is still in the
+        archive, and the `.db` in orphans/, where it joins the message when the command is repeated.
+        A power failure must not change that order, so each rename of a pair is synced.
+        """
         spool = self._spool
         self._touched.add(taken.directory)
-        for part, name in zip(taken.claim.parts, taken.own, strict=True):
+        for part, name in reversed(list(zip(taken.claim.parts, taken.own, strict=True))):
             try:
                 spool.disk.move_aside(part.name, taken.directory, place, name)
             except OSError as error:
@@ -135,6 +140,9 @@ class FromArchive:
                 raise
             if inode_of(name, place) != part.ino:  # another file had its name by then
                 raise FileNotFoundError
+            if len(taken.own) > 1:
+                spool.disk.sync(place)
+                spool.disk.sync(taken.directory)
 
     def _give_back(self, taken: OperatorClaim, files: tuple[bytes, ...], place: int) -> None:
         """Move what is still aside back into the archive; what cannot go stays for a recovery."""

@@ -49,6 +49,8 @@ def put_all_back(
     """
     names = [name for name in names_in(directory) if name[:1] != b"."]
     names = [name for name in names if spool.layout.kind(name) is not Kind.MARKER]
+    if names:  # a power failure must not bring a file back to where it was before, too
+        spool.disk.sync(directory)
     for name in names:
         if spool.layout.marker and on_replaced is not None and on_replaced(name):
             continue

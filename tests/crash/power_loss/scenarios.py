@@ -20,7 +20,7 @@ from watcher.operate.select_entries import Filter, select, states_for
 from watcher.rules.age import Ages, SystemClock
 from watcher.rules.archived_names import ArchiveOptions
 from watcher.rules.evidence import Proof
-from watcher.rules.lifecycle import Move
+from watcher.rules.lifecycle import Move, State
 from watcher.rules.names import Layout
 from watcher.rules.retry import Policy
 from watcher.settle.finish import Finisher
@@ -127,6 +127,21 @@ def _enqueue_many(together: bool) -> Make:
         finally:
             commit_many.FEW = few
         recorder.say(ACKNOWLEDGED)
+
+    return make
+
+
+def _bring_back(layout: Layout) -> Make:
+    """Requeue what is in the archive."""
+
+    def make(root: str, _recorder: Recorder) -> None:
+        spool = Spool(os.fsencode(root), layout)
+        spool.use_archive(ARCHIVE)
+        where = (State.DONE,)
+        entries, _ = select(spool, None, Move.REQUEUE, where, Filter(), mailman.MAX_SIZE)
+        moves = Moves(spool, ClaimOptions(0.0, Ages(SystemClock())), Operator("me", 0))
+        told = list(moves.make(Move.REQUEUE, entries))
+        assert [moved.state for moved in told] == [State.READY], told
 
     return make
 
@@ -246,6 +261,9 @@ def scenarios() -> list[Scenario]:
                 archive=ARCHIVE,
             )
         )
+        again = found[-1]._replace(name=f"requeue out of the archive: {called}", ends=".")
+        archived = _before(prepare, _archive(layout, name))
+        found.append(again._replace(prepare=archived, make=_bring_back(layout)))
     for each in (_of(plain, ("reject",)), _of(plain, ("retry",)), _of(pair, ("reject",))):
         other = each._replace(make=_directories_unsynced(each.make))
         found.append(other._replace(name=f"{each.name}, directories not synced"))
@@ -260,6 +278,8 @@ def scenarios() -> list[Scenario]:
         "recover beside a replacement",
         "archive: raw",
         "archive: pair",
+        "requeue out of the archive: raw",
+        "requeue out of the archive: pair",
     }
     for each in found[:]:
         if each.name in names:
