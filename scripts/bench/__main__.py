@@ -4,7 +4,7 @@
 
 Prints one line for each number, with its target. --save writes docs/benchmarks/results.json and
 makes docs/benchmarks.md from it; measure 12 has a page of its own, docs/benchmarks/handlers.md, and
-so have 13 to 17, docs/benchmarks/beyond-one-machine.md.
+so have 13 to 18, docs/benchmarks/beyond-one-machine.md.
 All programs work in DIRECTORY (.bench), on the same file system.
 Ends with 0 also if a target is not met: targets are reported, not enforced.
 """
@@ -38,6 +38,7 @@ from bench.measures import (  # noqa: E402 - the same
     mask,
     peers,
     price,
+    replicas,
     service,
     throughput,
     work_rate,
@@ -62,6 +63,7 @@ MEASURES = {
     "15": growth.measure,
     "16": fairness.measure,
     "17": idle_machines.measure,
+    "18": replicas.measure,
     "peers": peers.measure,
     "4": backlog.measure,
 }

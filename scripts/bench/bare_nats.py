@@ -72,7 +72,7 @@ async def fill(js: JetStreamContext, payload: str, count: int, first: int) -> No
 
 async def main(what: str, url: str, *more: str) -> None:
     """Run as a program."""
-    client = await nats.connect(url)
+    client = await nats.connect(url.split(","))
     js = client.jetstream()
     began = time.monotonic()
     if what == "publish":

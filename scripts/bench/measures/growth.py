@@ -54,7 +54,14 @@ def by_size(stand: Stand) -> Row:
     """Fill the stream more and more."""
     rates = ("handed over, entries/s", "handled, messages/s")
     lines: list[tuple[str, ...]] = [
-        ("messages in the stream", *rates, "worker, MB", "server, MB", "server's disk, MB")
+        (
+            "messages in the stream",
+            *rates,
+            "worker, MB",
+            "server, MB",
+            "server restarted, MB",
+            "its disk, MB",
+        )
     ]
     with serving(stand.base, DEFAULT) as server, room(stand.base) as place:
         for size in SIZES[stand.quick]:
@@ -62,7 +69,10 @@ def by_size(stand: Stand) -> Row:
             server.fill(place.payload, size - there, first=there)
             over = handed_over(server, stand)
             rate, memory = worked(server, place)
-            found = (over, rate, memory, server.memory(), server.disk())
+            before, disk = server.memory(), server.disk()
+            server.stop()
+            server.start(DEFAULT)
+            found = (over, rate, memory, before, server.memory(), disk)
             lines.append((f"{size:,}", *(number(one) for one in found)))
     return tell(Row(MEASURE, "The size of the stream", "", None, table=lines))
 

@@ -19,7 +19,7 @@ from bench.figures import spread
 from bench.measures.hand_over import cell
 from bench.measures.handlers import BATCH
 from bench.measures.idle import NOTHING
-from bench.nats_stand import ALWAYS, STREAM, Server, serving
+from bench.nats_stand import ALWAYS, STREAM, Server, Stream, serving
 from bench.rooms import Room, room
 from bench.rows import Row
 from bench.stand import Stand, tell
@@ -48,7 +48,7 @@ class Work(NamedTuple):
 
 
 @contextlib.contextmanager
-def working(server: Server, place: Room, work: Work) -> Iterator[list[consumers.Consumer]]:
+def working(server: Stream, place: Room, work: Work) -> Iterator[list[consumers.Consumer]]:
     """Run `watcher work`."""
     with contextlib.ExitStack() as made:
         started = []
@@ -69,7 +69,7 @@ def working(server: Server, place: Room, work: Work) -> Iterator[list[consumers.
         yield started
 
 
-def seconds(server: Server, place: Room, work: Work) -> float:
+def seconds(server: Stream, place: Room, work: Work) -> float:
     """Return how long the processes take for every message of the stream."""
     server.rewind()
     with working(server, place, work) as started:
