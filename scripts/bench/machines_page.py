@@ -78,8 +78,10 @@ has its own date and command.*
 The server, the daemons and the workers share one machine and its processors here. On machines of
 their own each has more, and a message takes as much longer as the network does.
 """
-ABOUT = "`python scripts/bench --only {measure} --save`, {date}; {processor}, {file system}, load \
-before {load before}."
+ABOUT = (
+    "`python scripts/bench --only {measure}{quick} --save`, {date}; {processor}, {file system}, "
+    "load before {load before}."
+)
 BUSY = " **The machine was busy: only large differences mean something.**"
 
 
@@ -155,6 +157,7 @@ def write(found: Mapping[str, Any], rows: Sequence[Row], docs: str) -> None:
         tables = [(row.what, row.note, row.table) for row in rows if row.measure == measure]
         kept[str(measure)] = {
             "date": found["date"],
+            "quick": " --quick" if "quick" in found["command"] else "",
             "machine": found["machine"],
             "tables": [one for one in tables if one[2]],
         }
