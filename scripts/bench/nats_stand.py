@@ -7,6 +7,7 @@ server's own default is every two minutes.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -28,7 +29,8 @@ from watcher.jetstream.stream_setup import CONSUMER, Wanted, consumer_configurat
 STREAM = "BENCH"
 SUBJECT = f"{STREAM}.bench"  # what the handler `nats` makes of a queue with the name `bench`
 ALWAYS, DEFAULT = "always", "2m"  # of sync_interval
-PATIENCE = 60.0  # seconds
+PATIENCE = 150.0  # seconds
+RESUMED = 0.3  # seconds from the server's answer until a consumer of a cluster is resumed
 PAUSED = "2100-01-01T00:00:00Z"
 PROGRAM = shutil.which("nats-server", path=os.path.dirname(sys.executable)) or shutil.which(
     "nats-server"
@@ -94,18 +96,22 @@ class Stream:
 
         self.call(anew)
 
-    def resume(self) -> None:
-        """Let messages be delivered.
+    def resume(self) -> float:
+        """Let messages be delivered; return the moment.
 
         One more message is stored, because the server (2.15) looks at the requests that wait only
-        when it has a new one.
+        when it has a new one; in a cluster the consumer is resumed some moments after the answer.
         """
 
-        async def go(client: OpenClient) -> None:
+        async def go(client: OpenClient) -> float:
             await client.request(f"$JS.API.CONSUMER.PAUSE.{STREAM}.{CONSUMER}", b"{}")
+            await asyncio.sleep(RESUMED)
+            began = time.monotonic()
             await client.context.publish(SUBJECT, b"the last one")
+            return began
 
-        self.call(go)
+        began: float = self.call(go)
+        return began
 
     def state(self) -> tuple[int, int, int]:
         """Return how many messages are not delivered, delivered and not ended, and asked for."""
@@ -120,9 +126,7 @@ class Stream:
     def run_through(self, processes: int) -> float:
         """Resume once so many processes ask; return the seconds until every message is handled."""
         self.wait(lambda state: state[2] >= processes)
-        time.sleep(0.2)
-        began = time.monotonic()
-        self.resume()
+        began = self.resume()
         self.wait(lambda state: state[:2] == (0, 0))
         return time.monotonic() - began
 

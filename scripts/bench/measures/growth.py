@@ -19,7 +19,7 @@ from bench.rows import Row, number
 from bench.stand import Stand, tell
 
 MEASURE = 15
-SIZES = ((1_000, 10_000, 100_000), (1_000, 10_000))
+SIZES = (1_000, 10_000, 100_000)
 SAMPLE = 2_000
 PROCESSES = (1, 2, 4, 8)
 DAWDLING = '{ python = "bench.handler:dawdling" }'
@@ -64,7 +64,7 @@ def by_size(stand: Stand) -> Row:
         )
     ]
     with serving(stand.base, DEFAULT) as server, room(stand.base) as place:
-        for size in SIZES[stand.quick]:
+        for size in SIZES:
             there = server.stored()
             server.fill(place.payload, size - there, first=there)
             over = handed_over(server, stand)
