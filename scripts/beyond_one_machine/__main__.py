@@ -40,6 +40,7 @@ def main() -> int:
         options.servers,
         options.concurrency,
         options.stopped,
+        options.timeout,
         options.rate,
         options.ack_wait,
     )
@@ -100,6 +101,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--stopped", type=int, default=0, help="servers that do not run at all")
     parser.add_argument(
         "--ack-wait", type=float, default=ACK_WAIT, help="of the consumer, in seconds [30]"
+    )
+    parser.add_argument(
+        "--timeout", type=float, default=10.0, help="of the handler nats, in seconds [10]"
     )
     parser.add_argument(
         "--rate", type=float, default=0.0, help="entries that are written in a second [no limit]"

@@ -25,7 +25,7 @@ _PUBLISHER = """\
 path = "{queue}"
 format = "raw"
 writers = "rename"
-handler = {{ nats = "{servers}", stream = "{stream}" }}
+handler = {{ nats = "{servers}", stream = "{stream}", timeout = "{timeout:g}s" }}
 """
 _WORKER = """\
 [work.{name}]
@@ -143,9 +143,11 @@ def _environment(place: Place, name: str) -> Mapping[str, str]:
     }
 
 
-def publisher(place: Place, servers: Servers) -> Machine:
+def publisher(place: Place, servers: Servers, timeout: float) -> Machine:
     """Return the process that hands entries over."""
-    text = _PUBLISHER.format(queue=place.queue, servers=servers.urls, stream=STREAM)
+    text = _PUBLISHER.format(
+        queue=place.queue, servers=servers.urls, stream=STREAM, timeout=timeout
+    )
     return Machine(place, "publisher", "run", text)
 
 

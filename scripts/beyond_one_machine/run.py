@@ -47,6 +47,7 @@ class Plan(NamedTuple):
     servers: int = 1
     concurrency: int = 4
     stopped: int = 0  # servers that are not running all the time
+    timeout: float = 10.0  # of the handler `nats`, in seconds
     rate: float = 0.0  # entries that are written in a second; 0: as fast as it goes
     ack_wait: float = ACK_WAIT  # seconds until the server delivers again what a dead worker had
 
@@ -120,7 +121,7 @@ def run(directory: str, plan: Plan) -> Result:
     place = Place(directory)
     place.make()
     with serving(os.path.join(directory, "nats"), plan.servers) as servers:
-        sender = machines.publisher(place, servers)
+        sender = machines.publisher(place, servers, plan.timeout)
         machines.init(place, servers)
         if plan.ack_wait != ACK_WAIT:
             servers.call(functools.partial(_shorten, plan.ack_wait))
