@@ -263,3 +263,31 @@ def test_many_threads_share_one_connection(shared_server, init, handler, raw):
     assert messages(shared_server, "SHARED") == 160
     with contextlib.suppress(RuntimeError):
         assert len([one for one in threading.enumerate() if one.name == "nats"]) == 1
+
+
+@pytest.mark.parametrize("swallowed", [False, True], ids=["no responders", "no answer"])
+def test_a_stream_without_a_leader_for_a_moment_holds_nothing(
+    shared_server, init, handler, raw, monkeypatch, swallowed
+):
+    """A cluster whose leader died says that no stream has the subject, or never answers."""
+    from watcher.jetstream import publish
+
+    name = f"LATE{swallowed:d}"
+    monkeypatch.setattr(publish, "QUIET", 0.2)
+    there, results = handler(shared_server, name, timeout="20s"), []
+    connection = shared_server.connection()
+    if swallowed:
+
+        async def swallow(client):
+            return await client.subscribe(f"{name}.>")
+
+        connection.call(swallow, 5.0)
+    thread = threading.Thread(target=lambda: results.append(there.run(raw())))
+    thread.start()
+    thread.join(0.3)
+    assert not results
+    init(shared_server, name)
+    thread.join(10)
+    connection.close()
+    assert results == [HANDLED]
+    assert messages(shared_server, name) == 1

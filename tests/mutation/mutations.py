@@ -2536,6 +2536,15 @@ MUTATIONS = [
         "test_an_entry_that_was_in_hand_when_a_process_died_is_called_alone",
     ),
     Mutation(
+        "a cluster without a leader for a moment holds the queue",
+        (2,),
+        "jetstream/publish.py",
+        "        if number not in found or found[number].code == NO_STREAM\n",
+        "        if number not in found\n",
+        "jetstream/test_hand_over.py",
+        "test_a_stream_without_a_leader_for_a_moment_holds_nothing",
+    ),
+    Mutation(
         "acknowledgements that a server lost make poison of a message",
         (4,),
         "rules/delivery.py",

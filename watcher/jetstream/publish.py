@@ -32,6 +32,7 @@ from watcher.rules.nats_answers import DENIED, NO_STREAM, is_final
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0  # seconds before what was not stored is published again
 BELIEVED = 5.0  # seconds for which a server's limit is believed: its operator may raise it
+QUIET = 3.0  # seconds without any answer after which what has none is published again
 CLEANUP = 1.0  # seconds by which the call may outlast its deadline
 
 
@@ -78,9 +79,8 @@ class Publisher:
         found: dict[int, Answer] = {}
         why = ""
         deadline, pause = time.monotonic() + seconds, FIRST_PAUSE
-        while len(found) < len(messages):
+        while rest := _open(messages, found):
             left = deadline - time.monotonic()
-            rest = {number: one for number, one in enumerate(messages) if number not in found}
             refused = False
             try:
                 why = self._connection.call(
@@ -95,7 +95,7 @@ class Publisher:
                 why = _words(error)
             if refused or deadline - time.monotonic() <= pause:
                 break
-            if len(found) < len(messages):
+            if _open(messages, found):
                 time.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
         missing = Answer(stored=False, why=why or "no answer in time")
@@ -142,15 +142,38 @@ class Publisher:
         return why
 
 
+def _open(messages: Sequence[Message], found: Mapping[int, Answer]) -> dict[int, Message]:
+    """Return the messages that are to be published (again), by number.
+
+    That no stream has the subject is true of a cluster whose stream has no leader now, too: it is
+    the answer only if it is so until the deadline.
+    """
+    return {
+        number: one
+        for number, one in enumerate(messages)
+        if number not in found or found[number].code == NO_STREAM
+    }
+
+
 async def _gather(
     client: OpenClient, waiting: Sequence[asyncio.Future[bytes]], seconds: float
 ) -> str:
-    """Wait for the answers while the connection is open; return why some are missing, or ""."""
+    """Wait for the answers while the connection is open; return why some are missing, or "".
+
+    A server that leads no stream any more keeps the connection, and never answers: so the wait ends
+    after `QUIET` seconds without any answer.
+    """
+    loop, answered = asyncio.get_running_loop(), -1
+    deadline = loop.time() + seconds
     at = _at(client)
     closed = asyncio.ensure_future(client.ended.wait())
     every = asyncio.ensure_future(_all(waiting))
     try:
-        await asyncio.wait({every, closed}, timeout=seconds, return_when=FIRST_COMPLETED)
+        while answered < (answered := sum(future.done() for future in waiting)):
+            left = min(QUIET, deadline - loop.time())
+            await asyncio.wait({every, closed}, timeout=left, return_when=FIRST_COMPLETED)
+            if every.done() or closed.done() or loop.time() >= deadline:
+                break
         if every.done():
             return ""
         if not closed.done():
