@@ -40,6 +40,7 @@ def main() -> int:
         options.servers,
         options.concurrency,
         options.stopped,
+        options.back,
         options.timeout,
         options.rate,
         options.ack_wait,
@@ -72,7 +73,7 @@ def show(result: Result) -> bool:
         print(f"{title}: " + ", ".join(f"{number}: {count}" for number, count in counts.items()))
     for what, pauses in result.pauses.items():
         shown = ", ".join(f"{pause:.1f}" for pause in sorted(pauses))
-        print(f"seconds from the kill of a server to the next message that was {what}: {shown}")
+        print(f"seconds from a server's end or start to the next message that was {what}: {shown}")
     for kind, found in account.wrong.items():
         print(f"{kind}: {len(found)}")
         for line in found[:MOST]:
@@ -98,7 +99,10 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--concurrency", type=int, default=4, help="of each worker [4]")
     parser.add_argument("--servers", type=int, default=1, choices=(1, 3))
-    parser.add_argument("--stopped", type=int, default=0, help="servers that do not run at all")
+    parser.add_argument("--stopped", type=int, default=0, help="servers that do not run")
+    parser.add_argument(
+        "--back", type=float, default=0.0, help="seconds after which these run [never]"
+    )
     parser.add_argument(
         "--ack-wait", type=float, default=ACK_WAIT, help="of the consumer, in seconds [30]"
     )

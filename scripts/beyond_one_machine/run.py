@@ -46,7 +46,8 @@ class Plan(NamedTuple):
     workers: int = 2
     servers: int = 1
     concurrency: int = 4
-    stopped: int = 0  # servers that are not running all the time
+    stopped: int = 0  # servers that do not run
+    back: float = 0.0  # seconds after which these start, and kills begin; 0: never
     timeout: float = 10.0  # of the handler `nats`, in seconds
     rate: float = 0.0  # entries that are written in a second; 0: as fast as it goes
     ack_wait: float = ACK_WAIT  # seconds until the server delivers again what a dead worker had
@@ -57,7 +58,9 @@ class Result(NamedTuple):
 
     account: Account
     seconds: float
-    pauses: dict[str, list[float]]  # seconds from each kill of a server until something happened
+    pauses: dict[
+        str, list[float]
+    ]  # seconds from each end or start of a server until something happened
     wrong: list[str]  # processes that ended by themselves or wrongly, lines of their logs
 
 
@@ -70,7 +73,7 @@ class Kills:
         self._servers = servers
         self._processes = processes
         self.of_servers = 0
-        self.moments: list[float] = []  # when a server was killed
+        self.moments: list[float] = []  # when a server was killed, or started at last
 
     @property
     def count(self) -> int:
@@ -140,6 +143,10 @@ def run(directory: str, plan: Plan) -> Result:
             for each in processes:
                 each.start()
             writer.start()
+            if plan.back:
+                time.sleep(plan.back)
+                kills.moments.append(time.time())
+                servers.start()
             while kills.wait(lambda: _handed_over(place, writer)):
                 kills.strike()
             writer.join()
@@ -215,7 +222,7 @@ def _bugs(machine: Machine) -> Iterator[str]:
 
 
 def _pauses(place: Place, servers: Servers, moments: list[float]) -> dict[str, list[float]]:
-    """Return how long after each kill of a server something happened again."""
+    """Return how long after each end or start of a server something happened again."""
     stored = [one.time for one in stored_in(servers, STREAM)]
     called = [call.time for call in read(place.calls)]
     return {
