@@ -77,7 +77,8 @@ class Place(NamedTuple):
     def _in_state(self, state: str) -> list[str]:
         with contextlib.suppress(FileNotFoundError):
             names = os.listdir(os.path.join(self.queue, ".watcher", state))
-            return sorted(name for name in names if not name.endswith(".json"))
+            entries = (name for name in names if name[0] != "." and not name.endswith(".json"))
+            return sorted(entries)  # without notes, and what a killed process had begun of one
         return []
 
 
