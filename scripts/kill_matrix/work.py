@@ -35,7 +35,7 @@ from watcher.jetstream.stream_setup import CONSUMER, consumer_configuration
 NAMES = ("one", "two", "retry-2", "retry-again-3", "reject", "same", "same", "reject-late", "last")
 WORKERS = 2
 IN_HAND = WORKERS  # messages that a death may have handled twice
-ACK_WAIT = 1.0  # seconds until the server delivers again what a dead worker had
+ACK_WAIT = 3.0  # seconds until the server delivers again what a dead worker had
 LOOK = 0.1  # seconds
 CONFIGURATION = """\
 [work.w]
