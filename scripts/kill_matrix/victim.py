@@ -55,6 +55,7 @@ class Order(NamedTuple):
     thread: str = MAIN
     workers: int = 1  # of the daemon, where all threads are
     left: str = ""  # the file in which handlers record the processes that they leave running
+    patience: float = PATIENCE  # seconds until the run hangs
 
 
 class Call(NamedTuple):
@@ -101,11 +102,13 @@ def run(order: Order, injection: str | None, watch: Callable[[int], None] | None
     try:
         if order.thread:
             tracer = _attach(child, read_end, order, injection)
-        status = _wait(child, watch)
+        status = _wait(child, watch, order.patience)
     finally:
         os.close(read_end)
         if tracer is not None:
             tracer.wait()
+            assert tracer.stderr is not None  # noqa: S101 - a pipe was asked for
+            tracer.stderr.close()  # not before: a warning would end strace, and its output with it
         _reap(order.left)
     seconds = time.monotonic() - began
     if tracer is None:
@@ -159,8 +162,6 @@ def _attach(
             _end(child)
             assert tracer.stderr is not None  # noqa: S101 - a pipe was asked for
             raise NoTracing(tracer.stderr.read().decode(errors="replace").strip())
-    assert tracer.stderr is not None  # noqa: S101 - a pipe was asked for
-    tracer.stderr.close()
     os.kill(child, signal.SIGCONT)
     return tracer
 
@@ -176,8 +177,8 @@ def _end(child: int) -> None:
     _reap()
 
 
-def _wait(child: int, watch: Callable[[int], None] | None) -> int | None:
-    deadline = time.monotonic() + PATIENCE
+def _wait(child: int, watch: Callable[[int], None] | None, patience: float) -> int | None:
+    deadline = time.monotonic() + patience
     while True:
         found, status = os.waitpid(child, os.WNOHANG)
         if found:

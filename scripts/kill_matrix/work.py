@@ -36,6 +36,7 @@ NAMES = ("one", "two", "retry-2", "retry-again-3", "reject", "same", "same", "re
 WORKERS = 2
 IN_HAND = WORKERS  # messages that a death may have handled twice
 ACK_WAIT = 3.0  # seconds until the server delivers again what a dead worker had
+PATIENCE = 150.0  # seconds: what was refused a call may wait for the next sweep, 60 s
 LOOK = 0.1  # seconds
 CONFIGURATION = """\
 [work.w]
@@ -93,12 +94,19 @@ def _disturbed(root: str, point: Point | None) -> Result:
             )
         )
     argv = ["work", "--config", config, "--log-format", "json"]
-    order = Order(argv, os.path.join(root, "victim"), _environment(root, VICTIM), FOLLOW, WORKERS)
+    order = Order(
+        argv,
+        os.path.join(root, "victim"),
+        _environment(root, VICTIM),
+        FOLLOW,
+        WORKERS,
+        patience=PATIENCE,
+    )
     ended = victim.run(order, point and point.injection(), Stopper(root))
     harmed = ended.injected
     findings = []
     if ended.status is None:
-        findings.append(Finding("hung", f"after {victim.PATIENCE:.0f} s: {_tail(order.output)}"))
+        findings.append(Finding("hung", f"after {PATIENCE:.0f} s: {_tail(order.output)}"))
     elif ended.status > 0 or (ended.status < 0 and not harmed):
         findings.append(Finding("exit", f"status {ended.status}: {_tail(order.output)}"))
     if re.search(r'Traceback|"bug"|Exception ignored', _tail(order.output)):
