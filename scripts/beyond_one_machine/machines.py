@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from beyond_one_machine import handler
-from beyond_one_machine.nats_servers import Servers
+from beyond_one_machine.nats_servers import Servers, die_with_the_parent
 
 STREAM = "MAIL"
 WATCHER = os.path.join(os.path.dirname(sys.executable), "watcher")
@@ -103,7 +103,12 @@ class Machine:
         with open(self.log, "ab") as log:
             self._before = log.tell()
             self._process = subprocess.Popen(
-                argv, env=dict(self._environment), stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                argv,
+                env=dict(self._environment),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                preexec_fn=die_with_the_parent,  # noqa: PLW1509 - one call into the kernel
             )
 
     def kill(self) -> None:

@@ -39,7 +39,8 @@ class NoServer(Exception):
     """No server can be run here; the text says why."""
 
 
-def _die_with_the_parent() -> None:
+def die_with_the_parent() -> None:
+    """Have the kernel kill this process when the thread that started it ends."""
     _LIBC.prctl(_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
 
 
@@ -97,7 +98,7 @@ class NatsServer:
                 [PROGRAM, "-c", os.path.join(self.directory, "server.conf")],
                 stdout=log,
                 stderr=log,
-                preexec_fn=_die_with_the_parent,  # noqa: PLW1509 - one call into the kernel
+                preexec_fn=die_with_the_parent,  # noqa: PLW1509 - one call into the kernel
             )
 
     def is_ready(self) -> bool:
