@@ -119,3 +119,40 @@ def test_a_reload_takes_no_copy_away_from_an_attempt(server, init, put, work, re
     daemon.wait_for("finish", 4)
     assert sorted(call["ENTRY"] for call in record()) == ["1.csv", "2.csv", "3.csv", "4.csv"]
     assert {call["ATTEMPT"] for call in record()} == {"1"}
+
+
+def test_the_end_of_a_message_whose_stream_went_is_not_that_of_another_message(
+    server, init, put, work, record, tmp_path, eventually
+):
+    """The server takes the acknowledgement of a number, whatever message has it now."""
+    init(server)
+    go = tmp_path / "go"
+    put(server, f"#\nwhile not os.path.exists({str(go)!r}): time.sleep(0.01)")
+    daemon = work(server, "first")
+    daemon.wait(record)
+    remove(server, "MAIL")
+    init(server)
+    put(server, "#\nsys.exit(75 if os.environ['WATCHER_ATTEMPT'] == '1' else 0)", first=2)
+    go.touch()
+    daemon.wait_for("finish", 2)
+    eventually(lambda: is_over(server, 1))
+    assert [(call["ENTRY"], call["ATTEMPT"]) for call in record()] == [
+        ("1.csv", "1"),
+        ("2.csv", "1"),
+        ("2.csv", "2"),
+    ]
+
+
+def test_a_handler_whose_stream_is_gone_for_good_holds_no_thread(
+    server, init, put, work, record, tmp_path
+):
+    init(server)
+    go = tmp_path / "go"
+    put(server, f"#\nwhile not os.path.exists({str(go)!r}): time.sleep(0.01)")
+    daemon = work(server)
+    daemon.wait(record)
+    remove(server, "MAIL")
+    daemon.wait_for("unhealthy")
+    go.touch()
+    daemon.wait_for("finish")
+    assert daemon.end() == 0

@@ -18,29 +18,35 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import json
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import CancelledError
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import nats.errors
+from nats.js import api
 from nats.js.errors import APIError, NotFoundError
 
 from watcher.errors import TryAgain, one_line
 from watcher.jetstream.connection import Connection, Unreachable
 from watcher.jetstream.messages import ENTRY, ID, KEY, METADATA, QUEUE, decoded
 from watcher.jetstream.open_client import OpenClient
-from watcher.jetstream.stream_setup import DEAD, STATE
+from watcher.jetstream.stream_setup import CONSUMER, DEAD, STATE
+from watcher.rules.dead_letter import MOST_OF_HEADERS, TOO_LARGE, fitting, is_plain, size_of
 from watcher.rules.delivery import Record, arrived, begins, released
 
 ANSWER = 5.0  # seconds for the server's answers to the steps of one end
 PAUSE = 1.0  # seconds between two tries
+LONGEST_NAME = 255  # characters of a queue's name and of a key
+DEEPEST = 100  # levels of metadata
 REMEMBERED = 65_536  # messages that were done
 GOODBYE = 5.0  # seconds for what is given back when the process ends
 SILENCE = 10.0  # seconds without an answer after which a process that ends waits no longer
-_NOT_OURS = frozenset({ID.lower(), "nats-expected-stream"})  # headers of a message that stay behind
+# Headers of a message that its dead letter has in another way, or not.
+_NOT_OURS = frozenset({ID.lower(), KEY.lower(), "nats-expected-stream"})
 
 
 class DeadLetter(NamedTuple):
@@ -84,6 +90,7 @@ class Delivery:
         self.stored = False  # whether the server has a record
         self.over = False  # whether its end is confirmed
         self.known = False  # whether its record was asked for: until then none may be stored
+        self.consumer: object = None  # what delivered it (`Deliveries.consumer`)
 
     @property
     def identity(self) -> tuple[int, int]:
@@ -100,22 +107,37 @@ class Delivery:
     @property
     def queue(self) -> str:
         """The queue that it was in; "" if the message does not say it."""
-        return decoded(self.headers.get(QUEUE.lower(), ""))
+        queue = decoded(self.headers.get(QUEUE.lower(), ""))
+        return queue if "\0" not in queue and len(queue) <= LONGEST_NAME else ""
 
     def key(self, stream: str) -> str:
         """Return the idempotency key: that of the message, or one made of what identifies it."""
         headers = self.headers
         own = f"{stream}.{self.sequence}.{self.stored_us}"
-        return headers.get(KEY.lower()) or headers.get(ID.lower()) or own
+        key = headers.get(KEY.lower()) or headers.get(ID.lower()) or own
+        if key.isascii() and key.isprintable() and len(key) <= LONGEST_NAME:
+            return key
+        return hashlib.sha256(key.encode()).hexdigest()  # of another program: it may be anything
 
     @property
     def metadata(self) -> dict[str, object]:
         """The writer's metadata, as JSON has it; {} if there is none."""
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, RecursionError):
             found = json.loads(self.headers.get(METADATA.lower(), "{}"))
-            if isinstance(found, dict):
+            if isinstance(found, dict) and not _is_deep(found):
                 return found
         return {}
+
+
+def _is_deep(value: object) -> bool:
+    """Whether a value has more levels than its next reader may be able to read."""
+    level: list[Any] = [value]
+    for _ in range(DEEPEST):
+        inner = [one.values() if isinstance(one, dict) else one for one in level]
+        level = [each for one in inner for each in one if isinstance(each, dict | list)]
+        if not level:
+            return False
+    return True
 
 
 class Deliveries:
@@ -123,6 +145,8 @@ class Deliveries:
 
     def __init__(self, connection: Connection, stream: str) -> None:
         self.stream = stream
+        # What tells the consumer from a later one of its name; the loop's thread alone uses it.
+        self.consumer: object = None
         self.on_trouble: Callable[[str | None], None] = lambda _why: None
         self._connection = connection
         self._lock = threading.Lock()  # for the next one
@@ -168,7 +192,9 @@ class Deliveries:
             return False
         with self._lock:
             known = self._in_hand.get(delivery.identity)
+            delivery.consumer = self.consumer
             if known is not None:
+                known.consumer = delivery.consumer
                 known.reply, known.number = delivery.reply, delivery.number
                 return False
             self._in_hand[delivery.identity] = delivery
@@ -246,6 +272,8 @@ class Deliveries:
             except (Unreachable, *_TROUBLES) as error:
                 why = "no answer in time" if isinstance(error, TimeoutError) else str(error)
                 self.on_trouble(one_line(why))
+                with contextlib.suppress(Unreachable, CancelledError, *_TROUBLES):
+                    self._connection.call(self.look, ANSWER)
                 if self._silent_since is None:
                     self._silent_since = time.monotonic()
                 if self._gives_up():
@@ -257,6 +285,21 @@ class Deliveries:
         self.on_trouble(None)
 
     # -- in the loop's thread -------------------------------------------------------------------
+
+    async def look(self, client: OpenClient) -> api.ConsumerInfo:
+        """Look which consumer there is now; raise NotFoundError if there is none.
+
+        What an earlier one delivered cannot be ended: the later one delivers it again, if it is
+        still in the stream. In a stream that was made anew, its number is another message's, and
+        that must not be acknowledged.
+        """
+        try:
+            info: api.ConsumerInfo = await client.context.consumer_info(self.stream, CONSUMER)
+        except NotFoundError:
+            self.consumer = object()  # like no other
+            raise
+        self.consumer = info.created
+        return info
 
     async def _done(self, client: OpenClient, delivery: Delivery) -> None:
         await self._confirm(client, delivery, b"+ACK")
@@ -276,22 +319,35 @@ class Deliveries:
 
     async def _record(self, client: OpenClient, delivery: Delivery, record: Record) -> None:
         state = self.stream + STATE
-        await self._store(client, f"{state}.{delivery.sequence}", record.format(), {})
+        if delivery.consumer == self.consumer:
+            await self._store(client, f"{state}.{delivery.sequence}", record.format(), {})
         delivery.record, delivery.stored = record, True
 
     async def bury(self, client: OpenClient, delivery: Delivery, letter: DeadLetter) -> None:
         """Store a dead letter and end the message."""
-        kept = {name: text for name, text in delivery.headers.items() if name not in _NOT_OURS}
-        headers = kept | {
-            ID: f"{delivery.key(self.stream)}.{delivery.sequence}.{delivery.stored_us}",
-            KEY: delivery.key(self.stream),
-            "Watcher-Subject": delivery.subject,
+        key, size = delivery.key(self.stream), len(delivery.payload)
+        headers = {
+            ID: f"{key}.{delivery.sequence}.{delivery.stored_us}",
+            KEY: key,
             "Watcher-Reason": one_line(letter.reason),
             "Watcher-Facts": json.dumps(letter.facts),
         }
+        plain = is_plain(delivery.subject)
+        if plain:  # otherwise it is requeued under a subject of its own
+            headers["Watcher-Subject"] = delivery.subject
+        headers |= {name: text for name, text in delivery.headers.items() if name not in _NOT_OURS}
         dead = self.stream + DEAD
-        tail = delivery.subject.partition(".")[2] or "_"
-        await self._store(client, f"{dead}.{tail}", delivery.payload, headers)
+        tail = delivery.subject.partition(".")[2] if plain else ""
+        subject = f"{dead}.{tail or '_'}"
+        try:
+            some = fitting(headers, min(MOST_OF_HEADERS, client.max_payload - size))
+            await self._store(client, subject, delivery.payload, some)
+        except APIError as error:
+            if error.err_code not in TOO_LARGE:
+                raise
+            # The stream of dead letters takes what the stream itself took.
+            some = fitting(headers, size_of(delivery.headers))
+            await self._store(client, subject, delivery.payload, some)
         await self._confirm(client, delivery, b"+TERM " + one_line(letter.reason).encode()[:200])
         if delivery.stored:
             await self._forget_record(client, delivery)
@@ -306,7 +362,8 @@ class Deliveries:
 
     async def _confirm(self, client: OpenClient, delivery: Delivery, word: bytes) -> None:
         """Send the end of a delivery, and wait until the server has taken note of it."""
-        await (await client.replies.send(delivery.reply, word))
+        if delivery.consumer == self.consumer:
+            await (await client.replies.send(delivery.reply, word))
         delivery.over = True
         self.ended.set()
         with self._lock:

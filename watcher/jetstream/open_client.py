@@ -17,6 +17,7 @@ import re
 from typing import Any
 
 import nats.errors
+import nats.protocol.parser
 from nats.aio.client import Client
 from nats.js.client import JetStreamContext
 from nats.protocol.parser import AWAITING_MSG_PAYLOAD, Parser
@@ -27,6 +28,16 @@ CLOSE = 1.0  # seconds for the end of a connection
 LARGEST = 64 << 20  # bytes of a message: no server takes more (its max_payload has this limit)
 LONGEST_LINE = 1 << 20  # bytes of a line: the server's INFO with the addresses of a large cluster
 _DENIED = re.compile(r'permissions violation for (publish|subscription) to "([^"]*)"')
+
+
+# Whitespace in a subject is part of it, unless it is a space or a tab: the server stores such a
+# message, and nats-py would end the connection at each of its deliveries.
+nats.protocol.parser.MSG_RE = re.compile(
+    rb"\AMSG[ \t]+([^ \t\r\n]+)[ \t]+(\d+)[ \t]+(([^ \t\r\n]+)[ \t]+)?(\d+)\r\n"
+)
+nats.protocol.parser.HMSG_RE = re.compile(
+    rb"\AHMSG[ \t]+([^ \t\r\n]+)[ \t]+(\d+)[ \t]+(([^ \t\r\n]+)[ \t]+)?(\d+)[ \t]+(\d+)\r\n"
+)
 
 
 class OpenClient(Client):
@@ -86,6 +97,19 @@ class OpenClient(Client):
             raise nats.errors.ProtocolError
         await super()._process_info(info, initial_connection)
 
+    async def _process_headers(self, headers: bytes) -> dict[str, str] | None:
+        try:
+            return await super()._process_headers(headers)
+        except (ValueError, LookupError):  # a publisher may put anything there
+            return None
+
+    def _build_message(
+        self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: dict[str, str] | None
+    ) -> Any:
+        if not subject.isascii():  # whatever the bytes are, the message is to be handled
+            subject = subject.decode(errors="replace").encode()
+        return super()._build_message(sid, subject, reply, data, headers)
+
     async def _flush_pending(self, force_flush: bool = False) -> Any:
         result = await super()._flush_pending(force_flush)
         task = asyncio.current_task()
@@ -101,7 +125,7 @@ class _Parser(Parser):
         self.nc.heard = asyncio.get_running_loop().time()
         try:
             await super().parse(data)
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
             raise nats.errors.ProtocolError from None
         is_message = self.state == AWAITING_MSG_PAYLOAD
         if (self.needed if is_message else len(self.buf)) > (

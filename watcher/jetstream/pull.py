@@ -54,6 +54,7 @@ class Puller:
         self._on_trouble = on_trouble
         self._asked = 0  # messages that were asked for and have not come
         self._asked_until = 0.0  # when no request is open any more, in the loop's time
+        self._latest = 0  # the consumer's number of the last delivery
         self._troubled = False  # whether the last message could not be taken
         self._changed = asyncio.Event()
         self._ended: BaseException | None = None  # why the requests have to be made anew
@@ -96,8 +97,7 @@ class Puller:
 
     async def _serve(self, client: OpenClient) -> None:
         """Pull over one connection until it ends, or the consumer does."""
-        stream, context = self._deliveries.stream, client.context
-        info = await context.consumer_info(stream, CONSUMER)
+        info = await self._deliveries.look(client)
         beat = (info.config.ack_wait or ACK_WAIT) / 3
         inbox = client.new_inbox()
         subscription = await client.subscribe(inbox, cb=functools.partial(self._come, client))
@@ -172,6 +172,10 @@ class Puller:
             headers=headers,
             payload=message.data,
         )
+        again, self._latest = about.sequence.consumer <= self._latest, about.sequence.consumer
+        if again:  # its consumer counts anew: it may be another one
+            with contextlib.suppress(OSError, ValueError, nats.errors.Error):
+                await self._deliveries.look(client)
         task = asyncio.ensure_future(self._hand_on(client, delivery))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
