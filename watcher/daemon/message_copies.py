@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import threading
 from collections import deque
 from collections.abc import Callable
+from pathlib import PurePath
 
 from watcher.config.work_settings import MARK
 from watcher.errors import BadConfiguration
@@ -29,13 +31,14 @@ _SCRATCH = ".copy-"
 def prepare(path: str) -> None:
     """Make the directory of copies, or empty it; raise BadConfiguration."""
     try:
-        os.makedirs(path, mode=0o700, exist_ok=True)
-        status = os.lstat(path)
-        found = set(os.listdir(path))
+        if (why := _of_others(path)) is None:
+            os.makedirs(path, mode=0o700, exist_ok=True)
+            why = _of_others(path)
+        found = set() if why else set(os.listdir(path))
     except OSError as error:
         raise BadConfiguration(f"{path}: cannot be made or read: {error.strerror}") from None
-    if status.st_uid != os.geteuid():
-        raise BadConfiguration(f"{path}: belongs to another user: name another `directory`")
+    if why is not None:
+        raise BadConfiguration(f"{why}: name another `directory`")
     if found - {os.fsdecode(OURS)} and MARK not in found:
         raise BadConfiguration(
             f"{path}: has files that `watcher work` did not make, and would remove: name another"
@@ -45,6 +48,25 @@ def prepare(path: str) -> None:
         os.close(os.open(os.path.join(path, MARK), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
     except OSError as error:
         raise BadConfiguration(f"{path}: nothing can be put there: {error.strerror}") from None
+
+
+def _of_others(path: str) -> str | None:
+    """Return why other users may put another directory or other files there, or None.
+
+    What is emptied here, and handled, must not be theirs: /tmp/watcher-1000 may be anyone's.
+    """
+    there = os.path.realpath(path)
+    for place in (there, *map(str, PurePath(there).parents)):
+        try:
+            status = os.stat(place)
+        except FileNotFoundError:
+            continue
+        if status.st_uid not in (0, os.geteuid()):
+            return f"{place}: belongs to another user"
+        sticky = status.st_mode & stat.S_ISVTX and place != there
+        if status.st_mode & stat.S_IWOTH and not sticky:
+            return f"{place}: every user may change what is in it"
+    return None
 
 
 def clear(path: str) -> None:
