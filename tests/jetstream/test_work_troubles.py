@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import time
 import urllib.request
 
 import pytest
@@ -156,3 +158,64 @@ def test_a_handler_whose_stream_is_gone_for_good_holds_no_thread(
     go.touch()
     daemon.wait_for("finish")
     assert daemon.end() == 0
+
+
+def test_a_worker_that_stops_at_once_gives_back_what_it_has_and_counts_nothing(
+    server, init, put, work, record
+):
+    init(server)  # with 30 s of acknowledgement time
+    put(server, "#\ntime.sleep(60) if len(open(sys.argv[1]).readlines()) == 1 else None", "two")
+    first = work(server, "first")
+    first.wait(record)
+    first.send(signal.SIGTERM)
+    first.wait_for("draining")
+    first.send(signal.SIGTERM)
+    assert first.process.wait(30) == os.EX_TEMPFAIL
+    second = work(server, "second")
+    second.wait_for("finish", 2)
+    assert {call["ATTEMPT"] for call in record()} == {"1"}
+
+
+@pytest.mark.slow
+def test_a_message_that_comes_again_while_it_is_in_hand_is_no_attempt_more(
+    server, init, put, work, record
+):
+    """The worker was stopped for longer than the acknowledgement time."""
+    init(server)
+    quick_acknowledgement(server, 0.5)
+    put(server, "#\ntime.sleep(1.5)\nsys.exit(0 if os.environ['WATCHER_ATTEMPT'] == '2' else 75)")
+    daemon = work(server)
+    daemon.wait(record)
+    daemon.send(signal.SIGSTOP)
+    time.sleep(1.0)  # what is waited for is that nothing comes
+    daemon.send(signal.SIGCONT)
+    daemon.wait_for("finish")
+    assert [call["ATTEMPT"] for call in record()] == ["1", "2"]
+
+
+def test_a_queue_that_the_breaker_holds_goes_on_to_try(server, init, put, work, record, tmp_path):
+    """Once all messages in hand had failed, no other was asked for."""
+    init(server)
+    fixed = tmp_path / "fixed"
+    program = f"#\nsys.exit(0 if os.path.exists({str(fixed)!r}) else 75)"
+    put(server, *[program] * 6)
+    more = "breaker = 3"
+    daemon = work(server, more=more, retry='initial = "20s", max = "20s", jitter = 0')
+    daemon.wait_for("unhealthy")
+    fixed.touch()
+    daemon.wait(lambda: daemon.send(signal.SIGUSR2) or len(daemon.events("finish")) >= 3)
+
+
+def test_a_copy_that_its_handler_wrote_to_or_removed_is_over(
+    server, init, put, work, tmp_path, eventually
+):
+    init(server)
+    put(
+        server,
+        "#\nos.unlink(os.environ['WATCHER_PATH'])",
+        "#\nopen(os.environ['WATCHER_PATH'], 'a').write('more')",
+    )
+    daemon = work(server)
+    daemon.wait_for("finish", 2)
+    eventually(lambda: is_over(server, 2))
+    eventually(lambda: not list((tmp_path / "one").glob("*.csv")))

@@ -12,6 +12,7 @@ Fails: never; the health of the queue says what is wrong with the server.
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from collections.abc import Callable, Container, Iterable, Mapping
 from concurrent.futures import Future
@@ -51,6 +52,8 @@ LOOK = 0.5  # seconds between two looks whether a worker of earlier settings has
 AHEAD = 2  # messages in hand for each thread: while one is handled, the next one comes
 LATER = 30.0  # seconds until a message comes again that could not be written down
 NO_COPY = "no copy of a message: files are not put here by hand"
+LAST_WORDS = 1.0  # seconds for giving messages back when the process stops at once
+HELD = 8  # messages in hand while something holds the queue: one is tried after the other
 
 
 class NeverReturns(Returning):
@@ -226,9 +229,11 @@ class MessageWorker(QueueWorker):
 
     def _free(self) -> int:
         """Return how many messages there is room for; called in the loop's thread."""
-        if self.loop.stopping.is_set() or self.pending.held:
+        if self.loop.stopping.is_set() or self.detector.watch.pause.found is not None:
             return 0
-        return self._room - len(self._deliveries)
+        # While something holds the queue an entry is tried now and then: there has to be one.
+        room = self._room if self.pending.gives_out() else min(self._room, HELD)
+        return room - len(self._deliveries)
 
     async def _arrive(self, client: OpenClient, delivery: Delivery) -> None:
         """Write the copy of a message that came, if its attempt is due."""
@@ -303,6 +308,17 @@ class MessageWorker(QueueWorker):
             self._deliveries.reject(delivery, DeadLetter(why, facts))
 
     # -- the end ------------------------------------------------------------------------------
+
+    def forget_in_hand(self) -> None:
+        """Give everything back at once: this process is told to stop, and its end counts for none.
+
+        A signal handler calls this. A thread of its own does it, as this one may hold a lock.
+        """
+        super().forget_in_hand()
+        self.handler.terminate()  # first: another worker may have the message in a moment
+        release = threading.Thread(target=self._deliveries.release_all, daemon=True)
+        release.start()
+        release.join(LAST_WORDS)
 
     def drain(self) -> None:
         """Pull no more, and begin no entry any more."""

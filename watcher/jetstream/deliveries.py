@@ -49,6 +49,10 @@ SILENCE = 10.0  # seconds without an answer after which a process that ends wait
 _NOT_OURS = frozenset({ID.lower(), KEY.lower(), "nats-expected-stream"})
 
 
+class Missing(nats.errors.Error):
+    """A stream beside that of the messages is not there."""
+
+
 class DeadLetter(NamedTuple):
     """Why an entry goes to the dead letters, and after how much."""
 
@@ -195,6 +199,8 @@ class Deliveries:
             delivery.consumer = self.consumer
             if known is not None:
                 known.consumer = delivery.consumer
+                if delivery.number > known.number:  # no attempt begins with this delivery
+                    known.record = released(known.record)._replace(begun=known.record.begun)
                 known.reply, known.number = delivery.reply, delivery.number
                 return False
             self._in_hand[delivery.identity] = delivery
@@ -356,7 +362,12 @@ class Deliveries:
         self, client: OpenClient, subject: str, payload: bytes, headers: Mapping[str, str]
     ) -> None:
         """Publish, and wait until it is stored; raises APIError."""
-        answer = json.loads(await (await client.replies.send(subject, payload, headers or None)))
+        try:
+            data = await (await client.replies.send(subject, payload, headers or None))
+        except nats.errors.NoRespondersError:
+            stream = subject.partition(".")[0]
+            raise Missing(f"no stream {stream}: `watcher nats init` makes it") from None
+        answer = json.loads(data)
         if "error" in answer:
             raise APIError.from_error(answer["error"])
 

@@ -10,13 +10,13 @@ Fails: as `Finisher`.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import Protocol
 
 from watcher.rules.lifecycle import Move, State
-from watcher.rules.results import AttemptEnd, AttemptResult
+from watcher.rules.results import DONE, AttemptEnd, AttemptResult
 from watcher.rules.stamp import Schedule
-from watcher.settle import moves
 from watcher.settle.finish import FinishedAttempt, Finisher
 from watcher.spool.claimed import Claim
 
@@ -44,13 +44,15 @@ class MessageFinisher(Finisher):
     def end_done(self, finished: FinishedAttempt) -> AttemptResult:
         """Acknowledge the message, and remove its copy."""
         outcome, name = finished.outcome, finished.claim.name
-        moved = outcome.move_to is not None and not outcome.copied
-        if not moved:
+        if outcome.move_to is not None and not outcome.copied:
+            # Then it is done: the copy is where it belongs, and a message without it would be lost.
+            report = super().end_done(finished)
             self.messages.done(name)
-        report = super().end_done(finished)
-        if moved:  # the copy is where it belongs now, and a message without it would be lost
-            self.messages.done(name)
-        return report
+            return report
+        self.messages.done(name)
+        self._remove_copy(finished.claim)
+        self.emit(finished.claim, State.CLAIMED, Move.FINISH, outcome.reason, finished)
+        return DONE
 
     def end_rejected(self, finished: FinishedAttempt, why: str) -> AttemptResult:
         """Move the message to the dead letters, and remove its copy."""
@@ -72,4 +74,6 @@ class MessageFinisher(Finisher):
 
     @staticmethod
     def _remove_copy(claim: Claim) -> None:
-        moves.remove(claim.spool, claim.parts)
+        """Remove a copy, also one that its handler wrote to or replaced: the message is over."""
+        with contextlib.suppress(FileNotFoundError):
+            claim.spool.disk.unlink(claim.parts[0].name, claim.spool.fd)
