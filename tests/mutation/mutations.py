@@ -23,6 +23,16 @@ class Mutation(NamedTuple):
 
 
 MUTATIONS = [
+    # A stream in place of a queue
+    Mutation(
+        "a record counts for another message that has the number now",
+        (4,),
+        "rules/delivery.py",
+        "return found if found.stored_us == stored_us else cls(stored_us=stored_us)",
+        "return found",
+        "unit/test_delivery.py",
+        "test_a_record_of_another_message_with_the_same_number_counts_nothing",
+    ),
     # 1: nothing is handled before its writer finished
     Mutation(
         "a writer is not asked about",
