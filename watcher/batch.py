@@ -158,6 +158,10 @@ class Batch:
         return {number: _Result(whole, found) for number, found in requests.items() if found}
 
     def _settle(self, results: Mapping[int, _Result]) -> None:
+        if len(results) > 1:
+            self._attempt.settlement.settling(
+                [(self._begun[number].claim, one.outcome) for number, one in results.items()]
+            )
         for number, (outcome, request) in results.items():
             begun = self._begun.pop(number)
             self._settled(begun, self._attempt.settle(begun, outcome, request))

@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 
 from watcher.attempt import Attempt, Begun
@@ -286,6 +286,11 @@ class MessageWorker(QueueWorker):
         """Acknowledge the message of a copy."""
         if (delivery := self._copies.of(name)) is not None:
             self._deliveries.done(delivery)
+
+    def done_together(self, names: Sequence[bytes]) -> None:
+        """Acknowledge the messages of some copies, all on their way at once."""
+        found = [self._copies.of(name) for name in names]
+        self._deliveries.done_together([delivery for delivery in found if delivery is not None])
 
     def retry(
         self, name: bytes, schedule: Schedule, remembered: Mapping[str, object] | None

@@ -22,7 +22,7 @@ import hashlib
 import json
 import threading
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import CancelledError
 from typing import Any, NamedTuple
 
@@ -239,7 +239,15 @@ class Deliveries:
 
     def done(self, delivery: Delivery) -> None:
         """Acknowledge a message for good."""
-        self._insist(delivery, lambda client: self._done(client, delivery))
+        self._insist(delivery, lambda client: self._done(client, [delivery]))
+
+    def done_together(self, deliveries: Sequence[Delivery]) -> None:
+        """Acknowledge some messages, all on their way at once; `done` then waits for what is left.
+
+        That is once: of a message that the server does not confirm now, `done` sends it again.
+        """
+        with contextlib.suppress(*_TROUBLES, Unreachable, CancelledError):
+            self._connection.call(lambda client: self._done(client, deliveries), ANSWER)
 
     def retry(self, delivery: Delivery, record: Record, seconds: float) -> None:
         """Give a message back: it is delivered again in so many seconds, to any worker."""
@@ -307,13 +315,16 @@ class Deliveries:
         self.consumer = info.created
         return info
 
-    async def _done(self, client: OpenClient, delivery: Delivery) -> None:
-        await self._confirm(client, delivery, b"+ACK")
-        self._done_lately[delivery.identity] = None
-        if len(self._done_lately) > REMEMBERED:
-            del self._done_lately[next(iter(self._done_lately))]
-        if delivery.stored:
-            await self._forget_record(client, delivery)
+    async def _done(self, client: OpenClient, deliveries: Sequence[Delivery]) -> None:
+        answers = [await self._send(client, delivery, b"+ACK") for delivery in deliveries]
+        for delivery, answer in zip(deliveries, answers, strict=True):
+            await answer
+            self._ended(delivery)
+            self._done_lately[delivery.identity] = None
+            if len(self._done_lately) > REMEMBERED:
+                del self._done_lately[next(iter(self._done_lately))]
+            if delivery.stored:
+                await self._forget_record(client, delivery)
 
     async def give_back(
         self, client: OpenClient, delivery: Delivery, record: Record, seconds: float
@@ -373,8 +384,21 @@ class Deliveries:
 
     async def _confirm(self, client: OpenClient, delivery: Delivery, word: bytes) -> None:
         """Send the end of a delivery, and wait until the server has taken note of it."""
+        await (await self._send(client, delivery, word))
+        self._ended(delivery)
+
+    async def _send(
+        self, client: OpenClient, delivery: Delivery, word: bytes
+    ) -> asyncio.Future[bytes]:
+        """Send the end of a delivery, unless an earlier consumer made it; return its answer."""
         if delivery.consumer == self.consumer:
-            await (await client.replies.send(delivery.reply, word))
+            return await client.replies.send(delivery.reply, word)
+        nothing: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        nothing.set_result(b"")
+        return nothing
+
+    def _ended(self, delivery: Delivery) -> None:
+        """Note that the server has confirmed the end of a message."""
         delivery.over = True
         self.ended.set()
         with self._lock:

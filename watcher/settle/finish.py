@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple, Protocol
 
@@ -100,6 +100,12 @@ class Finisher:
     def with_patience(self, patience: DiskRetry) -> Finisher:
         """Return a copy with another `DiskRetry`; it keeps no claims and emits every move."""
         return Finisher(self.queue, self.terms, self.policy, self.clock, self.listen, patience)
+
+    def settling(self, results: Sequence[tuple[Claim, HandlerResult]]) -> None:
+        """Do for the entries of a batch what is cheaper for all at once; `settle` follows for each.
+
+        Raises nothing. A directory has nothing that is.
+        """
 
     def settle(self, finished: FinishedAttempt, proof: Proof) -> AttemptResult:
         """Do what the handler's result asks for; raises OSError or WatcherError."""

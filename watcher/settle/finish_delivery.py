@@ -11,11 +11,11 @@ Fails: as `Finisher`.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from watcher.rules.lifecycle import Move, State
-from watcher.rules.results import DONE, AttemptEnd, AttemptResult
+from watcher.rules.results import DONE, AttemptEnd, AttemptResult, HandlerResult, Verdict
 from watcher.rules.stamp import Schedule
 from watcher.settle.finish import FinishedAttempt, Finisher
 from watcher.spool.claimed import Claim
@@ -26,6 +26,9 @@ class Messages(Protocol):
 
     def done(self, name: bytes) -> None:
         """Acknowledge a message; returns once the server has confirmed it. Raises TryAgain."""
+
+    def done_together(self, names: Sequence[bytes]) -> None:
+        """Acknowledge messages with one wait; `done` sees to those that were not confirmed."""
 
     def retry(
         self, name: bytes, schedule: Schedule, remembered: Mapping[str, object] | None
@@ -40,6 +43,16 @@ class MessageFinisher(Finisher):
     """Ends attempts at copies of messages."""
 
     messages: Messages  # set before the first attempt
+
+    def settling(self, results: Sequence[tuple[Claim, HandlerResult]]) -> None:
+        """Acknowledge what a batch has done: one wait for the server, and not one for each."""
+        names = [
+            claim.name
+            for claim, outcome in results
+            if outcome.verdict is Verdict.DONE and outcome.move_to is None
+        ]
+        if len(names) > 1:
+            self.messages.done_together(names)
 
     def end_done(self, finished: FinishedAttempt) -> AttemptResult:
         """Acknowledge the message, and remove its copy."""
