@@ -159,7 +159,6 @@ class Puller:
         if _STATUS in headers and not message.reply:
             self._on_status(headers)
             return
-        self._asked = max(0, self._asked - 1)
         about = message.metadata
         delivery = Delivery(
             subject=message.subject,
@@ -181,6 +180,8 @@ class Puller:
         task.add_done_callback(self._tasks.discard)
 
     async def _hand_on(self, client: OpenClient, delivery: Delivery) -> None:
+        # In one step with `take`: in between there would seem to be room for one more.
+        self._asked = max(0, self._asked - 1)
         try:
             if await self._deliveries.take(client, delivery):
                 await self._on_delivery(client, delivery)
