@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -220,6 +221,34 @@ def test_what_the_server_does_not_take_is_left_and_said(letters, bury, shared_se
     assert "expected stream does not match" in ended.stdout
     for stream in ("FULL", "NONE", "OTHER"):
         assert len(shared_server.bodies(f"{stream}-DEAD")) == len(LETTERS)
+
+
+def test_a_letter_that_the_server_would_not_take_again_keeps_no_other_from_it(
+    letters, init, shared_server
+):
+    init(shared_server, "LARGE")
+
+    async def send(client):
+        most = client.max_payload
+        await client.context.publish("LARGE-DEAD.x", b"x" * most)
+        about = {"Watcher-Key": "k", "Watcher-Subject": "LARGE.x", "Watcher-Reason": "why " * 50}
+        await client.context.publish("LARGE-DEAD.y", b"y" * (most - 400), headers=about)
+        await client.context.publish("LARGE-DEAD.z", b"z")
+        return most
+
+    most = shared_server.call(send)
+    begun = time.monotonic()
+    ended = letters("requeue", "LARGE", "ALL", code=os.EX_TEMPFAIL)
+    first, *others = ended.stdout.splitlines()
+    assert re.fullmatch(
+        rf"1  dead, left: it has {str(most)[:4]}\d+ bytes with its headers: "
+        rf"raise max_payload \({most}\)",
+        first,
+    )
+    assert others == ["2  dead, requeued", "3  dead, requeued"]
+    assert ended.stderr == "2 requeued, 1 left; the same command goes on with these\n"
+    assert shared_server.bodies("LARGE") == [b"y" * (most - 400), b"z"]
+    assert time.monotonic() - begun < 20  # 30 s where the server ends the connection
 
 
 def test_a_letter_of_another_program_does_no_harm(letters, init, shared_server):

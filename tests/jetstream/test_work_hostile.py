@@ -10,6 +10,8 @@ import pytest
 pytest.importorskip("nats")
 
 from tests.jetstream.work_stand import is_over
+from watcher.jetstream.messages import ID, KEY, headers_of
+from watcher.rules.dead_letter import size_of
 
 LINE = b"NATS/1.0\r\n"
 LARGEST = 1 << 20  # the server's max_payload
@@ -92,3 +94,23 @@ def test_each_message_can_be_a_dead_letter(server, init, work, letters, eventual
     listed = [json.loads(line) for line in letters("list", "--json").stdout.splitlines()]
     assert len(listed) == count
     assert [one["why"] for one in listed].count("exit status 67") >= len(HOSTILE)
+
+
+def test_a_dead_letter_that_fills_its_size_has_the_name_and_the_metadata_of_its_entry(
+    server, init, work, letters, put, record
+):
+    init(server)
+    key, metadata = "k" * 64, json.dumps({"to": "x" * 300})
+    about = headers_of(
+        key=key, queue="in", name="full.csv", attempt=1, metadata=metadata, stream="MAIL"
+    )
+    body = b"#\nsys.exit(67)".ljust(LARGEST - size_of(about))
+    put(server, body, name="full.csv", metadata=metadata, **{ID: key, KEY: key})
+    daemon = work(server)
+    daemon.wait_for("reject")
+    assert letters("requeue", "full.csv").stdout == "full.csv  dead, requeued\n"
+    daemon.wait_for("reject", 2)
+    first, second = record()
+    assert (second["ENTRY"], second["KEY"], second["QUEUE"]) == ("full.csv", key, "in")
+    assert first["METADATA"]
+    assert second["METADATA"] == first["METADATA"]

@@ -2600,6 +2600,15 @@ MUTATIONS = [
         "test_what_the_server_does_not_take_is_left_and_said",
     ),
     Mutation(
+        "a dead letter that the server would not take again keeps the others from it",
+        (3,),
+        "jetstream/dead_letters.py",
+        "        if (size := len(body) + size_of(headers)) > (most := client.max_payload):\n",
+        "        if (size := len(body)) > (most := client.max_payload):\n",
+        "jetstream/test_letters.py",
+        "test_a_letter_that_the_server_would_not_take_again",
+    ),
+    Mutation(
         "of a batch in hand the ledger has one entry",
         (4,),
         "attempt.py",

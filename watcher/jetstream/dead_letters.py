@@ -2,6 +2,7 @@
 
 Guarantees: a listing reads no message's contents. A letter that is published again keeps its key
 and gets a new id, so that the server takes it; it is removed only after the server has stored it.
+One that the server would not take is left, and keeps none of the others from it.
 Fails: what `Connection.call` raises; Unavailable if there is no stream of dead letters.
 """
 
@@ -10,7 +11,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import hashlib
 import json
+import os
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -25,6 +28,7 @@ from watcher.jetstream.connection import Connection
 from watcher.jetstream.messages import ENTRY, EXPECTED_STREAM, ID, KEY, METADATA, QUEUE, decoded
 from watcher.jetstream.open_client import OpenClient
 from watcher.jetstream.stream_setup import DEAD
+from watcher.rules.dead_letter import size_of
 
 SUBJECT, REASON, FACTS = "Watcher-Subject", "Watcher-Reason", "Watcher-Facts"
 _OF_LETTERS = frozenset(name.lower() for name in (SUBJECT, REASON, FACTS, ID, EXPECTED_STREAM))
@@ -129,12 +133,18 @@ async def _requeue(client: OpenClient, stream: str, some: Sequence[Letter]) -> l
     """Take each of the three steps for all of them at once: read, publish, remove."""
     read = await asyncio.gather(*(_read(client, stream, letter) for letter in some))
     answers = []
-    for letter, message in zip(some, read, strict=True):
-        if message is not None:
-            subject, headers = _again(stream, letter, message)
-            sent = await client.replies.send(subject, message.data or b"", headers)
-            answers.append((letter, subject, sent))
     left = {letter.number: GONE for letter in some}
+    for letter, message in zip(some, read, strict=True):
+        if message is None:
+            continue
+        subject, headers = _again(stream, letter, message)
+        body = message.data or b""
+        # At a larger message the server ends the connection, and answers none of the others.
+        if (size := len(body) + size_of(headers)) > (most := client.max_payload):
+            why = f"it has {size} bytes with its headers: raise max_payload ({most})"
+            left[letter.number] = why
+            continue
+        answers.append((letter, subject, await client.replies.send(subject, body, headers)))
     stored = []
     for letter, subject, answer in answers:
         why = left[letter.number] = await _why_not(answer, subject)
@@ -157,7 +167,8 @@ def _again(stream: str, letter: Letter, message: api.RawStreamMsg) -> tuple[str,
     """Return the subject and the headers by which a letter is published again.
 
     Its id is new, or the server would take it for the message that died; and the same at each
-    attempt to publish it, so that a command that was killed can be repeated.
+    attempt to publish it, so that a command that was killed can be repeated. The id is as long as
+    that of an entry, so that a message that filled its size fits again.
     """
     kept = {
         name: str(text)
@@ -166,7 +177,8 @@ def _again(stream: str, letter: Letter, message: api.RawStreamMsg) -> tuple[str,
     }
     key = letter.key or f"{stream}{DEAD}"
     again = f"{key}.again.{letter.number}.{round(letter.rejected * 1000)}"
-    return letter.subject or f"{stream}._", kept | {ID: again, EXPECTED_STREAM: stream}
+    own = {ID: hashlib.sha256(os.fsencode(again)).hexdigest(), EXPECTED_STREAM: stream}
+    return letter.subject or f"{stream}._", kept | own
 
 
 async def _why_not(answer: asyncio.Future[bytes], subject: str) -> str:

@@ -343,16 +343,18 @@ class Deliveries:
     async def bury(self, client: OpenClient, delivery: Delivery, letter: DeadLetter) -> None:
         """Store a dead letter and end the message."""
         key, size = delivery.key(self.stream), len(delivery.payload)
-        headers = {
-            ID: f"{key}.{delivery.sequence}.{delivery.stored_us}",
-            KEY: key,
-            "Watcher-Reason": one_line(letter.reason),
-            "Watcher-Facts": json.dumps(letter.facts),
-        }
+        given = {name: text for name, text in delivery.headers.items() if name not in _NOT_OURS}
+        entry = [name.lower() for name in (ENTRY, QUEUE, METADATA) if name.lower() in given]
+        # What does not fit is left out, the last ones first: a requeue has to give the handler the
+        # entry as it was, so the reason comes after what the entry is.
+        headers = {ID: f"{key}.{delivery.sequence}.{delivery.stored_us}", KEY: key}
+        headers |= {name: given.pop(name) for name in entry}
         plain = is_plain(delivery.subject)
         if plain:  # otherwise it is requeued under a subject of its own
             headers["Watcher-Subject"] = delivery.subject
-        headers |= {name: text for name, text in delivery.headers.items() if name not in _NOT_OURS}
+        headers["Watcher-Reason"] = one_line(letter.reason)
+        headers["Watcher-Facts"] = json.dumps(letter.facts)
+        headers |= given
         dead = self.stream + DEAD
         tail = delivery.subject.partition(".")[2] if plain else ""
         subject = f"{dead}.{tail or '_'}"

@@ -2,7 +2,7 @@
 
 A dead letter has more headers than its message: why it is one, and after how much. The server takes
 64 KiB of headers, and a whole message of `max_payload`. What does not fit is left out, the least
-needed first: a message that fills its size has no headers as a dead letter, but it is kept.
+needed first: a message that fills its size has no reason as a dead letter, but it is kept.
 
 Fails: never.
 Source: nats-server, error 10097; docs.nats.io, "Subject-Based Messaging".
