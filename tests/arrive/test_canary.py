@@ -9,7 +9,7 @@ import pytest
 
 from watcher.arrive.source import EventKind
 from watcher.arrive.sources import Sources
-from watcher.daemon.canary import ENOUGH, SOON, Delivery
+from watcher.daemon.canary import ENOUGH, SOON, EventDelivery
 from watcher.daemon.event_reader import EventReader
 from watcher.rules.names import Layout
 from watcher.spool import canary_file
@@ -30,7 +30,7 @@ class Stage:
         self.events = []
         self.reader = EventReader(self.sources, lambda: None)
         self.reader.routes = {TAG: [self.events.extend], None: [self.events.extend]}
-        self.delivery = Delivery(self.sources, self.reader)
+        self.delivery = EventDelivery(self.sources, self.reader)
         self.now = 100.0
 
     def send(self):

@@ -9,7 +9,7 @@ import pytest
 from watcher.arrive.source import Event, EventKind
 from watcher.arrive.sources import Sources
 from watcher.config.queue_settings import Queue
-from watcher.daemon.canary import Delivery
+from watcher.daemon.canary import EventDelivery
 from watcher.daemon.created import Created
 from watcher.daemon.event_reader import EventReader
 from watcher.daemon.pending import Pending
@@ -37,7 +37,7 @@ def worker(queue, sources):
     """A queue that is watched, whose threads do not run: events come when the test reads them."""
     settings = Queue(name="q", path=str(queue), format="raw", suffix="", sweep_every=3600.0)
     reader = EventReader(sources, lambda: None)
-    context = Context(sources, reader, SystemClock(), print, Delivery(sources, reader))
+    context = Context(sources, reader, SystemClock(), print, EventDelivery(sources, reader))
     made = QueueWorker(1, settings, Function(lambda _entry: None), context)
     reader.routes = {1: (made.on_events,), None: (made.on_events,)}
     made.detector.tick()

@@ -8,7 +8,7 @@ import pytest
 
 from watcher.arrive.source import Event, EventKind
 from watcher.config.queue_settings import Queue
-from watcher.daemon.canary import Delivery
+from watcher.daemon.canary import EventDelivery
 from watcher.daemon.event_reader import EventReader
 from watcher.daemon.queue_worker import QueueWorker
 from watcher.daemon.timers import Timers
@@ -81,7 +81,7 @@ def clock():
 def worker(scene, clock):
     settings = Queue(name="q", path=str(scene.directory), sweep_every=3600.0)
     reader = EventReader(scene, lambda: None)
-    context = Context(scene, reader, clock, lambda _tag: None, Delivery(scene, reader))
+    context = Context(scene, reader, clock, lambda _tag: None, EventDelivery(scene, reader))
     return QueueWorker(1, settings, Function(lambda _entry: None), context)
 
 

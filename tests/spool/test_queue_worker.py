@@ -12,7 +12,7 @@ from watcher.arrive.source import Event, EventKind
 from watcher.arrive.sources import Sources
 from watcher.attempt import Attempt
 from watcher.config.queue_settings import Queue
-from watcher.daemon.canary import Delivery
+from watcher.daemon.canary import EventDelivery
 from watcher.daemon.event_reader import EventReader
 from watcher.daemon.queue_worker import QueueWorker
 from watcher.daemon.ready import Item
@@ -87,7 +87,7 @@ def runners(queue):
     """Make a runner of the queue with settings of its own; all end before the sources close."""
     sources, made = Sources(), []
     reader = EventReader(sources, lambda: None)
-    delivery = Delivery(sources, reader)
+    delivery = EventDelivery(sources, reader)
     context = Context(sources, reader, SystemClock(), lambda _tag: None, delivery)
 
     def make(tag, grace_age):

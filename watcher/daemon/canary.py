@@ -57,7 +57,7 @@ _WHY = {
 }
 
 
-class Delivery:
+class EventDelivery:
     """Whether the events of the process's inotify instance arrive. The daemon's thread uses it.
 
     Attributes
@@ -150,7 +150,7 @@ class Canary:
         settings: Queue,
         detector: Detector,
         health: Health,
-        delivery: Delivery,
+        delivery: EventDelivery,
         detecting: threading.Lock,
     ) -> None:
         self._settings = settings

@@ -18,7 +18,7 @@ from collections.abc import Callable
 
 from watcher.arrive.sources import Sources
 from watcher.config.queue_settings import Queue
-from watcher.daemon.canary import Delivery
+from watcher.daemon.canary import EventDelivery
 from watcher.daemon.event_reader import EventReader
 from watcher.daemon.queue_worker import QueueWorker
 from watcher.daemon.ready import Item, Ready
@@ -105,7 +105,7 @@ class EmbeddedQueue:
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._poll.register(self._wake_read, select.POLLIN)
         self._registered: set[int] = set()
-        delivery = Delivery(self._sources, self._reader)
+        delivery = EventDelivery(self._sources, self._reader)
         context = Context(self._sources, self._reader, self._clock, self._wake_for, delivery)
         self.worker = HandingWorker(settings, context)
         routes = (self.worker.on_events,)

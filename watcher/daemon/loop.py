@@ -22,7 +22,7 @@ from types import FrameType
 
 from watcher.arrive.sources import Sources
 from watcher.config.queue_settings import Queue
-from watcher.daemon.canary import Delivery
+from watcher.daemon.canary import EventDelivery
 from watcher.daemon.descriptors import make_room
 from watcher.daemon.directories import Directories
 from watcher.daemon.event_reader import EventReader, Routes
@@ -66,7 +66,7 @@ class Daemon:
         self._leaving: list[QueueWorker] = []  # they finish what they have in hand
         self._sources = Sources()
         self._reader = EventReader(self._sources, self._wake)
-        self._delivery = Delivery(self._sources, self._reader)
+        self._delivery = EventDelivery(self._sources, self._reader)
         self._next_tag = 0
         self._clock = SystemClock()
         self._rounds = Rounds()

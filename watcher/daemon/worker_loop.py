@@ -23,7 +23,7 @@ from watcher.arrive.sources import Sources
 from watcher.attempt import Attempt, Begun
 from watcher.claim.passing import Passing
 from watcher.config.queue_settings import Queue
-from watcher.daemon.canary import Delivery
+from watcher.daemon.canary import EventDelivery
 from watcher.daemon.detector import Detector
 from watcher.daemon.event_reader import EventReader
 from watcher.daemon.follow_up import LOOK_AGAIN, FollowUp
@@ -57,7 +57,7 @@ class Context(NamedTuple):
     reader: EventReader
     clock: Clock
     wake: Callable[[int], None]  # makes the daemon's thread tick the queue with this tag
-    delivery: Delivery
+    delivery: EventDelivery
 
 
 class WorkerLoop:
