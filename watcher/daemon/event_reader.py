@@ -171,7 +171,7 @@ class EventReader:
         """See that a thread waits for events, or will soon; the daemon's thread calls this.
 
         `looks_soon`: it wakes within a second in any case. Else the next entry wakes it after
-        `SOON`, so that the status of the daemon says what is in hand (`daemon.publisher`).
+        `SOON`, so that the status of the daemon says what is in hand (`daemon.status_writer`).
         Returns the descriptors that the daemon's thread has to wait for besides its own, and the
         seconds until it must call again (None: when it wakes for another reason).
         """

@@ -26,10 +26,10 @@ from watcher.daemon.canary import EventDelivery
 from watcher.daemon.descriptors import make_room
 from watcher.daemon.directories import Directories
 from watcher.daemon.event_reader import EventReader, Routes
-from watcher.daemon.publisher import EVERY
 from watcher.daemon.queue_worker import QueueWorker
 from watcher.daemon.rounds import Rounds
 from watcher.daemon.service_manager import ServiceManager
+from watcher.daemon.status_writer import EVERY
 from watcher.daemon.web_process import WebProcess
 from watcher.daemon.worker_loop import Context
 from watcher.errors import BadConfiguration, WatcherError, counted

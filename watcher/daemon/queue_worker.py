@@ -21,7 +21,7 @@ from watcher.daemon.canary import Canary
 from watcher.daemon.detector import Detector
 from watcher.daemon.disk_patience import DiskPatience
 from watcher.daemon.long_attempts import Long, LongAttempts
-from watcher.daemon.publisher import Publisher
+from watcher.daemon.status_writer import StatusWriter
 from watcher.daemon.trigger_queue import CURE
 from watcher.daemon.worker_loop import Context, WorkerLoop
 from watcher.daemon.workers import Workers
@@ -67,9 +67,9 @@ class QueueWorker:
         settlement = self.make_finisher(terms, clock, disk)
         settlement.emitted = frozenset(move for move in Move if log.shows(move))
         self._attempt = self.make_attempt(handler, settlement)
-        self._publisher = Publisher(settings, self.health, self.detector, self._attempt)
+        self._status_writer = StatusWriter(settings, self.health, self.detector, self._attempt)
         self.loop = self.loop_class()(
-            settings, self._attempt, self.detector, self.health, self._publisher, context
+            settings, self._attempt, self.detector, self.health, self._status_writer, context
         )
         self.on_events = self.loop.on_events
         self.health.on_change = self.loop.wake
@@ -146,7 +146,7 @@ class QueueWorker:
         if self.loop.heir is None:
             due = min(due, self._archive_keeper.tick(self.detector.spool))
             due = min(due, self._canary.tick(self.detector.now()))
-            due = min(due, self._publisher.tick())
+            due = min(due, self._status_writer.tick())
             due = min(due, self._long_attempts.tick(self.detector.now()))
             if self.loop.trigger is not None:
                 due = min(due, self.loop.trigger.tick(self.detector.now()))
@@ -196,7 +196,7 @@ class QueueWorker:
             more += f", {taken} taken by another program"
         pause = self.detector.watch.pause.found
         paused = "" if pause is None else f"{pause}; "
-        now = self._publisher.in_words()
+        now = self._status_writer.in_words()
         return f"{self.health}; {paused}{holds}, {self.pending.handled} handled{more}{now}"
 
     def _recover(self, spool: Spool) -> Recovered:
@@ -217,7 +217,7 @@ class QueueWorker:
         """Begin no entry any more, while the process goes on with other settings."""
         self.drain()
         if self._is_alone():
-            self._publisher.leave()
+            self._status_writer.leave()
 
     def _is_alone(self) -> bool:
         """Whether no worker of other settings speaks for this spool."""
@@ -237,10 +237,10 @@ class QueueWorker:
         ended = self._workers.ended()
         alone = self._is_alone()
         if alone and not ended:
-            self._publisher.tick()
+            self._status_writer.tick()
         if ended:
             if alone:
-                self._publisher.end()
+                self._status_writer.end()
             self.detector.close()
             if self.loop.heir is None:
                 self.loop.unremovable.let_go()

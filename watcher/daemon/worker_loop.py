@@ -28,9 +28,9 @@ from watcher.daemon.detector import Detector
 from watcher.daemon.event_reader import EventReader
 from watcher.daemon.follow_up import LOOK_AGAIN, FollowUp
 from watcher.daemon.handler_trial import HandlerTrial
-from watcher.daemon.publisher import Publisher
 from watcher.daemon.ready import Item
 from watcher.daemon.returning import Returning, wait_for_loop
+from watcher.daemon.status_writer import StatusWriter
 from watcher.daemon.trigger_queue import trigger_for
 from watcher.observe import log
 from watcher.observe.health import Health
@@ -76,7 +76,7 @@ class WorkerLoop:
         attempt: Attempt,
         detector: Detector,
         health: Health,
-        publisher: Publisher,
+        status_writer: StatusWriter,
         context: Context,
     ) -> None:
         self.settings = settings
@@ -88,7 +88,7 @@ class WorkerLoop:
         self.detecting = threading.Lock()
         self.stopping = threading.Event()
         self.heir: WorkerLoop | None = None
-        self._publisher = publisher
+        self._status_writer = status_writer
         self._real = context.clock.real
         self._wake_daemon = context.wake
         self._passing = Passing()
@@ -200,12 +200,16 @@ class WorkerLoop:
     def handle_entries(self, wait: Callable[[], None]) -> None:
         """Handle one entry after the other; `wait` returns when there may be another one."""
         pending, reader, detector = self.pending, self.reader, self.detector
-        follow_up, breaker, publisher = self.follow_up, self.attempt.breaker, self._publisher
+        follow_up, breaker, status_writer = (
+            self.follow_up,
+            self.attempt.breaker,
+            self._status_writer,
+        )
         while (item := pending.pop(wait)) is not None:
             reader.begin_work()
             report = self.attempt_safely(item, self.attempt)
             memory = follow_up.looks or follow_up.not_deferred or self.settings.legacy
-            news = publisher.names_in_hand or breaker.ticket or self.health.troubles
+            news = status_writer.names_in_hand or breaker.ticket or self.health.troubles
             linked = item.proof is Proof.LINKED
             if report is DONE and not (memory or news or linked or detector.scan_waits):
                 pending.finish(item.name, handled=True)  # what `after` comes to, without a call
@@ -225,7 +229,7 @@ class WorkerLoop:
         if report is not DONE or memory or self.settings.legacy:  # DONE may end a trouble
             follow_up(item, report)
         pending.finish(item.name, handled=report.result is AttemptEnd.DONE)
-        if self._publisher.names_in_hand:
+        if self._status_writer.names_in_hand:
             self._end_named()
         if item.proof is Proof.LINKED and not pending.known(item.name):
             pending.created.forget(item.name)
@@ -238,7 +242,7 @@ class WorkerLoop:
 
     def _end_named(self) -> None:
         """Have the daemon's thread publish that an entry which its status names has ended."""
-        self._publisher.names_in_hand = False
+        self._status_writer.names_in_hand = False
         self.wake()
 
     def attempt_safely(self, item: Item, make: Callable[..., Made]) -> Made | AttemptResult:

@@ -46,7 +46,7 @@ _LATE = 30.0  # seconds by which a sweep may come late
 _STARTED = time.time()  # of this process, as good as its own word
 
 
-class Publisher:
+class StatusWriter:
     """What one queue worker says of itself.
 
     Attributes
