@@ -168,17 +168,20 @@ TARGETS = {
     "lmtp": "/no/socket",
     "smtp": "127.0.0.1:1",
     "http": "http://127.0.0.1:1/",
+    "nats": "nats://127.0.0.1:1",
     "trigger": ["/bin/true"],
 }
+BESIDE = {"nats": {"stream": "MAIL"}}  # what a kind cannot be without
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_look_at_a_target_says_what_it_is_about(kind, tmp_path):
     """A program that reads `check --json` finds the handlers by this word."""
     pytest.importorskip("httpx2")
+    pytest.importorskip("nats")
     for part in ("cur", "new", "tmp"):
         (tmp_path / part).mkdir()
     target = str(tmp_path) if TARGETS[kind] == "DIRECTORY" else TARGETS[kind]
-    settings = handler_kinds.read_handler({kind: target}, "handler")
+    settings = handler_kinds.read_handler({kind: target} | BESIDE.get(kind, {}), "handler")
     settings.load()
     assert {check.about for check in settings.try_target()} == {"handler"}

@@ -246,8 +246,9 @@ def token_of(issuer, subject, kind, claims):
     return (signed + b"." + part(issuer.sign(signed))).decode()
 
 
-def new_key(prefix):
-    return nkeys.from_seed(bytearray(nkeys.encode_seed(os.urandom(32), prefix)))
+def key_of(name, prefix):
+    seed = hashlib.sha256(name.encode()).digest()
+    return nkeys.from_seed(bytearray(nkeys.encode_seed(seed, prefix)))
 
 
 def credentials(user_token, user):
@@ -259,8 +260,11 @@ def credentials(user_token, user):
 
 @pytest.mark.slow
 def test_a_file_of_credentials_lets_its_user_in(check, tmp_path, secret):
-    operator, user = new_key(nkeys.PREFIX_BYTE_OPERATOR), new_key(nkeys.PREFIX_BYTE_USER)
-    account, system, other = (new_key(nkeys.PREFIX_BYTE_ACCOUNT) for _ in range(3))
+    operator = key_of("operator", nkeys.PREFIX_BYTE_OPERATOR)
+    user = key_of("user", nkeys.PREFIX_BYTE_USER)
+    account, system, other = (
+        key_of(name, nkeys.PREFIX_BYTE_ACCOUNT) for name in ("account", "system", "other")
+    )
     no_limit = dict.fromkeys(("subs", "data", "payload", "imports", "exports", "conn", "leaf"), -1)
     storage = dict.fromkeys(("mem_storage", "disk_storage", "streams", "consumer"), -1)
     preload = "".join(

@@ -675,7 +675,7 @@ MUTATIONS = [
         "what was read before the key was asked for is taken to be what the key is of",
         (1, 2),
         "handle/entry.py",
-        "            if self._message is None:  # else it may have been read before the key\n",
+        "            if self._message is None and self._digest is None:  # else it may be older than the key\n",
         "            if self._message is None or self._key is not None:\n",
         "spool/test_entry.py",
         "test_what_was_written_between_the_message_and_the_key_is_not_as_it_was_read",

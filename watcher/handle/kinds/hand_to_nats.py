@@ -130,6 +130,7 @@ class Nats(HandlerSettings, frozen=True, forbid_unknown_fields=True):
         expected = Expected(self.outage, (self.template.pattern,), self.monitor)
         found = list(target_findings(self.server, "handler", stream, expected))
         doubtful = [check for check in found if check.grade != OK]
-        yield from doubtful
+        for check in doubtful:
+            yield check._replace(about="handler", what=f"{check.about}: {check.what}")
         if not doubtful:
             yield Check(OK, "handler", f"stream {stream}: keeps what it acknowledges")
