@@ -19,6 +19,7 @@ from watcher import __version__, cli
 from watcher.cli.parameters import FULL_HELP, QueueOption
 from watcher.config.daemon_settings import DAEMON_OPTIONS
 from watcher.config.options import OPTIONS, RETRY
+from watcher.config.work_settings import WORK_OPTIONS
 from watcher.handle.handler_kinds import KINDS, settings_class
 from watcher.rules.option import Option
 
@@ -107,6 +108,13 @@ def watcher_toml_5() -> str:
     lines += _options(OPTIONS, flags=True)
     lines += [".SH DAEMON", *_paragraphs("Keys of the table [daemon], for the daemon as a whole.")]
     lines += _options(DAEMON_OPTIONS, flags=True)
+    lines.append(".SH KEYS OF A STREAM")
+    lines += _paragraphs(
+        "Keys of a table [work.NAME], for `watcher work`: one table for each stream."
+        " A variable of the environment sets none of them."
+    )
+    lines += _terms({"handler": "A table: see HANDLERS.", "retry": "A table: see RETRY."})
+    lines += _options(WORK_OPTIONS, flags=False)
     lines.append(".SH RETRY")
     lines += _options(RETRY, flags=False)
     lines.append(".SH HANDLERS")
