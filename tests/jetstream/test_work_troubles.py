@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import time
 import urllib.request
 
@@ -13,6 +14,7 @@ import pytest
 pytest.importorskip("nats")
 
 from tests.jetstream.work_stand import is_over, quick_acknowledgement
+from watcher.daemon.message_worker import HELD
 from watcher.jetstream.stream_setup import STATE
 from watcher.rules.delivery import Record
 
@@ -219,3 +221,109 @@ def test_a_copy_that_its_handler_wrote_to_or_removed_is_over(
     daemon.wait_for("finish", 2)
     eventually(lambda: is_over(server, 2))
     eventually(lambda: not list((tmp_path / "one").glob("*.csv")))
+
+
+@pytest.fixture
+def block(put, tmp_path):
+    """Put a message whose handler runs until `go` is there, and others after it."""
+    go = tmp_path / "go"
+
+    def publish(server, *others, **options):
+        put(
+            server,
+            f"#\nwhile not os.path.exists({str(go)!r}): time.sleep(0.01)",
+            *others,
+            **options,
+        )
+        return go
+
+    return publish
+
+
+def calls(record):
+    return [(call["ENTRY"], call["ATTEMPT"]) for call in record()]
+
+
+def test_a_worker_that_drains_gives_back_at_once_what_it_has_not_begun(
+    server, init, block, work, record
+):
+    init(server)  # with 30 s of acknowledgement time
+    go = block(server, "two")
+    first = work(server, "first")
+    first.wait(record)
+    second = work(server, "second")
+    first.send(signal.SIGTERM)
+    second.wait_for("finish")
+    assert calls(record) == [("1.csv", "1"), ("2.csv", "1")]
+    go.touch()
+    assert first.process.wait(30) == 0
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_paused_gives_back_what_it_has_not_begun(
+    server, init, put, block, work, record, tmp_path, watcher_command, environment
+):
+    init(server)
+    go = block(server, "two")
+    first = work(server, "first")
+    first.wait(record)
+    argv = [*watcher_command, "pause", str(tmp_path / "first")]
+    subprocess.run(argv, env=environment, check=True)
+    second = work(server, "second")
+    second.wait_for("finish")
+    assert second.end() == 0
+    go.touch()
+    first.wait_for("finish")
+    put(server, "three", first=3)
+    argv[-2] = "resume"
+    subprocess.run(argv, env=environment, check=True)
+    first.wait_for("finish", 2)
+    assert calls(record) == [("1.csv", "1"), ("2.csv", "1"), ("3.csv", "1")]
+    assert not first.events("unhealthy")
+
+
+@pytest.mark.slow
+def test_a_worker_that_something_holds_keeps_few_messages_from_others(
+    server, init, put, work, record, tmp_path
+):
+    init(server)
+    put(server, *["#\nsys.exit(78 if '/first/' in os.environ['WATCHER_PATH'] else 0)"] * 16)
+    first = work(server, "first", more="concurrency = 8", retry='initial = "20s", max = "20s"')
+    first.wait_for("unhealthy")
+    second = work(server, "second")
+    second.wait_for("finish", 16 - HELD)
+    assert {attempt for _name, attempt in calls(record)} == {"1"}
+
+
+def test_copies_that_are_removed_before_their_attempt_come_again(
+    server, init, block, work, record, tmp_path, eventually
+):
+    """They stayed in hand until the restart."""
+    init(server)
+    go = block(server, "two", "three")
+    daemon = work(server)
+    there = tmp_path / "one"
+    eventually((there / "2.csv").exists)
+    (there / "2.csv").unlink()
+    go.touch()
+    daemon.wait_for("finish", 3)
+    daemon.wait_for("vanished")
+    assert sorted(calls(record)) == [("1.csv", "1"), ("2.csv", "1"), ("3.csv", "1")]
+    eventually(lambda: is_over(server, 3))
+
+
+@pytest.mark.slow
+def test_a_copy_that_is_removed_while_its_worker_is_busy_goes_to_another_one(
+    server, init, block, work, record, tmp_path, eventually
+):
+    init(server)
+    quick_acknowledgement(server)  # the directory is looked at when the server is told, too
+    go = block(server, "two")
+    first = work(server, "first")
+    eventually((tmp_path / "first" / "2.csv").exists)
+    second = work(server, "second")
+    (tmp_path / "first" / "2.csv").unlink()
+    second.wait_for("finish")
+    go.touch()
+    first.wait_for("finish")
+    assert calls(record) == [("1.csv", "1"), ("2.csv", "1")]

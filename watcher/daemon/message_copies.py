@@ -5,12 +5,16 @@ handler finds the file that the writer made. A second message of the same name w
 one is over, so entries of one name are handled in the order of the stream.
 
 Guarantees: the directory has nothing else: what an earlier process left is removed at the start,
-because the server delivers it again. A directory that this program did not make is refused.
-Fails: BadConfiguration for a directory that cannot be used; `add` raises OSError.
+because the server delivers it again. A directory that this program did not make is refused. A
+message that is withdrawn, or whose copy another program removed, is never begun, and no attempt
+loses its copy to either.
+Fails: BadConfiguration for a directory that cannot be used; `add` raises OSError. A write that
+fails leaves no file.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import stat
@@ -89,6 +93,15 @@ def _remove(there: str) -> None:
         os.unlink(there)
 
 
+class _Line:
+    """The messages of one name, oldest first; the first one has the copy."""
+
+    def __init__(self) -> None:
+        self.messages: deque[Delivery] = deque()
+        self.begun = False  # whether an attempt at the first one is made
+        self.written = False  # whether the copy of the first one is there
+
+
 class Copies:
     """The messages that have a copy, or wait for one, by the name of the copy."""
 
@@ -96,7 +109,7 @@ class Copies:
         self._path = os.fsencode(path)
         self._is_entry = is_entry
         self._lock = threading.Lock()  # for the next one; the loop's thread and workers use it
-        self._by_name: dict[bytes, deque[Delivery]] = {}
+        self._lines: dict[bytes, _Line] = {}
 
     def add(self, delivery: Delivery) -> None:
         """Write the copy of a message, unless another one of its name is there.
@@ -105,49 +118,107 @@ class Copies:
         """
         name = self._name_of(delivery)
         with self._lock:
-            waiting = self._by_name.setdefault(name, deque())
-            waiting.append(delivery)
-            if len(waiting) > 1:
+            line = self._lines.setdefault(name, _Line())
+            line.messages.append(delivery)
+            if len(line.messages) > 1:
                 return
         try:
             self._write(name, delivery)
         except OSError:
-            self._leave_line(name)
+            self._leave_line(name, delivery)
             raise
 
     def of(self, name: bytes) -> Delivery | None:
         """Return the message whose copy has this name; None if it is no copy."""
         with self._lock:
-            waiting = self._by_name.get(name)
-            return waiting[0] if waiting else None
+            line = self._lines.get(name)
+            return line.messages[0] if line is not None else None
 
-    def settled(self, name: bytes) -> list[Delivery]:
-        """Write the next copy of a name if the message of the last one is over.
+    def begin(self, name: bytes) -> Delivery | None:
+        """Return the message of a copy, which stays until `let_go`; None if it is no copy."""
+        with self._lock:
+            line = self._lines.get(name)
+            if line is None:
+                return None
+            line.begun = True
+            return line.messages[0]
+
+    def let_go(self, name: bytes) -> list[Delivery]:
+        """End an attempt; write the next copy of the name if the message of this one is over.
 
         Returns the messages whose copies cannot be written: they are not in the line any more.
         """
-        current = self.of(name)
-        if current is None or not current.over:
-            return []
-        unwritten = []
-        while (following := self._leave_line(name)) is not None:
+        with self._lock:
+            line = self._lines.get(name)
+            if line is None:
+                return []
+            line.begun = False
+            following = self._next(name, line) if line.messages[0].over else None
+        unwritten: list[Delivery] = []
+        while following is not None:
             try:
                 self._write(name, following)
             except OSError:
                 unwritten.append(following)
+                following = self._leave_line(name, following)
             else:
                 break
         return unwritten
 
-    def _leave_line(self, name: bytes) -> Delivery | None:
-        """Remove the first message of a name; return the next one."""
+    def withdraw(self, most: int) -> list[Delivery]:
+        """Take out up to `most` messages that no attempt is made at, the latest of each name first.
+
+        Their copies are removed. Returns them in the order of the stream.
+        """
+        found: list[Delivery] = []
         with self._lock:
-            waiting = self._by_name[name]
-            waiting.popleft()
-            if waiting:
-                return waiting[0]
-            del self._by_name[name]
-            return None
+            for name, line in reversed(list(self._lines.items())):
+                while len(line.messages) > line.begun and len(found) < most:
+                    found.append(line.messages.pop())
+                if not line.messages:
+                    del self._lines[name]
+                    with contextlib.suppress(OSError):  # it is cleared at the end, at the latest
+                        os.unlink(os.path.join(self._path, name))
+        return sorted(found, key=lambda delivery: delivery.sequence)
+
+    def take_gone(self) -> list[Delivery]:
+        """Take out the messages whose copy is gone, and those that wait behind them.
+
+        An attempt has its copy open: what becomes of that message, its end says.
+        """
+        found: list[Delivery] = []
+        with self._lock:
+            there = self._listed()
+            for name, line in list(self._lines.items()):
+                if line.written and not line.begun and name not in there:
+                    found.extend(line.messages)
+                    del self._lines[name]
+        return found
+
+    def _listed(self) -> set[bytes]:
+        try:
+            return set(os.listdir(self._path))
+        except FileNotFoundError:
+            return set()
+        except OSError:  # of what cannot be known, nothing is gone
+            return set(self._lines)
+
+    def _leave_line(self, name: bytes, delivery: Delivery) -> Delivery | None:
+        """Remove the first message of a name, unless it was taken out; return the next one."""
+        with self._lock:
+            line = self._lines.get(name)
+            if line is None or line.messages[0] is not delivery:
+                return None
+            return self._next(name, line)
+
+    def _next(self, name: bytes, line: _Line) -> Delivery | None:
+        """Remove the first message of a line; return the next one. The caller holds the lock."""
+        line.messages.popleft()
+        line.written = False
+        if line.messages:
+            return line.messages[0]
+        del self._lines[name]
+        return None
 
     def _name_of(self, delivery: Delivery) -> bytes:
         name = os.fsencode(delivery.name)
@@ -155,17 +226,31 @@ class Copies:
         return name if usable else b"%d" % delivery.sequence
 
     def _write(self, name: bytes, delivery: Delivery) -> None:
+        """Write the copy of the first message of a name, unless it is withdrawn meanwhile."""
         scratch = os.path.join(self._path, os.fsencode(f"{_SCRATCH}{delivery.sequence}"))
-        fd = os.open(
-            scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
-        )
+        written = False
         try:
-            view = memoryview(delivery.payload)
-            while view:
-                view = view[os.write(fd, view) :]
+            _write_file(scratch, delivery.payload)
+            with self._lock:  # `withdraw` comes before, or removes the copy after
+                line = self._lines.get(name)
+                if line is not None and line.messages[0] is delivery:
+                    os.rename(scratch, os.path.join(self._path, name))
+                    line.written = written = True
         finally:
-            os.close(fd)
-        os.rename(scratch, os.path.join(self._path, name))
+            if not written:  # a full disk needs the room
+                with contextlib.suppress(OSError):
+                    os.unlink(scratch)
+
+
+def _write_file(path: bytes, contents: bytes) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    fd = os.open(path, flags, 0o600)
+    try:
+        view = memoryview(contents)
+        while view:
+            view = view[os.write(fd, view) :]
+    finally:
+        os.close(fd)
 
 
 def described(delivery: Delivery) -> str:

@@ -3,22 +3,25 @@
     the server  ->  Puller  ->  Copies (a file in the directory)  ->  the worker of any queue
     the server  <-  Deliveries  <-  MessageFinisher  <-  the handler's result
 
-Guarantees: those of `QueueWorker` and `Deliveries`. While the queue is held or paused, nothing is
-asked for. When the worker has drained, what it has not begun is given back to the server, and no
-attempt counts.
+Guarantees: those of `QueueWorker` and `Deliveries`. While the queue is paused, and from the moment
+when the worker drains, it gives back what it has not begun, and no attempt counts; while something
+holds the queue, it keeps a few messages to try. So does a message come again whose copy another
+program removed.
 Fails: never; the health of the queue says what is wrong with the server.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 import time
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 
-from watcher.attempt import Attempt, Begun
+from watcher.attempt import Attempt
 from watcher.config.queue_settings import Queue
+from watcher.daemon.message_attempt import MessageAttempt
 from watcher.daemon.message_copies import Copies, clear, described, prepare
 from watcher.daemon.queue_worker import QueueWorker
 from watcher.daemon.returning import Returning
@@ -35,23 +38,20 @@ from watcher.jetstream.stream_setup import DEAD
 from watcher.observe import log
 from watcher.rules import delivery as rules
 from watcher.rules.age import Clock
-from watcher.rules.evidence import Proof
 from watcher.rules.kinds import Kind
 from watcher.rules.lifecycle import Move, State, Transition
-from watcher.rules.names import display
-from watcher.rules.results import AttemptEnd, AttemptResult, HandlerResult, Renamed
+from watcher.rules.results import AttemptResult
 from watcher.rules.stamp import Schedule
 from watcher.settle.finish import Finisher
 from watcher.settle.finish_delivery import MessageFinisher
 from watcher.settle.refused import DiskRetry
-from watcher.spool.abort_request import AbortRequest
 from watcher.spool.claimed import ClaimOptions
-from watcher.spool.spool import Spool
 
 LOOK = 0.5  # seconds between two looks whether a worker of earlier settings has drained
 AHEAD = 2  # messages in hand for each thread: while one is handled, the next one comes
 LATER = 30.0  # seconds until a message comes again that could not be written down
-NO_COPY = "no copy of a message: files are not put here by hand"
+GONE = 1.0  # seconds until a message comes again whose copy another program removed
+EACH = 10.0  # seconds between two looks whether the copies are there
 LAST_WORDS = 1.0  # seconds for giving messages back when the process stops at once
 HELD = 8  # messages in hand while something holds the queue: one is tried after the other
 
@@ -61,62 +61,6 @@ class NeverReturns(Returning):
 
     def ended(self, name: bytes, report: AttemptResult, reasons: Container[str]) -> None:
         """Remember nothing."""
-
-
-class MessageAttempt(Attempt):
-    """Attempts at copies of messages."""
-
-    copies: Copies  # these three are set before the first attempt
-    deliveries: Deliveries
-    give_up_copy: Callable[[Delivery], None]  # of a message whose copy cannot be written
-
-    def begin(  # noqa: D102 - as `Attempt.begin`
-        self,
-        spool: Spool,
-        name: bytes,
-        proof: Proof,
-        event_time_ns: int = 0,
-        renamed: Renamed | None = None,
-        number: int = 0,
-    ) -> Begun | AttemptResult:
-        begun = super().begin(spool, name, proof, event_time_ns, renamed, number)
-        if not isinstance(begun, Begun):
-            return begun
-        delivery = self.copies.of(begun.claim.name)
-        if delivery is None:
-            self.let_go(begun)
-            return AttemptResult(AttemptEnd.PINNED, f"{display(name)}: {NO_COPY}")
-        try:
-            self.deliveries.begin(delivery)
-        except WatcherError as error:
-            self.let_go(begun)
-            return AttemptResult(AttemptEnd.STUCK, f"{display(name)}: {error}")
-        record = delivery.record
-        if record.attempts:
-            begun.claim.schedule = Schedule(
-                record.due_ms or record.first_ms,
-                record.attempts,
-                record.crashes,
-                waited=record.waited(time.time_ns() // 1_000_000),
-            )
-        begun.entry.describe(
-            queue=delivery.queue or self.settlement.queue,
-            key=delivery.key(self.deliveries.stream),
-            metadata=delivery.metadata,
-            attempt=record.attempts + 1,
-            crashes=record.crashes,
-            remembered=dict(record.remembered),
-        )
-        return begun
-
-    def settle(
-        self, begun: Begun, outcome: HandlerResult, request: AbortRequest | None = None
-    ) -> AttemptResult:
-        """End an attempt; then the next message of the name has its turn."""
-        report = super().settle(begun, outcome, request)
-        for delivery in self.copies.settled(begun.claim.name):
-            self.give_up_copy(delivery)
-        return report
 
 
 def _listener(stream: str) -> Callable[[Transition], None]:
@@ -144,13 +88,9 @@ class MessageWorker(QueueWorker):
         most = handler.most if isinstance(handler, BatchHandler) else 1
         self._room = settings.concurrency * most * AHEAD
         self._deliveries.on_trouble = lambda why: self.health.trouble("settle", why)
-        self._puller = Puller(
-            self._deliveries,
-            self._free,
-            self._arrive,
-            lambda why: self.health.trouble("stream", why),
-        )
-        self.pending.reopened = self._puller.look  # no tick need follow a `resume`
+        self._puller = Puller(self._deliveries, self)
+        self._next_look = 0.0  # whether the copies are there, of the monotonic clock
+        self.pending.pause_changed = self._puller.look  # no tick need follow a `resume`
         self.loop.returning = NeverReturns(self.detector.now)
         self._purger = Purger(
             source.stream,
@@ -174,7 +114,7 @@ class MessageWorker(QueueWorker):
         """Return what makes attempts at copies."""
         attempt = MessageAttempt(handler, finisher, self.settings.breaker)
         attempt.copies, attempt.deliveries = self._copies, self._deliveries
-        attempt.give_up_copy = self._give_up_copy
+        attempt.give_up_copy, attempt.on_gone = self._give_up_copy, self.look
         return attempt
 
     # -- how a message comes ------------------------------------------------------------------
@@ -227,19 +167,39 @@ class MessageWorker(QueueWorker):
         self.health.trouble("copies", None)
         return True
 
-    def _free(self) -> int:
-        """Return how many messages there is room for; called in the loop's thread."""
+    def limit(self) -> int:
+        """Return how many messages may be in hand; called in the loop's thread."""
         if self.loop.stopping.is_set() or self.detector.watch.pause.found is not None:
             return 0
         # While something holds the queue an entry is tried now and then: there has to be one.
-        room = self._room if self.pending.gives_out() else min(self._room, HELD)
-        return room - len(self._deliveries)
+        return self._room if self.pending.gives_out() else min(self._room, HELD)
 
-    async def _arrive(self, client: OpenClient, delivery: Delivery) -> None:
+    def withdraw(self, most: int) -> None:
+        """Release messages that no attempt was made at; called in the loop's thread."""
+        self._deliveries.release(self._copies.withdraw(most))
+
+    def look(self) -> None:
+        """Release the messages whose copies another program removed; any thread may call it."""
+        now = time.monotonic()
+        if now < self._next_look:  # the next report of what is in hand looks again
+            return
+        self._next_look = now + EACH
+        if gone := self._copies.take_gone():
+            what = f"{described(gone[0])}{f' and {len(gone) - 1} more' if gone[1:] else ''}"
+            why = f"{what}: no copy in {self.settings.path} any more: the message comes again"
+            log.event(self.settings.name, "vanished", why, logging.WARNING)
+            self._deliveries.release(gone, GONE)
+            self._puller.look()
+
+    def trouble(self, why: str | None) -> None:
+        """Take note of what is wrong with the stream; called in the loop's thread."""
+        self.health.trouble("stream", why)
+
+    async def arrive(self, client: OpenClient, delivery: Delivery) -> None:
         """Write the copy of a message that came, if its attempt is due."""
         now_ms = time.time_ns() // 1_000_000
         record = delivery.record
-        if self.loop.stopping.is_set():  # it was on its way when this worker was told to stop
+        if not self.limit():  # it was on its way when this worker was told to stop, or to pause
             await self._deliveries.give_back(client, delivery, rules.released(record), 0.0)
             return
         if (left := rules.early(record, now_ms)) > 0:
@@ -328,7 +288,7 @@ class MessageWorker(QueueWorker):
     def drain(self) -> None:
         """Pull no more, and begin no entry any more."""
         super().drain()
-        self._puller.stop()
+        self._puller.look()
         self._deliveries.leave()
 
     def drained(self) -> bool:

@@ -56,7 +56,7 @@ class Ready:
         self.handled = 0  # how many entries were done
         self._closed = False
         self._paused = False  # an operator paused the queue
-        self.reopened: Callable[[], None] = lambda: None  # called when the pause is over
+        self.pause_changed: Callable[[], None] = lambda: None  # called after each `pause`
         self._permits: int | None = None  # None: no limit
         self._aside: deque[bytes] = deque()  # tried while the queue is held, the oldest first
         self._again = False  # whether a permit is also good for one of those
@@ -321,8 +321,7 @@ class Ready:
             if not paused:
                 self._changed.notify_all()
                 self._call_workers()
-        if not paused:
-            self.reopened()
+        self.pause_changed()
 
     def limit_in_hand(self, most: int) -> None:
         """Give out a name only while fewer than `most` are in hand; any thread may call it."""

@@ -3,7 +3,8 @@
     done     acknowledged (+ACK), and the answer of the server is waited for
     retry    a record is stored, then the message is given back until a moment (-NAK)
     reject   a dead letter is stored, then the message is ended for good (+TERM)
-    release  a record is stored, then the message is given back at once: no attempt was made
+    release  a record is stored, then the message is given back: no attempt was made. The thread
+             that wants it does not wait: it names the message, and `give_back_named` does it
 
 Each end is confirmed by the server. While no server answers, the thread that ends an entry waits,
 and tries again: the handler's work is done, and must not be done twice. A process that is told to
@@ -43,6 +44,7 @@ PAUSE = 1.0  # seconds between two tries
 LONGEST_NAME = 255  # characters of a queue's name and of a key
 DEEPEST = 100  # levels of metadata
 REMEMBERED = 65_536  # messages that were done
+AT_ONCE = 200  # messages that are given back together: each has a record to store
 GOODBYE = 5.0  # seconds for what is given back when the process ends
 SILENCE = 10.0  # seconds without an answer after which a process that ends waits no longer
 # Headers of a message that its dead letter has in another way, or not.
@@ -153,8 +155,11 @@ class Deliveries:
         self.consumer: object = None
         self.on_trouble: Callable[[str | None], None] = lambda _why: None
         self._connection = connection
-        self._lock = threading.Lock()  # for the next one
+        self._lock = threading.Lock()  # for the next two
         self._in_hand: dict[tuple[int, int], Delivery] = {}  # by `Delivery.identity`
+        # Likewise: what is to go back without an attempt, its record then, and the delay.
+        self._named: dict[tuple[int, int], tuple[Delivery, Record, float]] = {}
+        self._giving_back = asyncio.Lock()  # a message is given back once: it has a new worker then
         # Likewise, the oldest first; the loop's thread alone uses it.
         self._done_lately: dict[tuple[int, int], None] = {}
         self._leaving = threading.Event()
@@ -217,8 +222,12 @@ class Deliveries:
 
     def drop(self, delivery: Delivery) -> None:
         """Forget a message: the server delivers it again after its acknowledgement time."""
+        self._let_go(delivery)
+
+    def _let_go(self, delivery: Delivery) -> None:
         with self._lock:
             self._in_hand.pop(delivery.identity, None)
+            self._named.pop(delivery.identity, None)
         self.changed()
 
     async def _stored(self, client: OpenClient, sequence: int) -> bytes | None:
@@ -263,19 +272,17 @@ class Deliveries:
         A message whose record has not come yet comes again by itself: one without its attempts must
         not be stored in the record's place.
         """
-
-        async def release(client: OpenClient) -> None:
-            await asyncio.gather(
-                *(
-                    self.give_back(client, delivery, released(delivery.record), 0.0)
-                    for delivery in self.all()
-                    if delivery.known
-                )
-            )
-
+        self.release([delivery for delivery in self.all() if delivery.known])
         if self._in_hand:
             with contextlib.suppress(*_TROUBLES, Unreachable, CancelledError):
-                self._connection.call(release, GOODBYE)
+                self._connection.call(self.give_back_named, GOODBYE)
+
+    def release(self, deliveries: Sequence[Delivery], seconds: float = 0.0) -> None:
+        """Name messages that no attempt is made at: `give_back_named` gives them back."""
+        with self._lock:
+            for each in deliveries:
+                if not each.over:
+                    self._named.setdefault(each.identity, (each, released(each.record), seconds))
 
     def _insist(self, delivery: Delivery, end: Callable[[OpenClient], Awaitable[None]]) -> None:
         """Take a step, however long that takes; raise TryAgain if the process has to end."""
@@ -325,6 +332,27 @@ class Deliveries:
                 del self._done_lately[next(iter(self._done_lately))]
             if delivery.stored:
                 await self._forget_record(client, delivery)
+
+    async def give_back_named(self, client: OpenClient) -> bool:
+        """Give back what `release` named; what the server does not confirm stays named.
+
+        Returns whether there was anything. Raises TimeoutError, and what a request raises.
+        """
+        if not self._named:
+            return False
+        async with self._giving_back:
+            with self._lock:
+                named = list(self._named.values())
+            for first in range(0, len(named), AT_ONCE):
+                some = named[first : first + AT_ONCE]
+                async with asyncio.timeout(ANSWER):
+                    ends = await asyncio.gather(
+                        *(self.give_back(client, *each) for each in some), return_exceptions=True
+                    )
+                for end in ends:
+                    if end is not None:
+                        raise end
+        return True
 
     async def give_back(
         self, client: OpenClient, delivery: Delivery, record: Record, seconds: float
@@ -403,9 +431,7 @@ class Deliveries:
         """Note that the server has confirmed the end of a message."""
         delivery.over = True
         self.ended.set()
-        with self._lock:
-            self._in_hand.pop(delivery.identity, None)
-        self.changed()
+        self._let_go(delivery)
 
     async def _forget_record(self, client: OpenClient, delivery: Delivery) -> None:
         """Remove the record of a message that is over; what stays goes with its age."""
