@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
@@ -21,6 +22,7 @@ from concurrent.futures import Future
 
 from watcher.attempt import Attempt
 from watcher.config.queue_settings import Queue
+from watcher.config.work_settings import MARK
 from watcher.daemon.message_attempt import MessageAttempt
 from watcher.daemon.message_copies import Copies, clear, described, prepare
 from watcher.daemon.queue_worker import QueueWorker
@@ -138,6 +140,7 @@ class MessageWorker(QueueWorker):
             return  # a tick does it
         prepare(self.settings.path)
         clear(self.settings.path)
+        self.detector.mentions.expect(os.fsencode(MARK))
         super().start()
         self._running = [
             self._connection.spawn(self._puller.run),

@@ -28,6 +28,11 @@ class Mentions:
         with before._lock:
             self._mentioned = set(before._mentioned)
 
+    def expect(self, name: bytes) -> None:
+        """Log nothing about a name: this program put the file there."""
+        with self._lock:
+            self._mentioned.add(self._layout.stem(name))
+
     def once(self, name: bytes, what: str, why: str) -> None:
         """Log a message about a name, once; for a pair, about one of its files."""
         stem = self._layout.stem(name)
