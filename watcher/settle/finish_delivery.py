@@ -58,9 +58,9 @@ class MessageFinisher(Finisher):
         """Acknowledge the message, and remove its copy."""
         outcome, name = finished.outcome, finished.claim.name
         if outcome.move_to is not None and not outcome.copied:
-            # Then it is done: the copy is where it belongs, and a message without it would be lost.
             report = super().end_done(finished)
-            self.messages.done(name)
+            if report.result is AttemptEnd.DONE:  # now the copy is where it belongs, and is safe
+                self.messages.done(name)
             return report
         self.messages.done(name)
         self._remove_copy(finished.claim)
