@@ -76,6 +76,13 @@ TABLE = {
         "all of the last 100 attempts failed (in 5m): exit status 75: refused",
         "watcher list /q --state deferred",
     ),
+    "all attempts at messages fail": (
+        facts(WELL._replace(failed=100), stream="MAIL"),
+        CRITICAL,
+        "failing",
+        "all of the last 100 attempts failed (in 5m)",
+        "watcher nats check --stream MAIL",
+    ),
     "half of the attempts fail": (
         facts(WELL._replace(failed=50)),
         WARNING,

@@ -124,7 +124,8 @@ def _look(queues: chosen.Chosen, limits: Limits) -> Seen:
     for name, settings in queues.queues.items():
         try:
             spool = parameters.open_spool(settings)
-            seen.statuses.append(queue_status(spool, one_line(settings.name), limits))
+            shown = one_line(settings.name)
+            seen.statuses.append(queue_status(spool, shown, limits, stream=settings.stream))
         except WatcherError as error:
             seen.unknown[name] = error
         except OSError as error:

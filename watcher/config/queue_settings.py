@@ -80,6 +80,11 @@ class Queue(msgspec.Struct, frozen=True, kw_only=True):
     messages: MessageSource | None = None  # None: writers put the entries there
     origin: str = ""  # where the settings came from, for messages
 
+    @property
+    def stream(self) -> str:
+        """The stream whose messages have their copies in the directory; "" if writers fill it."""
+        return self.messages.stream if self.messages is not None else ""
+
     def of_directory(self, path: str, below: str) -> Queue:
         """Return the queue of one directory that this pattern matches; `below` is its part."""
         return msgspec.structs.replace(

@@ -74,8 +74,12 @@ def queue_status(
     name: str,
     limits: condition.Limits,
     claims: Mapping[tuple[int, int], int] | None = None,
+    stream: str = "",
 ) -> QueueStatus:
-    """Read everything about one queue; `claims` is what `holders` said just now, None: ask it."""
+    """Read everything about one queue; `claims` is what `holders` said just now, None: ask it.
+
+    `stream` is the one whose messages have their copies there.
+    """
     now = time.time()
     held = holders() if claims is None else claims
     alive = [(directory, said) for directory, lives, said in read_all(spool) if lives]
@@ -104,6 +108,7 @@ def queue_status(
         findings=(),
     )
     facts = _facts(status, _unwritable(spool), space.f_favail if space.f_files else None)
+    facts = facts._replace(stream=stream)
     return status._replace(findings=condition.findings(facts, limits))
 
 

@@ -103,7 +103,10 @@ class DaemonFacts(NamedTuple):
 
 
 class QueueFacts(NamedTuple):
-    """What is known of one queue. `queue` is how a command names it."""
+    """What is known of one queue. `queue` is how a command names it.
+
+    `stream` is the one whose messages have their copies there; "": it is no directory of copies.
+    """
 
     queue: str
     daemons: Sequence[DaemonFacts] = ()
@@ -119,6 +122,7 @@ class QueueFacts(NamedTuple):
     free_bytes: int | None = None
     free_share: float | None = None
     free_inodes: float | None = None  # share
+    stream: str = ""
 
 
 Rule = Callable[[QueueFacts, Limits], Finding | None]
@@ -232,7 +236,10 @@ def _failing(facts: QueueFacts, limits: Limits) -> Finding | None:
     reason = next((each.reason for each in facts.daemons if each.reason), "")
     what = f"{much} of the last {attempts} attempts failed (in {show(span)})"
     what += f": {reason}" if reason else ""
-    return Finding(severity, "failing", what, f"watcher list {facts.queue} --state deferred")
+    where = f"watcher list {facts.queue} --state deferred"
+    if facts.stream:  # what is deferred waits on the server
+        where = f"watcher nats check --stream {facts.stream}"
+    return Finding(severity, "failing", what, where)
 
 
 def _hangs(facts: QueueFacts, _limits: Limits) -> Finding | None:

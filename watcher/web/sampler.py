@@ -140,7 +140,7 @@ def _sample(queue: WatchedQueue, claims: Mapping[tuple[int, int], int]) -> Queue
     name, path = one_line(settings.name), _shown(settings)
     now = time.time()
     try:
-        status = queue_status(open_spool(settings), name, Limits(), claims)
+        status = queue_status(open_spool(settings), name, Limits(), claims, settings.stream)
     except WatcherError as error:
         return QueueSnapshot(name, path, now, error=str(error))
     except OSError as error:
