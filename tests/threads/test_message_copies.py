@@ -16,7 +16,8 @@ pytest.importorskip("nats")
 from watcher.attempt import Attempt
 from watcher.daemon.message_attempt import MessageAttempt
 from watcher.daemon.message_copies import Copies
-from watcher.jetstream.deliveries import Deliveries, Delivery, Position
+from watcher.jetstream.delivered import Delivery, Position
+from watcher.jetstream.deliveries import Deliveries
 from watcher.rules.evidence import Proof
 from watcher.rules.results import AttemptEnd, AttemptResult
 

@@ -14,7 +14,8 @@ from collections.abc import Callable
 from watcher.attempt import Attempt, Begun
 from watcher.daemon.message_copies import Copies
 from watcher.errors import WatcherError
-from watcher.jetstream.deliveries import Deliveries, Delivery
+from watcher.jetstream.delivered import Delivery
+from watcher.jetstream.deliveries import Deliveries
 from watcher.rules.evidence import Proof
 from watcher.rules.names import display
 from watcher.rules.results import AttemptEnd, AttemptResult, HandlerResult, Renamed

@@ -25,7 +25,7 @@ from pathlib import PurePath
 
 from watcher.config.work_settings import MARK
 from watcher.errors import BadConfiguration
-from watcher.jetstream.deliveries import Delivery
+from watcher.jetstream.delivered import Delivery
 from watcher.rules.names import NAME_MAX, OURS, display
 from watcher.spool.paused import NAME as PAUSED
 

@@ -32,7 +32,9 @@ from watcher.errors import WatcherError
 from watcher.handle.batch_handler import BatchHandler
 from watcher.handle.handler import Handler
 from watcher.jetstream.connection import Connection
-from watcher.jetstream.deliveries import DeadLetter, Deliveries, Delivery
+from watcher.jetstream.delivered import Delivery
+from watcher.jetstream.deliveries import Deliveries
+from watcher.jetstream.letter_headers import DeadLetter
 from watcher.jetstream.open_client import OpenClient
 from watcher.jetstream.pull import Puller
 from watcher.jetstream.purge import Purger

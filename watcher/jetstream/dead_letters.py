@@ -25,12 +25,12 @@ from nats.js.errors import APIError, NotFoundError
 from watcher.errors import Unavailable
 from watcher.jetstream.api_errors import error_of, said
 from watcher.jetstream.connection import Connection
+from watcher.jetstream.letter_headers import FACTS, REASON, SUBJECT
 from watcher.jetstream.messages import ENTRY, EXPECTED_STREAM, ID, KEY, METADATA, QUEUE, decoded
 from watcher.jetstream.open_client import OpenClient
 from watcher.jetstream.stream_setup import DEAD
 from watcher.rules.dead_letter import size_of
 
-SUBJECT, REASON, FACTS = "Watcher-Subject", "Watcher-Reason", "Watcher-Facts"
 _OF_LETTERS = frozenset(name.lower() for name in (SUBJECT, REASON, FACTS, ID, EXPECTED_STREAM))
 AT_ONCE = 256  # letters of one request
 SECONDS = 10.0  # for one request

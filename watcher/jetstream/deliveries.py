@@ -19,13 +19,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import json
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import CancelledError
-from typing import Any, NamedTuple
 
 import nats.errors
 from nats.js import api
@@ -33,117 +31,23 @@ from nats.js.errors import APIError, NotFoundError
 
 from watcher.errors import TryAgain, one_line
 from watcher.jetstream.connection import Connection, Unreachable
-from watcher.jetstream.messages import ENTRY, ID, KEY, METADATA, QUEUE, decoded
+from watcher.jetstream.delivered import Delivery
+from watcher.jetstream.letter_headers import DeadLetter, letter_of
 from watcher.jetstream.open_client import OpenClient
-from watcher.jetstream.stream_setup import CONSUMER, DEAD, STATE
-from watcher.rules.dead_letter import MOST_OF_HEADERS, TOO_LARGE, fitting, is_plain, size_of
+from watcher.jetstream.stream_setup import CONSUMER, STATE
+from watcher.rules.dead_letter import MOST_OF_HEADERS, TOO_LARGE, fitting, size_of
 from watcher.rules.delivery import Record, arrived, begins, released
 
 ANSWER = 5.0  # seconds for the server's answers to the steps of one end
 PAUSE = 1.0  # seconds between two tries
-LONGEST_NAME = 255  # characters of a queue's name and of a key
-DEEPEST = 100  # levels of metadata
 REMEMBERED = 65_536  # messages that were done
 AT_ONCE = 200  # messages that are given back together: each has a record to store
 GOODBYE = 5.0  # seconds for what is given back when the process ends
 SILENCE = 10.0  # seconds without an answer after which a process that ends waits no longer
-# Headers of a message that its dead letter has in another way, or not.
-_NOT_OURS = frozenset({ID.lower(), KEY.lower(), "nats-expected-stream"})
 
 
 class Missing(nats.errors.Error):
     """A stream beside that of the messages is not there."""
-
-
-class DeadLetter(NamedTuple):
-    """Why an entry goes to the dead letters, and after how much."""
-
-    reason: str
-    facts: Mapping[str, object]
-
-
-class Position(NamedTuple):
-    """Which message of a stream, and which delivery of it."""
-
-    sequence: int
-    stored_us: int  # when the server stored it, in microseconds since the epoch
-    number: int  # of the delivery, from 1
-
-
-class Delivery:
-    """One message in hand.
-
-    The loop's thread has it until its copy is there. Then the worker with the copy has it, and the
-    loop's thread for the calls of that worker, which waits for their ends. `reply` and `number` are
-    changed by the loop's thread alone, also meanwhile: the latest delivery is the one that counts.
-    """
-
-    def __init__(
-        self,
-        *,
-        subject: str,
-        reply: str,
-        position: Position,
-        headers: Mapping[str, str],
-        payload: bytes,
-    ) -> None:
-        self.subject = subject
-        self.reply = reply
-        self.sequence, self.stored_us, self.number = position
-        self.headers = {name.lower(): value for name, value in headers.items()}
-        self.payload = payload
-        self.record = Record(stored_us=self.stored_us)
-        self.stored = False  # whether the server has a record
-        self.over = False  # whether its end is confirmed
-        self.known = False  # whether its record was asked for: until then none may be stored
-        self.consumer: object = None  # what delivered it (`Deliveries.consumer`)
-
-    @property
-    def identity(self) -> tuple[int, int]:
-        """What no other message has: a stream that is made anew gives its numbers again."""
-        return self.sequence, self.stored_us
-
-    @property
-    def name(self) -> str:
-        """The entry's name; of a message of another program, its number in the stream."""
-        name = decoded(self.headers.get(ENTRY.lower(), ""))
-        usable = name and name not in (".", "..") and not set(name) & {"/", "\0"}
-        return name if usable else str(self.sequence)
-
-    @property
-    def queue(self) -> str:
-        """The queue that it was in; "" if the message does not say it."""
-        queue = decoded(self.headers.get(QUEUE.lower(), ""))
-        return queue if "\0" not in queue and len(queue) <= LONGEST_NAME else ""
-
-    def key(self, stream: str) -> str:
-        """Return the idempotency key: that of the message, or one made of what identifies it."""
-        headers = self.headers
-        own = f"{stream}.{self.sequence}.{self.stored_us}"
-        key = headers.get(KEY.lower()) or headers.get(ID.lower()) or own
-        if key.isascii() and key.isprintable() and len(key) <= LONGEST_NAME:
-            return key
-        return hashlib.sha256(key.encode()).hexdigest()  # of another program: it may be anything
-
-    @property
-    def metadata(self) -> dict[str, object]:
-        """The writer's metadata, as JSON has it; {} if there is none."""
-        with contextlib.suppress(ValueError, RecursionError):
-            found = json.loads(self.headers.get(METADATA.lower(), "{}"))
-            if isinstance(found, dict) and not _is_deep(found):
-                return found
-        return {}
-
-
-def _is_deep(value: object) -> bool:
-    """Whether a value has more levels than its next reader may be able to read."""
-    level: list[Any] = [value]
-    for _ in range(DEEPEST):
-        inner = [one.values() if isinstance(one, dict) else one for one in level]
-        level = [each for one in inner for each in one if isinstance(each, dict | list)]
-        if not level:
-            return False
-    return True
 
 
 class Deliveries:
@@ -370,22 +274,8 @@ class Deliveries:
 
     async def bury(self, client: OpenClient, delivery: Delivery, letter: DeadLetter) -> None:
         """Store a dead letter and end the message."""
-        key, size = delivery.key(self.stream), len(delivery.payload)
-        given = {name: text for name, text in delivery.headers.items() if name not in _NOT_OURS}
-        entry = [name.lower() for name in (ENTRY, QUEUE, METADATA) if name.lower() in given]
-        # What does not fit is left out, the last ones first: a requeue has to give the handler the
-        # entry as it was, so the reason comes after what the entry is.
-        headers = {ID: f"{key}.{delivery.sequence}.{delivery.stored_us}", KEY: key}
-        headers |= {name: given.pop(name) for name in entry}
-        plain = is_plain(delivery.subject)
-        if plain:  # otherwise it is requeued under a subject of its own
-            headers["Watcher-Subject"] = delivery.subject
-        headers["Watcher-Reason"] = one_line(letter.reason)
-        headers["Watcher-Facts"] = json.dumps(letter.facts)
-        headers |= given
-        dead = self.stream + DEAD
-        tail = delivery.subject.partition(".")[2] if plain else ""
-        subject = f"{dead}.{tail or '_'}"
+        subject, headers = letter_of(delivery, self.stream, letter)
+        size = len(delivery.payload)
         try:
             some = fitting(headers, min(MOST_OF_HEADERS, client.max_payload - size))
             await self._store(client, subject, delivery.payload, some)

@@ -24,7 +24,8 @@ from nats.js.errors import APIError, NotFoundError
 from watcher.errors import BadConfiguration, one_line
 from watcher.jetstream.api_errors import said
 from watcher.jetstream.connection import Connect, Unreachable
-from watcher.jetstream.deliveries import PAUSE, Deliveries, Delivery, Position, heartbeat
+from watcher.jetstream.delivered import Delivery, Position
+from watcher.jetstream.deliveries import PAUSE, Deliveries, heartbeat
 from watcher.jetstream.open_client import OpenClient
 from watcher.jetstream.stream_setup import ACK_WAIT, CONSUMER
 
