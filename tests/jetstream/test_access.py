@@ -154,12 +154,12 @@ def test_nothing_is_sent_to_a_server_without_tls(check, certificates, tmp_path, 
             file.write("trace: true\n")
         server.stop()
         server.start()
-        who = ("--user", "u", "--password-file", password)
-        code, said = check(server, "--ca-file", certificates / "ca.pem", *who)
+        let_in = ("--user", "u", "--password-file", password)
+        code, said = check(server, "--ca-file", certificates / "ca.pem", *let_in)
         assert code == os.EX_CONFIG
         assert "the server offers no TLS" in said
         assert "CONNECT" not in server.log.read_text()
-        assert is_let_in(check(server, *who))
+        assert is_let_in(check(server, *let_in))
         assert "CONNECT" in server.log.read_text()
 
 
