@@ -27,7 +27,7 @@ from nats.aio.client import RawCredentials
 
 from watcher.errors import one_line
 from watcher.jetstream.name_lookup import LookupLoop
-from watcher.jetstream.open_client import OpenClient
+from watcher.jetstream.open_client import CertificateWanted, OpenClient
 
 T = TypeVar("T")
 Connect = Callable[[], Awaitable["OpenClient"]]
@@ -51,6 +51,7 @@ class Access(NamedTuple):
     user: str = ""
     password: str = ""
     token: str = ""
+    has_certificate: bool = False  # whether `context` has one to show
     name: str = "watcher"  # what the operators of the server see
 
 
@@ -220,7 +221,9 @@ class _Session:
     async def _connected(self, seconds: float) -> OpenClient:
         access = self._access()
         self._last_error = None
-        client = OpenClient(needs_tls=access.context is not None)
+        client = OpenClient(
+            needs_tls=access.context is not None, has_certificate=access.has_certificate
+        )
 
         async def on_error(error: BaseException) -> None:
             self._last_error = error
@@ -292,10 +295,10 @@ def _reason(error: BaseException) -> tuple[str, bool]:
         return f"its certificate is not trusted: {error.verify_message}", True
     if isinstance(error, nats.errors.SecureConnWantedError):
         return "the server offers no TLS", True
+    if isinstance(error, CertificateWanted):
+        return "the server asks for a certificate (cert_file)", True
     if isinstance(error, ssl.SSLError):
-        reason = one_line(error.reason or str(error))
-        asks = "CERTIFICATE_REQUIRED" in reason
-        return "the server asks for a certificate (cert_file)" if asks else f"TLS: {reason}", True
+        return f"TLS: {one_line(error.reason or str(error))}", True
     if isinstance(error, TimeoutError):
         return "no answer in time", False
     if isinstance(error, OSError):

@@ -40,6 +40,10 @@ nats.protocol.parser.HMSG_RE = re.compile(
 )
 
 
+class CertificateWanted(nats.errors.Error):
+    """The server lets in only clients that show a certificate."""
+
+
 class OpenClient(Client):
     """A client of nats-py for one connection, which is not made anew.
 
@@ -52,13 +56,14 @@ class OpenClient(Client):
     heard:    the loop's time at which the server sent something last
     """
 
-    def __init__(self, *, needs_tls: bool) -> None:
+    def __init__(self, *, needs_tls: bool, has_certificate: bool = False) -> None:
         super().__init__()
         self.context: JetStreamContext = self.jetstream()
         self.replies = Replies(self)
         self.ended = asyncio.Event()
         self.opened = self.heard = asyncio.get_running_loop().time()
         self._needs_tls = needs_tls
+        self._has_certificate = has_certificate
         self._ps = _Parser(self)
 
     async def leave(self) -> None:
@@ -92,6 +97,9 @@ class OpenClient(Client):
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
         if initial_connection and self._needs_tls and not info.get("tls_required"):
             raise nats.errors.SecureConnWantedError
+        if initial_connection and info.get("tls_verify") and not self._has_certificate:
+            # It says so in its first line. Later it may only break the connection (TLS 1.3).
+            raise CertificateWanted
         largest = info.get("max_payload", LARGEST)
         if type(largest) is not int or largest <= 0:
             raise nats.errors.ProtocolError

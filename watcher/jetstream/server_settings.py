@@ -122,6 +122,7 @@ class ServerSettings(NamedTuple):
             self.user or "",
             _secret(self.password_file, f"{place}.password_file"),
             _secret(self.token_file, f"{place}.token_file"),
+            has_certificate=self.cert_file is not None,
         )
 
     def _context(self, place: str) -> ssl.SSLContext:
