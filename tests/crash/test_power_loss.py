@@ -65,9 +65,11 @@ def test_nothing_is_lost_or_torn_by_any_transition(base, name, weak):
     assert once(name, base, weak=weak) == []
 
 
-def quick(name, *, weak):
-    """Whether a case is tried by `make test`: of the longest, the weak disk, which keeps less."""
-    return not name.startswith(LONGEST) or (name == LONGEST and weak)
+def marks(name, *, weak):
+    """Of the longest `make test` tries the weak disk, which keeps less, CI also the other one."""
+    if not name.startswith(LONGEST) or (name == LONGEST and weak):
+        return []
+    return [pytest.mark.slow] if name == LONGEST else [pytest.mark.slow, pytest.mark.long]
 
 
 @pytest.mark.parametrize(
@@ -76,7 +78,7 @@ def quick(name, *, weak):
         pytest.param(
             *(name, weak),
             id=f"{name}-{'weak' if weak else 'ordered'}",
-            marks=[] if quick(name, weak=weak) else [pytest.mark.slow],
+            marks=marks(name, weak=weak),
         )
         for name in TWICE
         for weak in (False, True)

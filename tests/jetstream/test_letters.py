@@ -297,7 +297,7 @@ def test_of_several_streams_each_is_named(
     assert [json.loads(line)["stream"] for line in done] == ["MANY1"] * 4 + ["MANY2"] * 3
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_five_thousand_letters_need_little_time_and_memory(
     init, shared_server, watcher_command, environment
 ):
