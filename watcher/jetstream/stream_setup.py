@@ -13,13 +13,15 @@ Fails: what `Connection.call` raises; APIError of nats-py.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import nats.errors
 from nats.js import api
-from nats.js.errors import APIError, NotFoundError
+from nats.js.errors import APIError, NotFoundError, ServiceUnavailableError
 
 from watcher.durations import show
 from watcher.jetstream.api_errors import said
@@ -33,6 +35,8 @@ ACK_WAIT = 30.0  # seconds; workers renew it while a handler runs
 MOST_ON_THE_WAY = 10_000  # max_ack_pending
 WINDOW = 7200.0  # seconds
 MAX_AGE = 30 * 86400.0  # seconds
+LEADER, AGAIN = 12.0, 0.2  # seconds for a cluster to elect its leader, and between two looks
+NO_LEADER = 10008  # the error code of a cluster without a leader
 
 
 class Wanted(NamedTuple):
@@ -144,6 +148,23 @@ async def make(client: OpenClient, wanted: Wanted, orders: Orders = LEAVE) -> Ma
     return result
 
 
+async def _stream_info(client: OpenClient, name: str) -> api.StreamInfo:
+    """Return what a stream is now; raise NotFoundError, and what the request raises.
+
+    Servers of a cluster that have just started have no leader yet, and do not answer, or say so.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + LEADER
+    while True:
+        try:
+            return await client.context.stream_info(name)
+        except (nats.errors.TimeoutError, ServiceUnavailableError) as error:
+            final = isinstance(error, APIError) and error.err_code != NO_LEADER
+            if final or loop.time() > deadline:
+                raise
+            await asyncio.sleep(AGAIN)
+
+
 async def _make_stream(
     client: OpenClient,
     config: api.StreamConfig,
@@ -153,7 +174,7 @@ async def _make_stream(
 ) -> None:
     name = str(config.name)
     try:
-        info = await client.context.stream_info(name)
+        info = await _stream_info(client, name)
     except NotFoundError:
         if not orders.dry_run:
             await client.context.add_stream(config)
