@@ -55,14 +55,20 @@ class Machine:
         assert self._keeper.stdout is not None
         assert self._keeper.stdout.readline() == b"there\n"
         pid, number = str(self._keeper.pid), ADDRESSES[name]
-        _ip("link", "add", f"to{number}", "type", "veth", "peer", "name", "eth0", "netns", pid)
-        _ip("link", "set", f"to{number}", "master", "bridge", "up")
+        self._link = f"to{number}"
+        _ip("link", "add", self._link, "type", "veth", "peer", "name", "eth0", "netns", pid)
+        _ip("link", "set", self._link, "master", "bridge", "up")
         for change in (f"addr add 10.0.0.{number}/24 dev eth0", "link set eth0 up"):
             subprocess.run(self.inside("ip", *change.split()), check=True)
         subprocess.run(self.inside("ip", "link", "set", "lo", "up"), check=True)
 
     def end(self) -> None:
-        """Take the machine away; what runs on it has ended."""
+        """Take the machine away; what runs on it has ended.
+
+        Without the first step the kernel removes its link too, but some time after the namespace,
+        and the next machine of this name needs the link's name.
+        """
+        _ip("link", "delete", self._link)
         self._keeper.kill()
         self._keeper.wait()
 
