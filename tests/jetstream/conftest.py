@@ -11,6 +11,8 @@ pytest.importorskip("nats")
 from tests.claimed_entry import claimed_entry
 from tests.jetstream.work_stand import letters, put, record, work
 from tests.nats_server import PROGRAM, NatsServer, serving
+from watcher.handle.handler_kinds import read_handler
+from watcher.handle.nats_handler import NatsHandler
 from watcher.jetstream.stream_setup import Wanted, make
 
 __all__ = ["claimed_entry", "letters", "put", "record", "work"]
@@ -43,3 +45,24 @@ def init() -> Callable[..., None]:
         server.call(lambda client: make(client, wanted))
 
     return make_streams
+
+
+@pytest.fixture
+def handler() -> Iterator[Callable[..., NatsHandler]]:
+    """Load a handler for a server."""
+    made = []
+
+    def load(server: NatsServer, stream: str = "MAIL", **options: object) -> NatsHandler:
+        table = {"nats": server.url, "stream": stream, **options}
+        made.append(read_handler(table, "handler").load())
+        return made[-1]
+
+    yield load
+    for each in made:
+        each._publisher.close()
+
+
+@pytest.fixture
+def raw(claimed_entry):
+    """Make a claimed raw entry."""
+    return lambda data=b"data", **more: claimed_entry(data, form="raw", **more)

@@ -15,27 +15,6 @@ from watcher.handle.handler_kinds import read_handler
 from watcher.rules.results import HANDLED, Verdict
 
 
-@pytest.fixture
-def handler():
-    """Load a handler for a server."""
-    made = []
-
-    def load(server, stream="MAIL", **options):
-        table = {"nats": server.url, "stream": stream, **options}
-        made.append(read_handler(table, "handler").load())
-        return made[-1]
-
-    yield load
-    for each in made:
-        each._publisher.close()
-
-
-@pytest.fixture
-def raw(claimed_entry):
-    """Make a claimed raw entry."""
-    return lambda data=b"data", **more: claimed_entry(data, form="raw", **more)
-
-
 def message_at(server, stream, number):
     async def look(client):
         return await client.context.get_msg(stream, seq=number)
