@@ -137,6 +137,7 @@ def _in_one(settings: Queue, queue: str, selection: _Selection, flags: Mapping[s
     from watcher.operate.pace import groups
     from watcher.operate.select_entries import select
     from watcher.rules.lifecycle import Move, State
+    from watcher.rules.names import display
     from watcher.spool.lease import ignore_sigio
 
     move, names, states, wanted = selection
@@ -151,10 +152,11 @@ def _in_one(settings: Queue, queue: str, selection: _Selection, flags: Mapping[s
     if names is None and not selected and not flags["as_json"]:
         say_none(spool)
     moves = Moves(spool, parameters.terms_for(settings), by)
+    much = counted(len(selected), "entry", "entries")
     if flags["dry_run"]:
         done = _show(moves.preview(move, selected), move, queue, flags)
         ended = True
-    elif move is Move.DELETE and selected and not _sure(len(selected), spool, flags):
+    elif move is Move.DELETE and selected and not sure(much, display(spool.path), flags):
         click.echo("nothing was deleted", err=True)
         return os.EX_OK
     else:
@@ -243,16 +245,16 @@ def _states(move: Move, text: str | None) -> tuple[State, ...]:
     return chosen
 
 
-def _sure(count: int, spool: Spool, flags: Mapping[str, Any]) -> bool:
-    """Ask on the terminal whether to delete; return the answer."""
-    from watcher.rules.names import display
+def sure(what: str, place: str, flags: Mapping[str, Any]) -> bool:
+    """Ask on the terminal whether to delete so much of a place; return the answer.
 
+    With --yes nothing is asked; raises Usage without a terminal.
+    """
     if flags["yes"]:
         return True
     if sys.stdin is None or not sys.stdin.isatty():
         raise Usage("delete asks first, and there is no terminal here: say --yes")
-    entries = counted(count, "entry", "entries")
-    return click.confirm(f"Delete {entries} of {display(spool.path)} for good?", err=True)
+    return click.confirm(f"Delete {what} of {place} for good?", err=True)
 
 
 def _show(results: Iterable[MoveResult], move: Move, queue: str, flags: Mapping[str, Any]) -> _Done:

@@ -192,7 +192,8 @@ def _in_one(connection: Connection, stream: str, order: _Order, *, alone: bool) 
     if flags["dry_run"]:
         _show(((letter, "") for letter in chosen), order, shown)
         return _code(missing, left=0)
-    if what == "delete" and chosen and not _sure(len(chosen), stream, flags):
+    much = counted(len(chosen), "dead letter", "dead letters")
+    if what == "delete" and chosen and not moving.sure(much, stream, flags):
         click.echo("nothing was deleted", err=True)
         return os.EX_OK
     with interruptible() as stop:
@@ -237,15 +238,6 @@ def _code(missing: Sequence[str], left: int) -> int:
 
 def _say_none(stream: str) -> None:
     click.echo(f"{stream}: no dead letters", err=True)
-
-
-def _sure(count: int, stream: str, flags: Mapping[str, Any]) -> bool:
-    if flags["yes"]:
-        return True
-    if sys.stdin is None or not sys.stdin.isatty():
-        raise Usage("delete asks first, and there is no terminal here: say --yes")
-    letters = counted(count, "dead letter", "dead letters")
-    return click.confirm(f"Delete {letters} of {stream} for good?", err=True)
 
 
 def _show(results: Iterable[tuple[Letter, str]], order: _Order, stream: str) -> tuple[int, int]:
