@@ -81,14 +81,6 @@ def work_for_operators(file: str) -> dict[str, Queue]:
     }
 
 
-def check_work(tables: object, file: str) -> None:
-    """Raise BadConfiguration if the tables of `watcher work` are wrong."""
-    if not isinstance(tables, dict):
-        raise BadConfiguration(f"{file}: work: expected a table [work.NAME] for each stream")
-    for name, table in tables.items():
-        _from_table(name, table, f"{file}: work.{name}")
-
-
 def work_from_flags(flags: Mapping[str, object], argv: Sequence[str]) -> Queue:
     """Return the settings that the flags of the command say; raise Usage."""
     given = {key: value for key, value in flags.items() if value is not None and key in _NAMES}
